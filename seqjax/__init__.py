@@ -1,0 +1,25 @@
+"""Recurrent networks for JAX: exact Keras semantics on a fast path.
+
+`import seqjax as sj` gives the layers and the pure functions below them. Nothing here
+opens a file or imports tensorflow-datasets, Orbax or matplotlib.
+"""
+
+from seqjax import cells, dropout, losses, optim, scan
+from seqjax.layers import GRU, LSTM, Embedding, SimpleRNN
+from seqjax.models import SequenceClassifier
+
+__version__ = '0.1.0'
+
+__all__ = [
+  'GRU',
+  'LSTM',
+  'Embedding',
+  'SequenceClassifier',
+  'SimpleRNN',
+  '__version__',
+  'cells',
+  'dropout',
+  'losses',
+  'optim',
+  'scan',
+]

@@ -1,0 +1,227 @@
+"""SimpleRNN, LSTM and GRU as linen modules with Keras's semantics.
+
+A layer declares parameters, draws dropout masks and calls the pure functions of
+`seqjax.cells` and `seqjax.scan`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from seqjax import cells, dropout, scan
+from seqjax.types import Array, PyTree
+
+Initializer = nn.initializers.Initializer
+
+
+class RecurrentLayer(nn.Module):
+  """What the three recurrent layers have in common.
+
+  Attributes:
+    features: Units, H.
+    activation: 'tanh', 'relu', 'sigmoid', 'hard_sigmoid', 'linear' or a callable.
+    use_bias: Whether there is a parameter `bias`.
+    dropout: Rate on the inputs, one mask a sequence and call, in [0, 1).
+    recurrent_dropout: Rate on the recurrent state, likewise.
+    return_sequences: Return h of all steps [..., T, H], not only of the last real one.
+    return_carry: Return (carry, y), not y.
+    go_backwards: Process from the last step to the first; y is in that order.
+    zero_output_for_mask: The output of a masked step is 0, not the one before it.
+    kernel_init: Of `kernel` [D, G], drawn for all gates at once.
+    recurrent_kernel_init: Of `recurrent_kernel` [H, G], likewise.
+    bias_init: Of `bias`.
+    dtype: Of the matmuls and of y; None: that of inputs and parameters together. The
+      carry is float32 at least.
+    param_dtype: Of the parameters.
+  """
+
+  features: int
+  activation: str | cells.Activation = 'tanh'
+  use_bias: bool = True
+  dropout: float = 0.0
+  recurrent_dropout: float = 0.0
+  return_sequences: bool = False
+  return_carry: bool = False
+  go_backwards: bool = False
+  zero_output_for_mask: bool = False
+  kernel_init: Initializer = nn.initializers.glorot_uniform()
+  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  def __post_init__(self) -> None:
+    dropout.check_rate('dropout', self.dropout)
+    dropout.check_rate('recurrent_dropout', self.recurrent_dropout)
+    if self.features < 1:
+      raise ValueError(f'features must be at least 1, got {self.features}')
+    self._cell()  # refuses an unknown activation here, not at the first call
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    *,
+    train: bool,
+    mask: Array | None = None,
+    initial_carry: PyTree | None = None,
+  ) -> Any:
+    """Runs the layer over sequences.
+
+    Args:
+      x: [..., T, D], any number of leading batch axes.
+      train: Whether to drop; if so the rng collection `dropout` is used.
+      mask: bool [..., T], True where a step is real. A masked step carries the state
+        through. A row without a real step returns its initial state.
+      initial_carry: The cell's carry, each field [..., H]; None: zeros.
+
+    Returns:
+      y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
+      (carry, y).
+
+    Raises:
+      ValueError: if the shapes of x, mask and initial_carry do not fit together.
+    """
+    cell, layer = self._cell(), type(self).__name__
+    if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+      raise ValueError(f'{layer} needs float x [..., T, D], got {x.dtype}{x.shape}')
+    if mask is not None and (mask.shape != x.shape[:-1] or mask.dtype != bool):
+      raise ValueError(
+        f'{layer} needs mask bool{x.shape[:-1]} for x {x.shape}, '
+        f'got {mask.dtype}{mask.shape}'
+      )
+    *batch_shape, _, D = x.shape
+    params = self._params(D, cell.num_gates * self.features)
+    x, *params = promote_dtype(x, *params, dtype=self.dtype)
+    carry = self._initial_carry(cell, initial_carry, (*batch_shape, self.features))
+    x_mask = h_mask = None
+    if train and (self.dropout or self.recurrent_dropout):
+      x_mask, h_mask = dropout.recurrent_masks(
+        self.make_rng('dropout'),
+        dropout=self.dropout,
+        recurrent_dropout=self.recurrent_dropout,
+        batch_shape=tuple(batch_shape),
+        input_size=D,
+        features=self.features,
+        num_gates=cell.num_gates,
+      )
+    carry, ys = scan.recur(
+      cell,
+      self.params_type(*params),
+      x,
+      carry,
+      mask=mask,
+      x_mask=x_mask,
+      h_mask=h_mask,
+      go_backwards=self.go_backwards,
+      zero_output_for_mask=self.zero_output_for_mask,
+    )
+    y = (ys if self.return_sequences else carry.h).astype(x.dtype)
+    return (carry, y) if self.return_carry else y
+
+  params_type: ClassVar[type]
+
+  def _cell(self) -> cells.Cell:
+    raise NotImplementedError
+
+  def _bias_shape(self, G: int) -> tuple[int, ...]:
+    return (G,)
+
+  def _bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return self.bias_init(key, shape, dtype)
+
+  def _params(self, D: int, G: int) -> list[Array | None]:
+    kernel = self.param('kernel', self.kernel_init, (D, G), self.param_dtype)
+    recurrent_kernel = self.param(
+      'recurrent_kernel',
+      self.recurrent_kernel_init,
+      (self.features, G),
+      self.param_dtype,
+    )
+    bias = None
+    if self.use_bias:
+      bias = self.param('bias', self._bias, self._bias_shape(G), self.param_dtype)
+    return [kernel, recurrent_kernel, bias]
+
+  def _initial_carry(
+    self, cell: cells.Cell, carry: Sequence[Array] | None, shape: tuple[int, ...]
+  ) -> PyTree:
+    dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+    if carry is None:
+      return cells.zero_carry(cell, shape, dtype)
+    carry = cell.carry(*carry)
+    for name, value in zip(cell.carry._fields, carry, strict=True):  # type: ignore[attr-defined]
+      if value.shape != shape:
+        raise ValueError(
+          f'{type(self).__name__} needs initial_carry.{name} {shape}, got {value.shape}'
+        )
+    return cell.carry(*(jnp.asarray(value, dtype) for value in carry))
+
+
+class SimpleRNN(RecurrentLayer):
+  """h' = act(x W + h U + b). Parameters kernel [D, H], recurrent_kernel [H, H], bias.
+
+  Attributes: those of `RecurrentLayer`.
+  """
+
+  params_type = cells.SimpleRNNParams
+
+  def _cell(self) -> cells.Cell:
+    return cells.simple_rnn(cells.activation_function(self.activation))
+
+
+class LSTM(RecurrentLayer):
+  """Long short-term memory; gates in the order i, f, c, o.
+
+  Parameters kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H].
+
+  Attributes, beside those of `RecurrentLayer`:
+    recurrent_activation: Of the gates i, f and o.
+    unit_forget_bias: The forget gate's quarter of the bias starts at 1.
+  """
+
+  recurrent_activation: str | cells.Activation = 'sigmoid'
+  unit_forget_bias: bool = True
+  params_type = cells.LSTMParams
+
+  def _cell(self) -> cells.Cell:
+    return cells.lstm(
+      cells.activation_function(self.activation),
+      cells.activation_function(self.recurrent_activation),
+    )
+
+  def _bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    bias = super()._bias(key, shape, dtype)
+    if not self.unit_forget_bias:
+      return bias
+    return bias.at[self.features : 2 * self.features].set(1)
+
+
+class GRU(RecurrentLayer):
+  """Gated recurrent unit; gates in the order z, r, h, and h' = z * h + (1 - z) * n.
+
+  Parameters kernel [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (input row and
+  recurrent row; [3H] without `reset_after`).
+
+  Attributes, beside those of `RecurrentLayer`:
+    recurrent_activation: Of the gates z and r.
+    reset_after: The reset gate multiplies h U (as cuDNN and Keras have it), not h.
+  """
+
+  recurrent_activation: str | cells.Activation = 'sigmoid'
+  reset_after: bool = True
+  params_type = cells.GRUParams
+
+  def _cell(self) -> cells.Cell:
+    return cells.gru(
+      cells.activation_function(self.activation),
+      cells.activation_function(self.recurrent_activation),
+      reset_after=self.reset_after,
+    )
+
+  def _bias_shape(self, G: int) -> tuple[int, ...]:
+    return (2, G) if self.reset_after else (G,)

@@ -1,0 +1,96 @@
+"""Models of the experiments, put together from layers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqjax.layers import Embedding
+from seqjax.types import Array
+
+
+class SequenceClassifier(nn.Module):
+  """Embedding, an encoder of the sequence, and one logit: IMDB's sentiment models.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: Any module called as (x [B, T, E], train=, mask=) -> [B, H].
+    mask_zero: Steps of id 0 are padding and masked; the chapter's models leave it off
+      and run over the padding.
+  """
+
+  vocab_size: int
+  embed_size: int
+  encoder: nn.Module
+  mask_zero: bool = False
+
+  @nn.compact
+  def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Array:
+    """int ids [B, T] and mask [B, T] -> logits [B]."""
+    embedding = Embedding(
+      self.vocab_size, self.embed_size, mask_zero=self.mask_zero, name='embedding'
+    )
+    x = embedding(ids)  # [B, T, E]
+    if mask is None:
+      mask = embedding.compute_mask(ids)
+    h = self.encoder(x, train=train, mask=mask)  # [B, H]
+    return jnp.squeeze(nn.Dense(1, name='head')(h), -1)  # [B]
+
+
+class LayerSummary(NamedTuple):
+  """One row of a model's summary."""
+
+  name: str
+  kind: str
+  output_shape: tuple[int, ...]
+  num_params: int
+
+
+def summarize(
+  model: nn.Module, x_shape: tuple[int, ...], x_dtype: Any
+) -> list[LayerSummary]:
+  """Lists the layers of a model in the order of their calls, without running it.
+
+  Args:
+    model: Called as (x, train=False).
+    x_shape: Shape of a batch.
+    x_dtype: Its dtype.
+
+  Returns:
+    A row for each layer that has parameters of its own or none below it; `num_params`
+    add up to the model's.
+  """
+  kinds: dict[tuple[str, ...], str] = {}
+
+  def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    if context.method_name == '__call__':
+      kinds.setdefault(context.module.path, type(context.module).__name__)
+    return next_fn(*args, **kwargs)
+
+  def init(key: Array, x: Array) -> Any:
+    with nn.intercept_methods(record):
+      return model.init(key, x, train=False, capture_intermediates=True)
+
+  x = jax.ShapeDtypeStruct(x_shape, x_dtype)
+  variables = jax.eval_shape(init, jax.random.key(0), x)
+  params, outputs = variables.get('params', {}), variables['intermediates']
+  rows = []
+  for path, kind in kinds.items():
+    own = {k: v for k, v in _at(params, path).items() if not isinstance(v, Mapping)}
+    has_layers = any(other[: len(path)] == path != other for other in kinds)
+    if own or not has_layers:
+      output = jax.tree.leaves(_at(outputs, path)['__call__'])[-1]
+      count = sum(math.prod(leaf.shape) for leaf in own.values())
+      rows.append(LayerSummary('/'.join(path), kind, output.shape, count))
+  return rows
+
+
+def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+  """The part of a nested dict at `path`; empty where there is none."""
+  for name in path:
+    tree = tree.get(name, {})
+  return tree

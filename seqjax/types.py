@@ -1,0 +1,45 @@
+"""Types that cross module boundaries, and the letters of the dimensions.
+
+| letter | dimension      | letter | dimension              |
+|--------|----------------|--------|------------------------|
+| B      | batch          | G      | gate width: H, 4H, 3H  |
+| T      | time           | V      | vocabulary             |
+| D      | input features | E      | embedding              |
+| H      | hidden units   | C      | classes or targets     |
+| N      | examples of a set | K   | steps of a chunk       |
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+  from jax import Array
+else:
+  Array = Any  # so that text and data can import this file without importing jax
+
+PyTree: TypeAlias = Any
+
+
+class InputError(ValueError):
+  """What a user handed in (a flag, a file, a folder) cannot be used.
+
+  The message is one line that names the input and what was expected. Commands print
+  it without a traceback and exit with code 2.
+  """
+
+
+class Examples(NamedTuple):
+  """A data set, or a part of one, on the host."""
+
+  x: np.ndarray  # [N, T] int32 ids, or [N, T, D] float32
+  y: np.ndarray  # [N] or [N, C] float32
+
+
+class Batch(NamedTuple):
+  """What one training or evaluation step sees."""
+
+  x: Array  # [B, T] int32 ids, or [B, T, D] float32
+  y: Array  # [B] or [B, C] float32
+  weight: Array  # [B] float32; 0 marks a row that only fills the batch up
+  mask: Array | None = None  # [B, T] bool, True where a step is real; None: all are
