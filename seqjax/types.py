@@ -25,8 +25,10 @@ class InputError(ValueError):
   """What a user handed in (a flag, a file, a folder) cannot be used.
 
   The message is one line that names the input and what was expected. Commands print
-  it without a traceback and exit with code 2.
+  it without a traceback and exit with `exit_code`.
   """
+
+  exit_code = 2
 
 
 class Examples(NamedTuple):

@@ -1,0 +1,49 @@
+# `make demo` and `make test` need python3 with venv, and make. The rest is for developers.
+PYTHON ?= python3
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -n auto -q
+
+.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick clean
+
+demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
+	$(PY) -m experiments.imdb_lstm --flagfile=experiments/flags/demo.flags
+
+test: .venv/ready  ## the fast tests
+	$(PYTEST)
+
+test-slow: .venv/ready  ## the long ones
+	$(PYTEST) -m 'slow and not real_data'
+
+test-real: .venv/ready  ## those on real data, in the folder SEQJAX_TEST_DATA
+	$(PYTEST) -m real_data
+
+lint: .venv/ready
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: .venv/ready
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: .venv/ready peers
+	$(PY) -m benchmarks.run
+
+bench-quick: .venv/ready
+	$(PY) -m benchmarks.run --quick
+
+peers: .venv/ready  ## PyTorch and safetensors, for comparisons; not part of the lock file
+	$(PY) -m pip install --quiet torch==2.13.0 safetensors
+
+lock: .venv/ready  ## renew requirements.txt from pyproject.toml
+	$(PY) -m uv pip compile pyproject.toml --quiet --extra test --extra dev --universal \
+	  --generate-hashes --no-annotate --no-header --output-file requirements.txt
+
+clean:
+	rm -rf .venv runs
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --require-hashes --requirement requirements.txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,86 @@
+"""LSTM on IMDB reviews, section 6.2.3 of the chapter.
+
+python -m experiments.imdb_lstm --flagfile=experiments/flags/imdb_lstm.flags \
+  --data_dir=DIR --workdir=DIR
+
+Predicts from the words of a review, in their order, whether it is positive. Published:
+validation accuracy up to 0.88.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import seqjax as sj
+from seqjax import config as config_lib
+from seqjax import loop, losses
+from seqjax.config import field
+from seqjax.data import imdb, reviews, synthetic
+from seqjax.data.batches import InOrder, Shuffled
+from seqjax.progress import Monitor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(config_lib.TrainConfig):
+  """The chapter's settings; see --help."""
+
+  dataset: Literal['imdb', 'synthetic'] = field(
+    'imdb', 'Reviews: imdb from --data_dir or the network, synthetic from a generator.'
+  )
+  vocab_size: int = field(10_000, 'Ids, V: the most frequent words and four others.')
+  length: int = field(500, 'Words of a review, T: its last ones, padded in front.')
+  embed_size: int = field(32, 'Width of the embedding, E.')
+  features: int = field(32, 'LSTM units, H.')
+  dropout: float = field(0.0, "Rate on the LSTM's inputs.")
+  recurrent_dropout: float = field(0.0, "Rate on the LSTM's state.")
+  mask_zero: bool = field(False, 'Skip the padding; the chapter runs over it.')
+  validation_split: float = field(0.2, 'Share of the training set held out, its end.')
+  synthetic_size: int = field(8_000, 'Reviews to generate for each of train and test.')
+
+
+def run(config: Config) -> dict[str, Any]:
+  """Trains; returns the result."""
+  data = load(config)
+  train, validation = reviews.split_validation(data.train, config.validation_split)
+  model = sj.SequenceClassifier(
+    config.vocab_size,
+    config.embed_size,
+    sj.LSTM(
+      config.features,
+      dropout=config.dropout,
+      recurrent_dropout=config.recurrent_dropout,
+    ),
+    mask_zero=config.mask_zero,
+  )
+  return loop.train(
+    config,
+    name='imdb_lstm',
+    model=model,
+    loss=losses.binary_xent,
+    metrics={'accuracy': losses.binary_accuracy},
+    feed=Shuffled(train, config.batch_size, config.seed),
+    validation=InOrder(validation, config.batch_size),
+    test=InOrder(data.test, config.batch_size),
+    monitor=Monitor('accuracy', higher_is_better=True),
+    facts={
+      'data': config.dataset,
+      'reviews': f'{len(train.x):,} training, {len(validation.x):,} validation, '
+      f'{len(data.test.x):,} test',
+    },
+  )
+
+
+def load(config: Config) -> reviews.ReviewData:
+  """The reviews that the flags ask for, as ids."""
+  if config.dataset == 'imdb':
+    return imdb.load(
+      config.data_dir,
+      vocab_size=config.vocab_size,
+      length=config.length,
+      cache_dir=config.cache_dir,
+    )
+  texts = synthetic.reviews(0, config.synthetic_size, config.synthetic_size)
+  return reviews.encode(*texts, vocab_size=config.vocab_size, length=config.length)
+
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

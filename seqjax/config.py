@@ -1,0 +1,154 @@
+"""A frozen dataclass is an experiment's configuration; its fields are its flags."""
+
+import dataclasses
+import logging
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import (
+  Any,
+  Literal,
+  NoReturn,
+  TypeVar,
+  Union,
+  get_args,
+  get_origin,
+  get_type_hints,
+)
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from seqjax.types import InputError
+
+flags.disclaim_key_flags()  # so that --help lists the experiment's flags as its own
+
+T = TypeVar('T')
+
+
+def field(default: T, help: str) -> T:
+  """A field of a config, with its default and the text that --help shows."""
+  return dataclasses.field(default=default, metadata={'help': help})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """What every training run can be told. `loop.train` reads all of it."""
+
+  data_dir: str = field('', 'Folder of the real data.')
+  cache_dir: str = field(
+    '', 'Folder of prepared data; default $XDG_CACHE_HOME/seqjax or ~/.cache/seqjax.'
+  )
+  workdir: str = field(
+    '', 'Folder of the run, started or resumed; default runs/<experiment>.'
+  )
+  seed: int = field(0, 'Seed of initial weights, dropout and the order of examples.')
+  num_epochs: int = field(10, 'Passes over the training set.')
+  num_steps: int | None = field(None, 'End after so many steps, before the last epoch.')
+  batch_size: int = field(128, 'Examples a step, over all devices.')
+  optimizer: Literal['rmsprop', 'adam'] = field('rmsprop', 'With Keras defaults.')
+  learning_rate: float = field(1e-3, 'Step size of the optimiser.')
+  clip_value: float | None = field(None, 'Bound of each element of the gradient.')
+  clip_norm: float | None = field(None, "Bound of each tensor's gradient norm.")
+  clip_global_norm: float | None = field(None, 'Bound of the norm of all gradients.')
+  early_stopping: int | None = field(
+    None, 'End after so many epochs without a better validation value.'
+  )
+  log_every: int = field(20, 'Steps between two looks at the loss.')
+  save_every: int = field(
+    100, 'Steps between two checkpoints, a multiple of log_every; epochs save too.'
+  )
+  keep: int = field(3, 'Latest checkpoints to keep; the best one is kept besides.')
+  num_devices: int | None = field(
+    None, 'Devices that share a batch; default all accelerators, or the CPU cores.'
+  )
+
+  def __post_init__(self) -> None:
+    at_least = {'num_epochs': 1, 'num_steps': 1, 'batch_size': 1, 'early_stopping': 1}
+    at_least |= {
+      'log_every': 1,
+      'save_every': 1,
+      'keep': 1,
+      'num_devices': 1,
+      'seed': 0,
+    }
+    for name, bound in at_least.items():
+      value = getattr(self, name)
+      if value is not None and value < bound:
+        raise InputError(f'--{name} must be at least {bound}, got {value}')
+    for name in ('learning_rate', 'clip_value', 'clip_norm', 'clip_global_norm'):
+      value = getattr(self, name)
+      if value is not None and not 0 < value < float('inf'):
+        raise InputError(f'--{name} must be positive and finite, got {value}')
+    clips = [
+      f'--{name}'
+      for name in ('clip_value', 'clip_norm', 'clip_global_norm')
+      if getattr(self, name) is not None
+    ]
+    if len(clips) > 1:
+      raise InputError(f'give only one of {", ".join(clips)}')
+    if self.save_every % self.log_every:
+      raise InputError(
+        f'--save_every must be a multiple of --log_every={self.log_every}, '
+        f'got {self.save_every}'
+      )
+
+
+C = TypeVar('C', bound=TrainConfig)
+
+
+def main(config_class: type[C], run: Callable[[C], Any]) -> None:
+  """Runs an experiment from the command line: flags -> config -> `run`.
+
+  Exit codes: 0 done; 2 for input that cannot be used (a flag, a file, a folder), said
+  in one line; whatever `run` exits with (see `loop.train`); 1 with a traceback for
+  anything else.
+  """
+  for spec in dataclasses.fields(config_class):
+    _define_flag(spec, get_type_hints(config_class)[spec.name])
+  app.run(lambda argv: _run(argv, config_class, run), flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _refuse(str(error), InputError.exit_code)
+
+
+def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) -> None:
+  if not flags.FLAGS['verbosity'].present:
+    absl_logging.set_verbosity(absl_logging.WARNING)  # app.run lets libraries chat
+  logging.getLogger('seqjax').setLevel(logging.INFO)
+  try:
+    if len(argv) > 1:
+      raise InputError(f'takes flags only, got the argument {argv[1]!r}')
+    names = [spec.name for spec in dataclasses.fields(config_class)]
+    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
+    run(config_class(**values))
+  except InputError as error:
+    _refuse(str(error), error.exit_code)
+
+
+def _refuse(message: str, exit_code: int) -> NoReturn:
+  """Says in one line what is wrong with the input, and exits."""
+  print(f'{sys.argv[0]}: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(exit_code)
+
+
+def _define_flag(spec: dataclasses.Field, kind: Any) -> None:
+  """Defines the absl flag of one field; a type `X | None` is a flag of type X."""
+  if get_origin(kind) in (Union, types.UnionType):
+    (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
+  default: Any = spec.default
+  text = spec.metadata['help']
+  if get_origin(kind) is Literal:
+    flags.DEFINE_enum(spec.name, default, list(get_args(kind)), text)
+    return
+  define: dict[Any, Any] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+  }
+  define[kind](spec.name, default, text)

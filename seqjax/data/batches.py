@@ -1,0 +1,87 @@
+"""Batches of a data set: a pure function of (seed, step), no iterator to save."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from seqjax.types import Batch, Examples
+
+
+class Feed(Protocol):
+  """What a training loop is fed from."""
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Steps after which every example has been seen once more."""
+
+  @property
+  def fingerprint(self) -> str:
+    """SHA-256 of the data: a run goes on only with the data it was started with."""
+
+  def batch(self, step: int) -> Batch:
+    """The batch of this step, the same whenever it is asked for."""
+
+
+class Shuffled:
+  """Every example once an epoch, in an order drawn anew for each epoch.
+
+  The order of epoch e is `default_rng((seed, e)).permutation(N)`. The last, smaller
+  batch counts: it is filled up with rows of weight 0.
+  """
+
+  def __init__(self, examples: Examples, batch_size: int, seed: int):
+    _check(examples)
+    self._examples, self._batch_size, self._seed = examples, batch_size, seed
+    self._epoch, self._order = -1, np.empty(0, np.int64)
+
+  @property
+  def steps_per_epoch(self) -> int:
+    return -(-len(self._examples.x) // self._batch_size)
+
+  @property
+  def fingerprint(self) -> str:
+    found = hashlib.sha256()
+    for array in self._examples:
+      found.update(f'{array.dtype.str}{array.shape}'.encode())
+      found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+  def batch(self, step: int) -> Batch:
+    epoch, index = divmod(step, self.steps_per_epoch)
+    if epoch != self._epoch:
+      rng = np.random.default_rng((self._seed, epoch))
+      self._epoch, self._order = epoch, rng.permutation(len(self._examples.x))
+    rows = self._order[index * self._batch_size :][: self._batch_size]
+    return _take(self._examples, rows, self._batch_size)
+
+
+class InOrder:
+  """Every example once, in the order of the set; can be iterated again and again."""
+
+  def __init__(self, examples: Examples, batch_size: int):
+    _check(examples)
+    self._examples, self._batch_size = examples, batch_size
+
+  def __iter__(self) -> Iterator[Batch]:
+    N = len(self._examples.x)
+    for start in range(0, N, self._batch_size):
+      rows = np.arange(start, min(start + self._batch_size, N))
+      yield _take(self._examples, rows, self._batch_size)
+
+
+def _take(examples: Examples, rows: np.ndarray, batch_size: int) -> Batch:
+  """The batch of these rows, filled up to `batch_size` with row 0 at weight 0."""
+  filler = np.zeros(batch_size - len(rows), rows.dtype)
+  weight = np.zeros(batch_size, np.float32)
+  weight[: len(rows)] = 1
+  rows = np.concatenate([rows, filler])
+  return Batch(examples.x[rows], examples.y[rows], weight)  # type: ignore[arg-type]
+
+
+def _check(examples: Examples) -> None:
+  if len(examples.x) != len(examples.y) or not len(examples.x):
+    raise ValueError(
+      f'x {examples.x.shape} and y {examples.y.shape} must be as many, at least one'
+    )

@@ -1,0 +1,294 @@
+"""`train`: a whole run, from a config to a result, that can be killed at any moment."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from seqjax import console, models, optim, parallel, plots, signals, steps, workdir
+from seqjax.checkpoint import Checkpoints, Restored, digest
+from seqjax.config import TrainConfig
+from seqjax.data.batches import Feed
+from seqjax.log import RunLog, read_metrics
+from seqjax.progress import Monitor, Pending, Progress, means
+from seqjax.state import TrainState, init_state
+from seqjax.types import Array, Batch, InputError, PyTree
+
+# Fields that do not change what is computed: a resumed run may have others.
+_FREE_FIELDS = frozenset(
+  [
+    'data_dir',
+    'cache_dir',
+    'workdir',
+    'save_every',
+    'keep',
+    'num_devices',
+    'tensorboard',
+  ]
+)
+
+
+class DivergedError(InputError):
+  """The loss or the gradient is not finite any more."""
+
+  exit_code = 3
+
+
+def train(
+  config: TrainConfig,
+  *,
+  name: str,
+  model: nn.Module,
+  loss: steps.ExampleFn,
+  metrics: Mapping[str, steps.ExampleFn],
+  feed: Feed,
+  validation: Iterable[Batch],
+  test: Iterable[Batch],
+  monitor: Monitor,
+  facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Trains a model, or goes on where a run in the same workdir was stopped.
+
+  A run stopped anywhere (even killed) and started again ends with the bits of the
+  uninterrupted one: batches and dropout follow from seed and step, and the sums of a
+  window cut in two are saved with the state. The workdir holds config.json,
+  metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the end curves.png and result.json.
+
+  Args:
+    config: Everything that flags can say.
+    name: Of the experiment.
+    model: Called as (x, train=, mask=).
+    loss: (output, y) -> [B], whose mean is minimised.
+    metrics: Further values (output, y) -> [B] to report.
+    feed: Training batches.
+    validation: Batches, each example once; run through after every epoch.
+    test: Batches; run through once, at the end, with the best epoch's parameters.
+    monitor: What makes an epoch the best.
+    facts: Names and values to show at the start, such as sizes of the data.
+
+  Returns:
+    What result.json holds.
+
+  Raises:
+    InputError: config and workdir do not fit, or the workdir cannot be written.
+    DivergedError: a loss or a gradient is not finite.
+    SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
+  """
+  num_steps = config.num_epochs * feed.steps_per_epoch
+  num_steps = min(num_steps, config.num_steps or num_steps)
+  tx = optim.make_optimizer(
+    config.optimizer,
+    config.learning_rate,
+    clip_value=config.clip_value,
+    clip_norm=config.clip_norm,
+    clip_global_norm=config.clip_global_norm,
+  )
+  mesh = parallel.make_mesh(config.num_devices, config.batch_size)
+  train_step = steps.make_train_step(model, loss, metrics, tx, mesh)
+  evaluate = _make_evaluate(steps.make_eval_step(model, loss, metrics, mesh), mesh)
+  init_key, step_key = jax.random.split(jax.random.key(config.seed))
+  x = feed.batch(0).x
+  folder = Path(config.workdir or f'runs/{name}')
+
+  with workdir.lock(folder), signals.catch() as stop:
+    environment = {**workdir.environment(), 'devices_used': mesh.size}
+    record = {**dataclasses.asdict(config), 'data_sha256': feed.fingerprint}
+    workdir.start_config(folder, record, environment, _FREE_FIELDS)
+    state = init_state(model, tx, init_key, x)
+    state = jax.device_put(state, parallel.replicated(mesh))
+    with Checkpoints(folder / 'checkpoints', keep=config.keep) as checkpoints:
+      restored = checkpoints.restore(state)
+      progress = Progress()
+      if restored is not None:
+        state, progress = restored.state, Progress(**restored.progress)
+      start = int(state.step)
+      _show_start(name, folder, model, x, environment, num_steps, facts)
+      _show_restored(checkpoints, restored)
+
+      resume_step = None if restored is None else start
+      log = RunLog(folder, resume_step)
+      with log, console.Progress(num_steps, start_step=start) as shown:
+        pending, epoch_start = Pending(), time.monotonic()
+        for step in range(start, num_steps + 1):  # `step` steps are done
+          epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
+          epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
+          is_best, saves = False, step > start and step % config.save_every == 0
+
+          if pending and (stop or epoch_ends or step % config.log_every == 0):
+            _take_in(pending, progress, step, log, checkpoints)
+            shown.update(step, **means(progress.window))
+          if progress.window and step % config.log_every == 0:
+            log.write('train', step, epoch=epoch, **progress.close_window())
+          if epoch_ends and progress.epochs < epoch and not stop:
+            values = evaluate(state.params, validation, stop)
+            if not stop:  # else this epoch is evaluated after the next start
+              values, is_best = progress.close_epoch(values, step, monitor)
+              log.write('epoch', step, epoch=epoch, **values)
+              seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
+              shown.epoch_line(epoch, config.num_epochs, values, seconds)
+              saves = True
+          if saves or stop:
+            log.sync()
+            checkpoints.save(step, state, progress.to_json(), best=is_best)
+          if stop:
+            _leave(stop, folder, step, num_steps, checkpoints)
+
+          patience = config.early_stopping or math.inf
+          if step == num_steps or progress.epochs_since_best >= patience:
+            break
+          batch = parallel.put_batch(feed.batch(step), mesh)
+          state, sums = train_step(state, batch, step_key)
+          pending.add(sums)
+
+        checkpoints.wait()
+        best = checkpoints.restore_best(state)
+        test_values = evaluate(
+          (best or Restored(0, state, {})).state.params, test, stop
+        )
+        if stop:
+          _leave(stop, folder, step, num_steps, checkpoints)
+        log.write('test', step, epoch=progress.epochs, **test_values)
+    return _report(name, folder, config, progress, state, test_values)
+
+
+def _make_evaluate(
+  eval_step: Callable[[PyTree, Batch], dict[str, Array]], mesh: Mesh
+) -> Callable[[PyTree, Iterable[Batch], signals.Stop], dict[str, float]]:
+  """Returns (params, batches, stop) -> exact means over all examples of the batches."""
+
+  def evaluate(
+    params: PyTree, batches: Iterable[Batch], stop: signals.Stop
+  ) -> dict[str, float]:
+    sums: list[dict[str, Array]] = []
+    for batch in batches:
+      if stop:
+        break  # what has been summed up is of no use
+      sums.append(eval_step(params, parallel.put_batch(batch, mesh)))
+    total: dict[str, float] = {}
+    for values in jax.device_get(sums):
+      total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
+    return means(total)
+
+  return evaluate
+
+
+def _take_in(
+  pending: Pending, progress: Progress, step: int, log: RunLog, checkpoints: Checkpoints
+) -> None:
+  """Fetches the sums of the steps up to `step`, and checks that they are finite."""
+  fetched, seconds = pending.fetch()
+  first = step - len(fetched) + 1
+  for number, sums in enumerate(fetched, first):
+    bad = [name for name, value in sums.items() if not math.isfinite(value)]
+    if bad:
+      values = ', '.join(f'{name} {sums[name]}' for name in bad)
+      log.write('stop', number, reason='not finite', **{k: sums[k] for k in bad})
+      checkpoints.wait()
+      raise DivergedError(
+        f'step {number}: {values}; the newest checkpoint in {checkpoints.directory} is '
+        'of an earlier step and finite. Lower --learning_rate, or clip the gradient '
+        '(--clip_global_norm=1) in another --workdir; look for NaN in the data'
+      )
+    progress.add(sums)
+  examples = sum(sums['weight'] for sums in fetched)
+  progress.add_time(seconds, examples, compiled=pending.fetches == 1)
+  log.write_timing(step, seconds=seconds, sequences_per_second=examples / seconds)
+
+
+def _leave(
+  stop: signals.Stop, folder: Path, step: int, num_steps: int, checkpoints: Checkpoints
+) -> None:
+  """Exits after a signal, once the last checkpoint is on disk."""
+  checkpoints.wait()
+  print(
+    f'{stop.name}: step {step} of {num_steps} is saved in {folder}; the same command '
+    'goes on from there',
+    flush=True,
+  )
+  sys.exit(stop.exit_code)
+
+
+def _show_start(
+  name: str,
+  folder: Path,
+  model: nn.Module,
+  x: Any,
+  environment: Mapping[str, Any],
+  num_steps: int,
+  facts: Mapping[str, Any] | None,
+) -> None:
+  """Prints layers, devices and sizes."""
+  console.summary_table(models.summarize(model, x.shape, x.dtype), title=name)
+  device = f'{environment["devices_used"]} x {environment["device_kind"]}'
+  console.facts_table(
+    {**(facts or {}), 'steps': num_steps, 'devices': device, 'workdir': folder}
+  )
+
+
+def _show_restored(checkpoints: Checkpoints, restored: Restored | None) -> None:
+  """Prints which checkpoint the run goes on from, and which ones were refused."""
+  for reason in checkpoints.rejected:
+    print(f'checkpoint {reason}: refused')
+  if restored is not None:
+    print(f'resumed from step {restored.step}', flush=True)
+
+
+def _report(
+  name: str,
+  folder: Path,
+  config: TrainConfig,
+  progress: Progress,
+  state: TrainState,
+  test: Mapping[str, float],
+) -> dict[str, Any]:
+  """Writes result.json and curves.png, prints the table, returns the result."""
+  best, last = progress.best or {}, progress.last or {}
+  rate = (
+    progress.timed_examples / progress.timed_seconds if progress.timed_seconds else None
+  )
+  result = {
+    'experiment': name,
+    'seed': config.seed,
+    'steps': int(state.step),
+    'epochs': progress.epochs,
+    'best': best,
+    'final': last,
+    **{f'test_{key}': value for key, value in test.items()},
+    'num_params': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    'train_seconds': progress.seconds,
+    'sequences_per_second': rate,
+    'params_sha256': digest(state.params),
+  }
+  workdir.write_result(folder, result)
+  title = (
+    f'{name}, seed {config.seed}: {config.optimizer}, rate {config.learning_rate:g}, '
+    f'batch {config.batch_size}'
+  )
+  best_epoch = int(best['epoch']) if best else None
+  plots.curves(
+    read_metrics(folder), folder / 'curves.png', title=title, best_epoch=best_epoch
+  )
+  splits = {
+    f'epoch {int(values["epoch"])} ({label})': {
+      key: value for key, value in values.items() if key not in ('epoch', 'step')
+    }
+    for label, values in (('last', last), ('best', best))
+    if values
+  }
+  console.results_table({**splits, 'test, best epoch': dict(test)})
+  console.facts_table(
+    {
+      'training': console.format_seconds(progress.seconds),
+      'sequences/s': rate,
+      'result': folder / 'result.json',
+      'picture': folder / 'curves.png',
+    }
+  )
+  return result

@@ -1,0 +1,128 @@
+"""What a run knows of itself beside its state: running sums, and the best epoch."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from seqjax.types import Array
+
+
+class Monitor(NamedTuple):
+  """The validation value by which the best epoch is found."""
+
+  metric: str = 'loss'
+  higher_is_better: bool = False
+
+
+@dataclasses.dataclass
+class Progress:
+  """Saved as JSON beside the state, so that a resumed run reports the same values.
+
+  Sums are Python floats added up step by step: how often the device is asked for them
+  does not change a bit.
+  """
+
+  window: dict[str, float] = dataclasses.field(default_factory=dict)
+  epoch: dict[str, float] = dataclasses.field(default_factory=dict)
+  epochs: int = 0  # evaluated ones
+  epochs_since_best: int = 0
+  best: dict[str, float] | None = None  # epoch, step and values of the best epoch
+  last: dict[str, float] | None = None  # of the last one
+  seconds: float = 0.0  # spent in steps, over all starts
+  timed_seconds: float = 0.0  # those that tell of speed: without windows that compile
+  timed_examples: float = 0.0
+
+  def add(self, sums: Mapping[str, float]) -> None:
+    """Takes in the sums of one step: of values over examples, 'weight', 'grad_norm'."""
+    for total in (self.window, self.epoch):
+      for name, value in {**sums, 'steps': 1}.items():
+        total[name] = total.get(name, 0.0) + float(value)
+
+  def add_time(self, seconds: float, examples: float, *, compiled: bool) -> None:
+    """Takes in the time of a window of steps; `compiled` if it had to be compiled."""
+    self.seconds += seconds
+    if not compiled:
+      self.timed_seconds += seconds
+      self.timed_examples += examples
+
+  def close_window(self) -> dict[str, float]:
+    """Means since the last call; {} if no step was added."""
+    values, self.window = means(self.window), {}
+    return values
+
+  def close_epoch(
+    self, validation: Mapping[str, float], step: int, monitor: Monitor
+  ) -> tuple[dict[str, float], bool]:
+    """Ends an epoch.
+
+    Args:
+      validation: Means over the validation set; {} if there is none.
+      step: Steps done.
+      monitor: What makes an epoch the best; a value that is not finite never does, and
+        without a validation set the newest epoch is the best.
+
+    Returns:
+      (means of the epoch and `val_` values, whether it is the best so far).
+    """
+    training = {k: v for k, v in means(self.epoch).items() if k != 'grad_norm'}
+    values = {**training, **{f'val_{k}': v for k, v in validation.items()}}
+    self.epoch = {}
+    self.epochs += 1
+    self.last = {'epoch': self.epochs, 'step': step, **values}
+    key = f'val_{monitor.metric}'
+    is_best = self.best is None or not validation
+    if self.best is not None and validation:
+      sign = 1 if monitor.higher_is_better else -1
+      is_best = sign * values[key] > sign * self.best[key]
+    is_best = is_best and all(map(math.isfinite, values.values()))
+    self.epochs_since_best = 0 if is_best else self.epochs_since_best + 1
+    if is_best:
+      self.best = self.last
+    return values, is_best
+
+  def to_json(self) -> dict[str, Any]:
+    """All fields, as `Progress(**values)` takes them."""
+    return dataclasses.asdict(self)
+
+
+class Pending:
+  """Sums of steps that are still on the device, and since when."""
+
+  def __init__(self) -> None:
+    self.fetches = 0
+    self._sums: list[Mapping[str, Array]] = []
+    self._start = 0.0
+
+  def __bool__(self) -> bool:
+    return bool(self._sums)
+
+  def add(self, sums: Mapping[str, Array]) -> None:
+    """Takes in the sums of a step without waiting for it."""
+    if not self._sums:
+      self._start = time.monotonic()
+    self._sums.append(sums)
+
+  def fetch(self) -> tuple[list[dict[str, float]], float]:
+    """Waits for all steps; returns their sums, and the seconds since the first."""
+    sums = [
+      {name: float(value) for name, value in step.items()}
+      for step in jax.device_get(self._sums)
+    ]
+    self._sums = []
+    self.fetches += 1
+    return sums, time.monotonic() - self._start
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+  """Sums over examples -> their means, the loss first; `grad_norm` is one over steps."""
+  names = [name for name in sums if name not in ('loss', 'weight', 'steps')]
+  counts = {'grad_norm': 'steps'}
+  return {
+    name: sums[name] / sums[counts.get(name, 'weight')]
+    for name in ('loss', *names)
+    if name in sums
+  }

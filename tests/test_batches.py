@@ -1,0 +1,73 @@
+"""Feeds are pure functions of (seed, step) that lose and repeat no example."""
+
+import numpy as np
+import pytest
+
+from seqjax.data.batches import InOrder, Shuffled
+from seqjax.types import Examples
+
+
+def _examples(N):
+  x = np.arange(N * 3, dtype=np.int32).reshape(N, 3)
+  return Examples(x, np.arange(N, dtype=np.float32))
+
+
+@pytest.mark.parametrize(('N', 'B'), [(10, 4), (8, 4), (3, 7)])
+def test_an_epoch_has_every_example_once_with_weight_one(N, B):
+  feed = Shuffled(_examples(N), B, seed=5)
+  assert feed.steps_per_epoch == -(-N // B)
+  for epoch in range(3):
+    steps = range(epoch * feed.steps_per_epoch, (epoch + 1) * feed.steps_per_epoch)
+    batches = [feed.batch(step) for step in steps]
+    assert all(batch.x.shape == (B, 3) for batch in batches)
+    seen = np.concatenate([batch.y[batch.weight == 1] for batch in batches])
+    assert sorted(seen) == list(range(N))
+    assert sum(batch.weight.sum() for batch in batches) == N
+
+
+def test_order_follows_from_seed_and_epoch_alone():
+  feed, again = (Shuffled(_examples(50), 8, seed=5) for _ in range(2))
+  forwards = [feed.batch(step).y for step in range(20)]
+  backwards = [again.batch(step).y for step in reversed(range(20))][::-1]
+  np.testing.assert_array_equal(forwards, backwards)
+  order = np.random.default_rng((5, 1)).permutation(50)
+  np.testing.assert_array_equal(feed.batch(7).y, order[:8])
+  assert (Shuffled(_examples(50), 8, seed=6).batch(0).y != forwards[0]).any()
+  assert (feed.batch(0).y != feed.batch(7).y).any()
+
+
+def test_x_and_y_stay_together():
+  batch = Shuffled(_examples(50), 8, seed=5).batch(3)
+  np.testing.assert_array_equal(batch.x[:, 0], batch.y * 3)
+
+
+def test_in_order_is_exact_and_repeatable():
+  batches = InOrder(_examples(10), 4)
+  for _ in range(2):
+    found = list(batches)
+    assert [batch.weight.tolist() for batch in found] == [
+      [1] * 4,
+      [1] * 4,
+      [1, 1, 0, 0],
+    ]
+    seen = np.concatenate([batch.y[batch.weight == 1] for batch in found])
+    np.testing.assert_array_equal(seen, np.arange(10))
+
+
+def test_fingerprint_tells_data_apart():
+  examples = _examples(10)
+  known = Shuffled(examples, 4, seed=0).fingerprint
+  assert Shuffled(examples, 5, seed=1).fingerprint == known
+  other = Examples(examples.x.copy(), examples.y)
+  other.x[7, 2] += 1
+  assert Shuffled(other, 4, seed=0).fingerprint != known
+  reshaped = Examples(examples.x.reshape(10, 1, 3), examples.y)
+  assert Shuffled(reshaped, 4, seed=0).fingerprint != known
+
+
+def test_unequal_or_empty_sets_are_refused():
+  x, y = _examples(4)
+  with pytest.raises(ValueError, match='as many'):
+    Shuffled(Examples(x, y[:3]), 2, 0)
+  with pytest.raises(ValueError, match='at least one'):
+    InOrder(Examples(x[:0], y[:0]), 2)

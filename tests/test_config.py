@@ -1,0 +1,115 @@
+"""Flags become a config; what is wrong is said in one line."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from seqjax import config
+from seqjax.types import InputError
+
+_BAD = {
+  '--widht=3': 'widht',
+  '--width=many': '--width=many',
+  '--kind=c': '--kind=c',
+  '--num_epochs=0': '--num_epochs must be at least 1, got 0',
+  '--learning_rate=nan': '--learning_rate',
+  '--clip_norm=1 --clip_value=1': '--clip_value, --clip_norm',
+  '--log_every=20 --save_every=30': '--save_every must be a multiple',
+  'stray': "'stray'",
+  '--width=13': '--width=13 is unlucky',
+  '--flagfile=missing.flags': 'missing.flags',
+}
+_GOOD = '--flagfile=run.flags --num_steps=7 --workdir=w'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """Command line -> (exit code, stdout, stderr) of a command made with config.main.
+
+  One process imports what the command needs and forks for each command line.
+  """
+  folder = tmp_path_factory.mktemp('command')
+  (folder / 'run.flags').write_text('# a comment\n--kind=b\n--clip_norm=0.5\n')
+  (folder / 'command.py').write_text(
+    textwrap.dedent('''
+    """A command for a test."""
+    import dataclasses, json, os, sys
+    from typing import Literal
+    from seqjax import config
+    from seqjax.types import InputError
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(config.TrainConfig):
+      kind: Literal['a', 'b'] = config.field('a', 'One of two.')
+      width: int = config.field(32, 'How wide.')
+
+    def run(c):
+      if c.width == 13:
+        raise InputError('--width=13 is\\nunlucky')
+      if c.width == 14:
+        raise KeyError('a bug')
+      print(sorted(dataclasses.asdict(c).items()))
+
+    if __name__ == '__main__':
+      for number, line in enumerate(json.loads(sys.argv[1])):
+        if not os.fork():
+          for fd, name in ((1, 'out'), (2, 'err')):
+            os.dup2(os.open(f'{name}{number}', os.O_CREAT | os.O_WRONLY), fd)
+          sys.argv[1:] = line.split()
+          config.main(Config, run)
+        with open(f'code{number}', 'w') as file:
+          file.write(str(os.waitstatus_to_exitcode(os.wait()[1])))
+    ''')
+  )
+  lines = [_GOOD, '--help', '--width=14', *_BAD]
+  command = [sys.executable, 'command.py', json.dumps(lines)]
+  subprocess.run(command, cwd=folder, check=True)
+
+  def read(number):
+    code, out, err = (folder / f'{name}{number}' for name in ('code', 'out', 'err'))
+    return int(code.read_text()), out.read_text(), err.read_text()
+
+  return {line: read(number) for number, line in enumerate(lines)}
+
+
+def test_flags_set_fields_of_every_type(run):
+  code, out, err = run[_GOOD]
+  assert code == 0, err
+  for pair in ("('kind', 'b')", "('clip_norm', 0.5)", "('num_steps', 7)"):
+    assert pair in out
+  for pair in ("('clip_value', None)", "('learning_rate', 0.001)", "('width', 32)"):
+    assert pair in out
+
+
+def test_help_lists_the_flags_with_defaults_and_meaning(run):
+  _, out, _ = run['--help']
+  assert 'A command for a test.' in out
+  for spec in dataclasses.fields(config.TrainConfig):
+    assert f'--{spec.name}' in out or f'--[no]{spec.name}' in out
+  assert 'How wide.' in out
+  assert "(default: '32')" in out
+
+
+@pytest.mark.parametrize('line', _BAD)
+def test_bad_input_is_one_line_and_exit_code_2(run, line):
+  code, out, err = run[line]
+  assert code == 2
+  assert out == ''
+  assert len(err.strip().splitlines()) == 1, err
+  assert _BAD[line] in err
+
+
+def test_a_bug_keeps_its_traceback(run):
+  code, _, err = run['--width=14']
+  assert code == 1
+  assert 'KeyError' in err
+  assert 'Traceback' in err
+
+
+def test_input_error_names_the_flag_without_a_command_line():
+  with pytest.raises(InputError, match='--batch_size must be at least 1, got 0'):
+    config.TrainConfig(batch_size=0)

@@ -1,0 +1,224 @@
+"""Whole runs: they learn, they end with the same bits, they say what is wrong."""
+
+import json
+import os
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import toy
+from seqjax import loop, losses, optim, workdir
+from seqjax.checkpoint import Checkpoints
+from seqjax.log import read_metrics
+from seqjax.state import init_state
+from seqjax.types import Examples, InputError
+
+
+class _Interrupted:
+  """A feed that does something when a step's batch is asked for."""
+
+  def __init__(self, feed, step, action):
+    self._feed, self._step, self._action = feed, step, action
+    self.steps_per_epoch, self.fingerprint = feed.steps_per_epoch, feed.fingerprint
+
+  def batch(self, step):
+    if step == self._step:
+      self._action()
+    return self._feed.batch(step)
+
+
+class _KilledError(Exception):
+  pass
+
+
+def _die():
+  raise _KilledError
+
+
+def _interrupt_at(step, action):
+  return lambda feed: _Interrupted(feed, step, action)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('uninterrupted')
+  return toy.train(folder), (folder / 'metrics.jsonl').read_bytes(), folder
+
+
+def test_a_run_learns_and_leaves_what_it_promises(uninterrupted):
+  result, _, folder = uninterrupted
+  names = {path.name for path in folder.iterdir()}
+  assert names >= {
+    'config.json',
+    'metrics.jsonl',
+    'timing.jsonl',
+    'tb',
+    'checkpoints',
+    'curves.png',
+    'result.json',
+  }
+  assert json.loads((folder / 'result.json').read_text()) == result
+  epochs = [line for line in read_metrics(folder) if line['event'] == 'epoch']
+  assert [line['epoch'] for line in epochs] == [1, 2, 3, 4]
+  assert epochs[-1]['loss'] < 0.9 * epochs[0]['loss']
+  assert result['steps'] == 20
+  assert result['best'] == max(
+    ({k: v for k, v in line.items() if k != 'event'} for line in epochs),
+    key=lambda line: line['val_accuracy'],
+  ) | {'step': result['best']['step']}
+  assert result['num_params'] == 12 * 5 + (5 + 6 + 1) * 24 + 7
+
+
+@pytest.mark.parametrize('step', [4, 12])
+def test_killed_anywhere_and_resumed_ends_with_the_same_bits(
+  tmp_path, uninterrupted, step
+):
+  result, metrics, _ = uninterrupted
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, wrap_feed=_interrupt_at(step, _die))
+  again = toy.train(tmp_path)
+  assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+  assert again['best'] == result['best']
+
+
+@pytest.mark.parametrize(
+  ('number', 'code', 'step'), [(signal.SIGTERM, 75, 3), (signal.SIGINT, 130, 10)]
+)
+def test_a_signal_saves_at_once_and_the_run_goes_on_from_there(
+  tmp_path, uninterrupted, capfd, number, code, step
+):
+  result, metrics, _ = uninterrupted
+  wrap = _interrupt_at(step, lambda: signal.raise_signal(number))
+  handler = signal.getsignal(number)
+  with pytest.raises(SystemExit) as stopped:
+    toy.train(tmp_path, wrap_feed=wrap)
+  assert stopped.value.code == code
+  assert signal.getsignal(number) is handler
+  # The batch of `step` was trained on before the loop looked.
+  assert f'step {step + 1} of 20 is saved' in capfd.readouterr().out
+  again = toy.train(tmp_path)
+  assert f'resumed from step {step + 1}' in capfd.readouterr().out
+  assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+def test_a_second_start_of_a_finished_run_trains_no_step(tmp_path, uninterrupted):
+  result, _, folder = uninterrupted
+  before = (folder / 'metrics.jsonl').read_bytes()
+  again = toy.train(folder, wrap_feed=_interrupt_at(20, _die))
+  assert again == result
+  assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+def test_a_damaged_newest_checkpoint_is_refused_and_the_bits_stay(
+  tmp_path, uninterrupted, capfd
+):
+  result, metrics, _ = uninterrupted
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, wrap_feed=_interrupt_at(14, _die))
+  newest = sorted((tmp_path / 'checkpoints').iterdir())[-1]
+  victim = max((p for p in newest.rglob('*') if p.is_file()), key=os.path.getsize)
+  data = bytearray(victim.read_bytes())
+  data[len(data) // 2] ^= 4
+  victim.write_bytes(data)
+  capfd.readouterr()
+  again = toy.train(tmp_path)
+  shown = capfd.readouterr().out
+  assert f'checkpoint {newest.name}' in shown
+  assert 'resumed from step 9' in shown or 'resumed from step 10' in shown
+  assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+def test_a_changed_config_is_refused_by_name(uninterrupted):
+  _, _, folder = uninterrupted
+  with pytest.raises(InputError, match=r'learning_rate.*0\.01.*0\.02'):
+    toy.train(folder, learning_rate=0.02)
+  data = toy.examples()
+  data.x[0, 0] += 1
+  with pytest.raises(InputError, match='data_sha256'):
+    toy.train(folder, data=data)
+  assert toy.train(folder, keep=2, save_every=6)['steps'] == 20  # of no consequence
+
+
+def test_two_runs_on_one_workdir_are_refused(tmp_path):
+  with workdir.lock(tmp_path), pytest.raises(InputError, match=str(tmp_path)):
+    toy.train(tmp_path)
+
+
+def test_one_trace_of_the_step(tmp_path, monkeypatch):
+  calls, binary_xent = [], losses.binary_xent
+  monkeypatch.setattr(
+    losses, 'binary_xent', lambda *args: (calls.append(1), binary_xent(*args))[1]
+  )
+  toy.train(tmp_path, num_epochs=2)
+  assert len(calls) == 2  # one for training, one for evaluation
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_state(tmp_path):
+  with pytest.raises(loop.DivergedError, match=r'step \d+: .*--learning_rate') as error:
+    toy.train(tmp_path, learning_rate=1e38, num_epochs=50)
+  assert error.value.exit_code == 3
+  stop = read_metrics(tmp_path)[-1]
+  assert stop['event'] == 'stop'
+  with pytest.raises(loop.DivergedError, match=f'step {stop["step"]}:'):
+    toy.train(tmp_path, learning_rate=1e38, num_epochs=50)  # same bits, same end
+
+
+def test_early_stopping_ends_after_patience(tmp_path):
+  result = toy.train(tmp_path, learning_rate=1e-30, early_stopping=2, num_epochs=9)
+  assert result['epochs'] == 3
+  assert result['best']['epoch'] == 1
+  again = toy.train(tmp_path, learning_rate=1e-30, early_stopping=2, num_epochs=9)
+  assert again['epochs'] == 3
+
+
+def test_num_steps_ends_a_run_within_an_epoch(tmp_path):
+  result = toy.train(tmp_path, num_steps=7)
+  assert result['steps'] == 7
+  assert result['epochs'] == 2
+
+
+def test_numbers_of_devices_agree(tmp_path):
+  params = {}
+  for num_devices in (1, 2, 8):
+    folder = tmp_path / str(num_devices)
+    toy.train(folder, num_devices=num_devices)  # 20 steps
+    tx, x = optim.make_optimizer('rmsprop', 0.01), toy.examples().x[:32]
+    template = init_state(toy.model(), tx, jax.random.key(0), x)
+    with Checkpoints(folder / 'checkpoints') as checkpoints:
+      params[num_devices] = checkpoints.restore(template).state.params
+  for found in (params[2], params[8]):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+      found,
+      params[1],
+    )
+
+
+def test_evaluation_sees_every_example_once(uninterrupted):
+  _, _, folder = uninterrupted
+  line = [line for line in read_metrics(folder) if line['event'] == 'epoch'][-1]
+  assert abs(line['val_accuracy'] * 50 - round(line['val_accuracy'] * 50)) < 1e-9
+  assert abs(line['accuracy'] * 150 - round(line['accuracy'] * 150)) < 1e-9
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path):
+  file = tmp_path / 'file'
+  file.write_text('')
+  with pytest.raises(InputError, match='--workdir'):
+    toy.train(file)
+  with pytest.raises(InputError, match='--workdir'):
+    toy.train(pathlib.Path(file) / 'below')
+
+
+def test_data_of_nan_is_caught_with_its_step(tmp_path):
+  data = toy.examples()
+  y = data.y.copy()
+  y[:150] = np.nan
+  with pytest.raises(loop.DivergedError, match='step 1: '):
+    toy.train(tmp_path, data=Examples(data.x, y))

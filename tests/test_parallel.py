@@ -1,0 +1,48 @@
+"""Devices: how many, and what is said when the batch does not divide."""
+
+import jax
+import numpy as np
+import pytest
+
+from seqjax import parallel
+from seqjax.types import InputError
+
+
+def test_mesh_takes_the_devices_asked_for():
+  assert parallel.make_mesh(8, 32).size == 8
+  assert parallel.make_mesh(1, 31).size == 1
+
+
+@pytest.mark.parametrize(
+  ('cores', 'batch_size', 'expected'),
+  [(2, 128, 2), (8, 128, 8), (8, 32, 2), (3, 128, 2), (2, 31, 1), (8, 10, 1)],
+)
+def test_default_is_the_most_cores_that_divide(
+  monkeypatch, cores, batch_size, expected
+):
+  monkeypatch.setattr(parallel, '_num_cores', lambda: cores)
+  assert parallel.make_mesh(None, batch_size).size == expected
+
+
+def test_too_many_devices_is_an_error_that_counts_them():
+  with pytest.raises(InputError, match='--num_devices=9, but JAX has 8 cpu devices'):
+    parallel.make_mesh(9, 90)
+
+
+def test_a_batch_that_does_not_divide_is_an_error_that_says_what_would():
+  with pytest.raises(InputError, match=r'--batch_size=30 .* 8 devices; 24 or 32 would'):
+    parallel.make_mesh(8, 30)
+  with pytest.raises(InputError, match='; 8 would'):
+    parallel.check_divides(5, 8)
+
+
+def test_put_batch_cuts_rows_in_order():
+  mesh = parallel.make_mesh(4, 8)
+  x = np.arange(24.0).reshape(8, 3)
+  placed = parallel.put_batch({'x': x}, mesh)['x']
+  np.testing.assert_array_equal(placed, x)
+  shards = sorted(placed.addressable_shards, key=lambda shard: shard.device.id)
+  np.testing.assert_array_equal([shard.data[0, 0] for shard in shards], [0, 6, 12, 18])
+  with pytest.raises(InputError, match='does not divide'):
+    parallel.put_batch(x[:7], mesh)
+  assert len(jax.device_put(x, parallel.replicated(mesh)).addressable_shards) == 4

@@ -1,0 +1,63 @@
+"""A small task that can be learnt, for tests of whole runs.
+
+As a command it trains in a workdir: `python tests/toy.py WORKDIR [field=value ...]`.
+"""
+
+import dataclasses
+import sys
+
+import numpy as np
+
+import seqjax as sj
+from seqjax import loop, losses
+from seqjax.config import TrainConfig
+from seqjax.data.batches import InOrder, Shuffled
+from seqjax.progress import Monitor
+from seqjax.types import Examples
+
+SETTINGS = {
+  'num_epochs': 4,
+  'batch_size': 32,
+  'learning_rate': 0.01,
+  'log_every': 3,
+  'save_every': 3,
+}
+
+
+def examples(N=200, T=9, V=12):
+  """Label 1 where id 3 comes before id 5 does."""
+  x = np.random.default_rng(0).integers(1, V, (N, T)).astype(np.int32)
+  first3, first5 = (np.where((x == i).any(1), (x == i).argmax(1), T) for i in (3, 5))
+  return Examples(x, (first3 < first5).astype(np.float32))
+
+
+def model(features=6):
+  encoder = sj.LSTM(features, dropout=0.1, recurrent_dropout=0.1)
+  return sj.SequenceClassifier(12, 5, encoder)
+
+
+def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **settings):
+  """Trains the toy; `wrap_feed` may put something between the feed and the loop."""
+  config = TrainConfig(workdir=str(workdir), **{**SETTINGS, **settings})
+  data = examples() if data is None else data
+  fit, held_out = (
+    Examples(data.x[:150], data.y[:150]),
+    Examples(data.x[150:], data.y[150:]),
+  )
+  return loop.train(
+    config,
+    name='toy',
+    model=model(features),
+    loss=losses.binary_xent,
+    metrics={'accuracy': losses.binary_accuracy},
+    feed=wrap_feed(Shuffled(fit, config.batch_size, config.seed)),
+    validation=InOrder(held_out, config.batch_size),
+    test=InOrder(held_out, config.batch_size),
+    monitor=Monitor('accuracy', higher_is_better=True),
+  )
+
+
+if __name__ == '__main__':
+  types = {spec.name: spec.type for spec in dataclasses.fields(TrainConfig)}
+  pairs = (pair.split('=') for pair in sys.argv[2:])
+  train(sys.argv[1], **{k: (float if '.' in v else int)(v) for k, v in pairs})
