@@ -1,10 +1,10 @@
 """Events of a run as lines: metrics, times, and both for TensorBoard.
 
-| file          | holds                                        | after a kill and a resume |
-|---------------|----------------------------------------------|---------------------------|
-| metrics.jsonl | one JSON line per event: no time, no machine | bit-identical             |
-| timing.jsonl  | seconds and rates, one line per window       | appended, never cut       |
-| tb/           | both of the above for TensorBoard            | redone steps are hidden   |
+| file          | holds                                        | after kill and resume |
+|---------------|----------------------------------------------|-----------------------|
+| metrics.jsonl | one JSON line per event: no time, no machine | bit-identical         |
+| timing.jsonl  | seconds and rates, one line per window       | appended, never cut   |
+| tb/           | both of the above for TensorBoard            | redone steps hidden   |
 """
 
 from __future__ import annotations
@@ -84,33 +84,35 @@ class RunLog:
       InputError: The disk refuses; metrics.jsonl is then as it was before the call.
     """
     if step < self._step:
-      raise ValueError(f'{event} of step {step} comes after a line of step {self._step}')
-    record = {'event': event, 'step': int(step)}
+      raise ValueError(f'{event} of step {step} follows a line of step {self._step}')
+    record: dict[str, Any] = {'event': event, 'step': int(step)}
     for name, value in values.items():
-      value = _plain(value)
-      if event == 'stop' and isinstance(value, float) and not math.isfinite(value):
-        value = str(value)
-      record[name] = value
-    line = _json_line(record)
+      number = value.item() if isinstance(value, np.generic | np.ndarray) else value
+      if isinstance(number, float) and not math.isfinite(number):
+        if event != 'stop':
+          raise ValueError(f'{event} of step {step}: {name} is {number}, not finite')
+        number = str(number)
+      record[name] = number
+    line = to_json(record).encode() + b'\n'
     if line in self._replayed:
       return
     with naming(self._folder, 'metrics.jsonl'):
       self._metrics.write(line)
-    self._step = step
-    self._scalars(event, step, record)
+    self._step = int(step)
+    self._scalars(event, record)
 
-  def time(self, step: int, **values: float) -> None:
+  def write_timing(self, step: int, **values: float) -> None:
     """Appends seconds, rates, ... of the window that ends at `step` to timing.jsonl.
 
     Raises:
       ValueError: A value is not a finite number.
       InputError: The disk refuses.
     """
-    record = {'step': int(step), **{k: float(v) for k, v in values.items()}}
-    line = _json_line(record)
+    record = {'step': int(step), **{name: float(v) for name, v in values.items()}}
+    line = to_json(record).encode() + b'\n'
     with naming(self._folder, 'timing.jsonl'):
       self._timing.write(line)
-    self._scalars('time', step, record)
+    self._scalars('timing', record)
 
   def sync(self) -> None:
     """Brings all lines to the disk; call it before a checkpoint is declared."""
@@ -134,10 +136,10 @@ class RunLog:
   ) -> None:
     self.close()
 
-  def _scalars(self, group: str, step: int, record: Mapping[str, Any]) -> None:
+  def _scalars(self, group: str, record: Mapping[str, Any]) -> None:
     scalars = {f'{group}/{k}': v for k, v in record.items() if isinstance(v, float)}
     with naming(self._folder, 'tb'):
-      self._events.write(step, scalars)
+      self._events.write(record['step'], scalars)
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -194,9 +196,9 @@ class _Appender:
     os.fsync(self._open())
 
   def close(self) -> None:
-    if self._file is not None:
-      os.close(self._file)
-      self._file = None
+    file, self._file = self._file, None
+    if file is not None:
+      os.close(file)
 
   def _open(self) -> int:
     if self._file is None:
@@ -250,7 +252,7 @@ class _Events:
 
 
 def _parse(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
-  """Lines of metrics.jsonl with their bytes; a last line without its end is left out."""
+  """Lines of metrics.jsonl, as bytes and decoded, without a torn last line."""
   path = folder / 'metrics.jsonl'
   with naming(folder, path.name, 'read'):
     data = path.read_bytes()

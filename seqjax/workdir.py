@@ -25,7 +25,7 @@ import numpy as np
 
 from seqjax.types import InputError
 
-_PACKAGES = 'seqjax jax jaxlib flax optax orbax-checkpoint numpy'.split()
+_PACKAGES = ('seqjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _RUN_FILES = ('metrics.jsonl', 'timing.jsonl', 'result.json', 'tb', 'checkpoints')
 
 
@@ -55,9 +55,7 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
           f'wait for it or use another --workdir'
         ) from error
       os.ftruncate(descriptor, 0)
-      os.pwrite(
-        descriptor, f'pid {os.getpid()} on {socket.gethostname()}'.encode(), 0
-      )
+      os.pwrite(descriptor, f'pid {os.getpid()} on {socket.gethostname()}'.encode(), 0)
     yield
     with naming(folder, '.lock'):
       os.ftruncate(descriptor, 0)
@@ -126,7 +124,7 @@ def check_config(
   """
   old = _read_config(Path(workdir))['config']
   new = json.loads(to_json(dict(config)))  # as the file has it: tuples are lists
-  names = [k for k in {**old, **new} if _show(old, k) != _show(new, k)]
+  names = [k for k in {**old, **new} if old.get(k, ...) != new.get(k, ...)]
   refused = [
     f'{k} {_show(old, k)} -> {_show(new, k)}' for k in names if k not in ignore
   ]
@@ -282,10 +280,8 @@ def _commit(folder: Path = Path(__file__).parent) -> str | None:
   try:
     # An installed package may lie inside a repository that does not track it.
     git('ls-files', '--error-unmatch', Path(__file__).name)
-    head, changes = (
-      git('rev-parse', 'HEAD'),
-      git('status', '--porcelain', '--untracked-files=no'),
-    )
+    head = git('rev-parse', 'HEAD')
+    changes = git('status', '--porcelain', '--untracked-files=no')
   except (OSError, subprocess.SubprocessError):
     return None
   return f'{head}+dirty' if changes else head

@@ -1,0 +1,249 @@
+"""What a run shows on the screen: tables, a progress bar, plain lines for a file.
+
+On a terminal there are colours and a bar that rewrites itself. Anything else (a pipe, a
+job's output file) gets the same tables and one plain line per event, without a single
+escape code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich import box, progress
+from rich.console import Console
+from rich.table import Table
+
+_PAIR = 'val_'  # `val_loss` is the validation side of `loss`
+
+
+class Progress:
+  """Shows how far a run is: a bar with ETA and loss, or plain lines now and then.
+
+  with Progress(config.num_steps, start_step=int(state.step)) as shown:
+    shown.update(step, loss=0.43)  # after each window that was fetched
+    shown.epoch_line(1, 10, {'loss': 0.43, 'val_loss': 0.41}, seconds=12.3)
+  """
+
+  def __init__(
+    self,
+    num_steps: int,
+    *,
+    start_step: int = 0,
+    stream: TextIO | None = None,
+    min_seconds: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Prepares; the bar appears on entering the context.
+
+    Args:
+      num_steps: Step at which the run ends.
+      start_step: Finished steps, not 0 when resumed.
+      stream: Where to print; sys.stdout by default.
+      min_seconds: Least time between two plain lines of `update`.
+      clock: Seconds that never run backwards.
+    """
+    self._num_steps = num_steps
+    self._min_seconds = min_seconds
+    self._clock = clock
+    self._first: tuple[float, int] | None = None  # time and step of the first update
+    self._last_line = -float('inf')
+    self._console = _console(stream)
+    self._bar: progress.Progress | None = None
+    if self._console.is_terminal and not self._console.is_dumb_terminal:
+      self._bar = progress.Progress(
+        progress.BarColumn(bar_width=None),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn('{task.fields[shown]}'),
+        console=self._console,
+        refresh_per_second=4,
+        expand=True,
+      )
+      self._bar.add_task('', total=num_steps, completed=start_step, shown='')
+
+  def update(self, step: int, **values: float) -> None:
+    """Shows the step reached, the time left and e.g. the loss of the last window."""
+    now = self._clock()
+    if self._first is None:
+      self._first = now, step  # the first window compiles: it says nothing of the rest
+    shown = f'{_numbers(values)}{self._time_left(now, step)}'
+    if self._bar is not None:
+      self._bar.update(progress.TaskID(0), completed=step, shown=shown)
+    elif now - self._last_line >= self._min_seconds:
+      self._last_line = now
+      width = len(str(self._num_steps))
+      self.note(f'step {step:{width}d}/{self._num_steps}  {shown}')
+
+  def epoch_line(
+    self, epoch: int, num_epochs: int, metrics: Mapping[str, float], seconds: float
+  ) -> None:
+    """Prints the metrics of an epoch, `val_loss` beside `loss`, in one line that stays.
+
+    Args:
+      epoch: 1 for the first.
+      num_epochs: Epochs of the whole run.
+      metrics: `loss`, `accuracy`, ... and `val_loss`, `val_accuracy`, ...
+      seconds: Time that the epoch took, validation included.
+    """
+    width = len(str(num_epochs))
+    line = f'epoch {epoch:{width}d}/{num_epochs}  {_numbers(metrics)}'
+    self.note(f'{line}  {format_seconds(seconds)}')
+
+  def note(self, line: str) -> None:
+    """Prints a line, above the bar where there is one."""
+    self._console.print(line, soft_wrap=True)
+
+  def __enter__(self) -> Self:
+    if self._bar is not None:
+      self._bar.start()
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+
+  def _time_left(self, now: float, step: int) -> str:
+    if self._first is None or not self._first[1] < step < self._num_steps:
+      return ''
+    start, first_step = self._first
+    rate = (now - start) / (step - first_step)
+    return f'  {format_seconds(rate * (self._num_steps - step))} left'
+
+
+def summary_table(
+  rows: Iterable[tuple[str, str, Sequence[int | str | None], int]],
+  *,
+  title: str = 'Model',
+  stream: TextIO | None = None,
+) -> None:
+  """Prints the layers of a model and the number of its parameters.
+
+  Args:
+    rows: Name, kind, output shape (None or 'B' for a free axis) and number of
+      parameters of each layer.
+    title: Printed above.
+    stream: Where to print; sys.stdout by default.
+  """
+  rows = list(rows)
+  table = _table(['layer', 'kind', 'output'], ['params'])
+  for name, kind, shape, params in rows:
+    axes = ', '.join('B' if axis is None else str(axis) for axis in shape)
+    table.add_row(name, kind, f'[{axes}]', f'{params:,}')
+  table.add_section()
+  table.add_row('total', '', '', f'{sum(row[3] for row in rows):,}', style='bold')
+  _print(stream, title, table)
+
+
+def facts_table(
+  facts: Mapping[str, Any], *, title: str = '', stream: TextIO | None = None
+) -> None:
+  """Prints names and values, one a line: devices, sizes, paths.
+
+  Args:
+    facts: What to show, in this order. Floats get four digits, integers separators.
+    title: Printed above.
+    stream: Where to print; sys.stdout by default.
+  """
+  width = max(map(len, facts), default=0)
+  lines = (f'{name:{width}}  {format_value(value)}' for name, value in facts.items())
+  _print(stream, title, '\n'.join(lines))
+
+
+def results_table(
+  splits: Mapping[str, Mapping[str, float]],
+  *,
+  title: str = 'Results',
+  stream: TextIO | None = None,
+) -> None:
+  """Prints one row per split (or epoch, or model) and one column per metric.
+
+  Args:
+    splits: Row name -> metric -> value; a metric that a row lacks stays empty.
+    title: Printed above.
+    stream: Where to print; sys.stdout by default.
+  """
+  metrics = list(dict.fromkeys(name for row in splits.values() for name in row))
+  table = _table([''], metrics)
+  for split, row in splits.items():
+    cells = (format_value(row[name]) if name in row else '' for name in metrics)
+    table.add_row(split, *cells)
+  _print(stream, title, table)
+
+
+def format_value(value: Any) -> str:
+  """A value for a reader: 0.8812, 0.001, 328,353, 1.250e-07, anything else by str."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return str(value)
+  if isinstance(value, int):
+    return f'{value:,}'
+  size = abs(value)
+  if size == 0 or 0.1 <= size < 1e4:
+    return f'{value:.4f}'
+  return f'{value:.4g}' if 1e-3 <= size < 0.1 else f'{value:.3e}'
+
+
+def format_seconds(seconds: float) -> str:
+  """A time for a reader: 4.2 s, 3 min 05 s, 2 h 07 min."""
+  if seconds < 59.95:
+    return f'{seconds:.1f} s'
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes < 60:
+    return f'{minutes} min {rest:02d} s'
+  return f'{minutes // 60} h {minutes % 60:02d} min'
+
+
+def _numbers(values: Mapping[str, float]) -> str:
+  """loss 0.4312 (val 0.4501)  accuracy 0.8123 (val 0.7990)."""
+  parts = []
+  for name, value in values.items():
+    if name.startswith(_PAIR) and name.removeprefix(_PAIR) in values:
+      continue  # shown beside its partner
+    part = f'{name} {format_value(value)}'
+    if _PAIR + name in values:
+      part += f' (val {format_value(values[_PAIR + name])})'
+    parts.append(part)
+  return '  '.join(parts)
+
+
+def _table(left: Iterable[str], right: Iterable[str]) -> Table:
+  table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style='bold')
+  for name in left:
+    table.add_column(name, overflow='fold')
+  for name in right:
+    table.add_column(name, justify='right', overflow='fold')
+  return table
+
+
+def _print(stream: TextIO | None, title: str, body: Table | str) -> None:
+  console = _console(stream)
+  if title:
+    console.print(title, style='bold')
+  # Lines of text are left to the terminal to wrap: a path stays one word to copy.
+  console.print(body, soft_wrap=isinstance(body, str))
+  console.print()
+
+
+def _console(stream: TextIO | None) -> Console:
+  stream = sys.stdout if stream is None else stream
+  # Said outright, as rich otherwise believes FORCE_COLOR more than the stream.
+  # Markup is off: a shape [B, 32] is no style.
+  terminal = stream.isatty()
+  width = None if terminal or 'COLUMNS' in os.environ else 80
+  return Console(
+    file=stream,
+    force_terminal=terminal,
+    force_jupyter=False,
+    width=width,
+    markup=False,
+    highlight=False,
+    emoji=False,
+  )
