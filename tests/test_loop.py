@@ -8,8 +8,8 @@ import signal
 import jax
 import numpy as np
 import pytest
-
 import toy
+
 from seqjax import loop, losses, optim, workdir
 from seqjax.checkpoint import Checkpoints
 from seqjax.log import read_metrics
