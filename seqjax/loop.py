@@ -12,13 +12,13 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from seqjax import console, models, optim, parallel, plots, signals, steps, workdir
-from seqjax.checkpoint import Checkpoints, Restored, digest
+from seqjax import console, optim, parallel, report, signals, steps, workdir
+from seqjax.checkpoint import Checkpoints
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Feed
-from seqjax.log import RunLog, read_metrics
+from seqjax.log import RunLog
 from seqjax.progress import Monitor, Pending, Progress, means
-from seqjax.state import TrainState, init_state
+from seqjax.state import init_state
 from seqjax.types import Array, Batch, InputError, PyTree
 
 # Fields that do not change what is computed: a resumed run may have others.
@@ -45,6 +45,7 @@ def train(
   config: TrainConfig,
   *,
   name: str,
+  title: str,
   model: nn.Module,
   loss: steps.ExampleFn,
   metrics: Mapping[str, steps.ExampleFn],
@@ -53,6 +54,7 @@ def train(
   test: Iterable[Batch],
   monitor: Monitor,
   facts: Mapping[str, Any] | None = None,
+  published: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
   """Trains a model, or goes on where a run in the same workdir was stopped.
 
@@ -63,7 +65,8 @@ def train(
 
   Args:
     config: Everything that flags can say.
-    name: Of the experiment.
+    name: Of the experiment, as in its command.
+    title: What is trained on what, for readers.
     model: Called as (x, train=, mask=).
     loss: (output, y) -> [B], whose mean is minimised.
     metrics: Further values (output, y) -> [B] to report.
@@ -72,6 +75,7 @@ def train(
     test: Batches; run through once, at the end, with the best epoch's parameters.
     monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
+    published: Metric -> published validation value, for the picture.
 
   Returns:
     What result.json holds.
@@ -109,8 +113,8 @@ def train(
       if restored is not None:
         state, progress = restored.state, Progress(**restored.progress)
       start = int(state.step)
-      _show_start(name, folder, model, x, environment, num_steps, facts)
-      _show_restored(checkpoints, restored)
+      report.show_start(name, folder, model, x, environment, num_steps, facts)
+      report.show_restored(checkpoints, restored)
 
       resume_step = None if restored is None else start
       log = RunLog(folder, resume_step)
@@ -120,24 +124,26 @@ def train(
           epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
           epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
           is_best, saves = False, step > start and step % config.save_every == 0
+          asked = bool(stop)  # once: a signal may come while the state is half fetched
 
-          if pending and (stop or epoch_ends or step % config.log_every == 0):
+          if pending and (asked or epoch_ends or step % config.log_every == 0):
             _take_in(pending, progress, step, log, checkpoints)
             shown.update(step, **means(progress.window))
           if progress.window and step % config.log_every == 0:
             log.write('train', step, epoch=epoch, **progress.close_window())
-          if epoch_ends and progress.epochs < epoch and not stop:
+          if epoch_ends and progress.epochs < epoch and not asked:
             values = evaluate(state.params, validation, stop)
-            if not stop:  # else this epoch is evaluated after the next start
+            asked = bool(stop)
+            if not asked:  # else this epoch is evaluated after the next start
               values, is_best = progress.close_epoch(values, step, monitor)
               log.write('epoch', step, epoch=epoch, **values)
               seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
               shown.epoch_line(epoch, config.num_epochs, values, seconds)
               saves = True
-          if saves or stop:
+          if saves or asked:
             log.sync()
             checkpoints.save(step, state, progress.to_json(), best=is_best)
-          if stop:
+          if asked:
             _leave(stop, folder, step, num_steps, checkpoints)
 
           patience = config.early_stopping or math.inf
@@ -150,12 +156,16 @@ def train(
         checkpoints.wait()
         best = checkpoints.restore_best(state)
         test_values = evaluate(
-          (best or Restored(0, state, {})).state.params, test, stop
+          (state if best is None else best.state).params, test, stop
         )
         if stop:
           _leave(stop, folder, step, num_steps, checkpoints)
         log.write('test', step, epoch=progress.epochs, **test_values)
-    return _report(name, folder, config, progress, state, test_values)
+    result = report.make_result(name, config, progress, state, test_values)
+    workdir.write_result(folder, result)
+    report.draw(title, folder, config, progress, published)
+    report.show_end(folder, result)
+    return result
 
 
 def _make_evaluate(
@@ -191,10 +201,12 @@ def _take_in(
       values = ', '.join(f'{name} {sums[name]}' for name in bad)
       log.write('stop', number, reason='not finite', **{k: sums[k] for k in bad})
       checkpoints.wait()
+      saved = [str(path) for path in checkpoints.folders()]
       raise DivergedError(
-        f'step {number}: {values}; the newest checkpoint in {checkpoints.directory} is '
-        'of an earlier step and finite. Lower --learning_rate, or clip the gradient '
-        '(--clip_global_norm=1) in another --workdir; look for NaN in the data'
+        f'step {number}: {values}. The last good checkpoint: '
+        f'{saved[-1] if saved else "none yet"}. Lower --learning_rate or clip the '
+        'gradient (--clip_global_norm=1), in another --workdir, and look for NaN in '
+        'the data'
       )
     progress.add(sums)
   examples = sum(sums['weight'] for sums in fetched)
@@ -213,82 +225,3 @@ def _leave(
     flush=True,
   )
   sys.exit(stop.exit_code)
-
-
-def _show_start(
-  name: str,
-  folder: Path,
-  model: nn.Module,
-  x: Any,
-  environment: Mapping[str, Any],
-  num_steps: int,
-  facts: Mapping[str, Any] | None,
-) -> None:
-  """Prints layers, devices and sizes."""
-  console.summary_table(models.summarize(model, x.shape, x.dtype), title=name)
-  device = f'{environment["devices_used"]} x {environment["device_kind"]}'
-  console.facts_table(
-    {**(facts or {}), 'steps': num_steps, 'devices': device, 'workdir': folder}
-  )
-
-
-def _show_restored(checkpoints: Checkpoints, restored: Restored | None) -> None:
-  """Prints which checkpoint the run goes on from, and which ones were refused."""
-  for reason in checkpoints.rejected:
-    print(f'checkpoint {reason}: refused')
-  if restored is not None:
-    print(f'resumed from step {restored.step}', flush=True)
-
-
-def _report(
-  name: str,
-  folder: Path,
-  config: TrainConfig,
-  progress: Progress,
-  state: TrainState,
-  test: Mapping[str, float],
-) -> dict[str, Any]:
-  """Writes result.json and curves.png, prints the table, returns the result."""
-  best, last = progress.best or {}, progress.last or {}
-  rate = (
-    progress.timed_examples / progress.timed_seconds if progress.timed_seconds else None
-  )
-  result = {
-    'experiment': name,
-    'seed': config.seed,
-    'steps': int(state.step),
-    'epochs': progress.epochs,
-    'best': best,
-    'final': last,
-    **{f'test_{key}': value for key, value in test.items()},
-    'num_params': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-    'train_seconds': progress.seconds,
-    'sequences_per_second': rate,
-    'params_sha256': digest(state.params),
-  }
-  workdir.write_result(folder, result)
-  title = (
-    f'{name}, seed {config.seed}: {config.optimizer}, rate {config.learning_rate:g}, '
-    f'batch {config.batch_size}'
-  )
-  best_epoch = int(best['epoch']) if best else None
-  plots.curves(
-    read_metrics(folder), folder / 'curves.png', title=title, best_epoch=best_epoch
-  )
-  splits = {
-    f'epoch {int(values["epoch"])} ({label})': {
-      key: value for key, value in values.items() if key not in ('epoch', 'step')
-    }
-    for label, values in (('last', last), ('best', best))
-    if values
-  }
-  console.results_table({**splits, 'test, best epoch': dict(test)})
-  console.facts_table(
-    {
-      'training': console.format_seconds(progress.seconds),
-      'sequences/s': rate,
-      'result': folder / 'result.json',
-      'picture': folder / 'curves.png',
-    }
-  )
-  return result

@@ -33,6 +33,7 @@ _RANKS = {
   'log': 7,
   'console': 7,
   'plots': 7,
+  'report': 8,
   'steps': 8,
   'loop': 9,
 }

@@ -1,5 +1,6 @@
 """Whole runs: they learn, they end with the same bits, they say what is wrong."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import toy
 
-from seqjax import loop, losses, optim, workdir
+from seqjax import loop, losses, optim, signals, workdir
 from seqjax.checkpoint import Checkpoints
 from seqjax.log import read_metrics
 from seqjax.state import init_state
@@ -103,6 +104,32 @@ def test_a_signal_saves_at_once_and_the_run_goes_on_from_there(
   again = toy.train(tmp_path)
   assert f'resumed from step {step + 1}' in capfd.readouterr().out
   assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+class _StopAtLook(signals.Stop):
+  """A signal that comes just before the loop looks for the n-th time."""
+
+  def __init__(self, looks):
+    super().__init__()
+    self._looks = looks
+
+  def __bool__(self):
+    self._looks -= 1
+    if self._looks <= 0:
+      self.signal = signal.SIGTERM
+    return super().__bool__()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('looks', range(2, 16))
+def test_a_signal_at_any_look_loses_no_sum(tmp_path, uninterrupted, monkeypatch, looks):
+  result, metrics, _ = uninterrupted
+  with monkeypatch.context() as patch:
+    patch.setattr(signals, 'catch', lambda: contextlib.nullcontext(_StopAtLook(looks)))
+    with pytest.raises(SystemExit):
+      toy.train(tmp_path)
+  assert toy.train(tmp_path)['params_sha256'] == result['params_sha256']
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
 
 

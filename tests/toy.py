@@ -47,6 +47,7 @@ def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **sett
   return loop.train(
     config,
     name='toy',
+    title='A toy',
     model=model(features),
     loss=losses.binary_xent,
     metrics={'accuracy': losses.binary_accuracy},

@@ -1,0 +1,108 @@
+"""What a run tells its user: tables at the start and the end, result.json, curves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from seqjax import console, models, plots
+from seqjax.checkpoint import Checkpoints, Restored, digest
+from seqjax.config import TrainConfig
+from seqjax.log import read_metrics
+from seqjax.progress import Progress
+from seqjax.state import TrainState
+
+
+def show_start(
+  name: str,
+  folder: Path,
+  model: nn.Module,
+  x: Any,
+  environment: Mapping[str, Any],
+  num_steps: int,
+  facts: Mapping[str, Any] | None,
+) -> None:
+  """Prints layers, devices and sizes."""
+  console.summary_table(models.summarize(model, x.shape, x.dtype), title=name)
+  device = f'{environment["devices_used"]} x {environment["device_kind"]}'
+  console.facts_table(
+    {**(facts or {}), 'steps': num_steps, 'devices': device, 'workdir': folder}
+  )
+
+
+def show_restored(checkpoints: Checkpoints, restored: Restored | None) -> None:
+  """Prints which checkpoint the run goes on from, and which ones were refused."""
+  for reason in checkpoints.rejected:
+    print(f'checkpoint {reason}: refused')
+  if restored is not None:
+    print(f'resumed from step {restored.step}', flush=True)
+
+
+def make_result(
+  name: str,
+  config: TrainConfig,
+  progress: Progress,
+  state: TrainState,
+  test: Mapping[str, float],
+) -> dict[str, Any]:
+  """What result.json holds."""
+  rate = None
+  if progress.timed_seconds:
+    rate = progress.timed_examples / progress.timed_seconds
+  return {
+    'experiment': name,
+    'seed': config.seed,
+    'steps': int(state.step),
+    'epochs': progress.epochs,
+    'best': progress.best,
+    'final': progress.last,
+    **{f'test_{key}': value for key, value in test.items()},
+    'num_params': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    'seconds': progress.seconds,
+    'sequences_per_second': rate,
+    'params_sha256': digest(state.params),
+  }
+
+
+def draw(
+  title: str,
+  folder: Path,
+  config: TrainConfig,
+  progress: Progress,
+  published: Mapping[str, float] | None,
+) -> None:
+  """Draws the learning curves."""
+  settings = (
+    f'{config.optimizer}, rate {config.learning_rate:g}, batch {config.batch_size}, '
+    f'seed {config.seed}'
+  )
+  plots.curves(
+    read_metrics(folder),
+    folder / 'curves.png',
+    title=f'{title}: {settings}',
+    best_epoch=int(progress.best['epoch']) if progress.best else None,
+    published=published,
+  )
+
+
+def show_end(folder: Path, result: Mapping[str, Any]) -> None:
+  """Prints the results, and where they are."""
+  rows = {}
+  for label in ('final', 'best'):
+    values = dict(result[label] or {})
+    values.pop('step', None)
+    if values:
+      rows[f'{label} epoch ({int(values.pop("epoch"))})'] = values
+  test = {k: v for k, v in result.items() if k.startswith('test_')}
+  rows['test, best epoch'] = {k.removeprefix('test_'): v for k, v in test.items()}
+  console.results_table(rows)
+  console.facts_table(
+    {
+      'time in steps': console.format_seconds(result['seconds']),
+      'sequences/s': result['sequences_per_second'],
+      'result': folder / 'result.json',
+      'picture': folder / 'curves.png',
+    }
+  )
