@@ -180,7 +180,11 @@ def _make_evaluate(
     for batch in batches:
       if stop:
         break  # what has been summed up is of no use
-      sums.append(eval_step(params, parallel.put_batch(batch, mesh)))
+      placed = parallel.put_batch(batch, mesh)
+      # One batch at a time: on CPU devices, batches in flight together wait for each
+      # other's sums with all the threads there are, and XLA ends the process.
+      jax.block_until_ready(sums[-1:])
+      sums.append(eval_step(params, placed))
     total: dict[str, float] = {}
     for values in jax.device_get(sums):
       total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}

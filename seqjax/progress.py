@@ -118,7 +118,7 @@ class Pending:
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
-  """Sums over examples -> their means, the loss first; `grad_norm` is one over steps."""
+  """Sums over examples -> their means, loss first; `grad_norm` is one over steps."""
   names = [name for name in sums if name not in ('loss', 'weight', 'steps')]
   counts = {'grad_norm': 'steps'}
   return {

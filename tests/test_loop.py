@@ -249,3 +249,9 @@ def test_data_of_nan_is_caught_with_its_step(tmp_path):
   y[:150] = np.nan
   with pytest.raises(loop.DivergedError, match='step 1: '):
     toy.train(tmp_path, data=Examples(data.x, y))
+
+
+def test_many_batches_of_evaluation_do_not_block_each_other(tmp_path):
+  data = toy.examples(N=150 + 6_000)
+  result = toy.train(tmp_path, data=data, num_steps=2, batch_size=8, num_devices=8)
+  assert result['steps'] == 2
