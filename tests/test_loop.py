@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 
 import jax
@@ -255,3 +256,18 @@ def test_many_batches_of_evaluation_do_not_block_each_other(tmp_path):
   data = toy.examples(N=150 + 6_000)
   result = toy.train(tmp_path, data=data, num_steps=2, batch_size=8, num_devices=8)
   assert result['steps'] == 2
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_saved(tmp_path):
+  def fill():  # files of this process may not grow any more
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  try:
+    with pytest.raises(InputError, match=f'{tmp_path}.*File too large'):
+      toy.train(tmp_path, wrap_feed=_interrupt_at(8, fill))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+  assert toy.train(tmp_path)['steps'] == 20
