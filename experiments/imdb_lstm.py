@@ -10,13 +10,16 @@ validation accuracy up to 0.88.
 import dataclasses
 from typing import Any, Literal
 
+import numpy as np
+
 import seqjax as sj
 from seqjax import config as config_lib
 from seqjax import loop, losses
 from seqjax.config import field
 from seqjax.data import imdb, reviews, synthetic
-from seqjax.data.batches import InOrder, Shuffled
+from seqjax.data.batches import Bucketed, InOrder, Shuffled
 from seqjax.progress import Monitor
+from seqjax.types import InputError
 
 SOURCES = {'imdb': 'IMDB reviews', 'synthetic': 'generated reviews'}
 
@@ -35,12 +38,17 @@ class Config(config_lib.TrainConfig):
   dropout: float = field(0.0, "Rate on the LSTM's inputs.")
   recurrent_dropout: float = field(0.0, "Rate on the LSTM's state.")
   mask_zero: bool = field(False, 'Skip the padding; the chapter runs over it.')
+  bucket_by_length: bool = field(
+    False, 'Batches of like length, which cost their longest; needs --mask_zero.'
+  )
   validation_split: float = field(0.2, 'Share of the training set held out, its end.')
   synthetic_size: int = field(16_000, 'Reviews to generate; an eighth more for test.')
 
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
+  if config.bucket_by_length and not config.mask_zero:
+    raise InputError('--bucket_by_length needs --mask_zero: unmasked padding counts')
   data = load(config)
   train, validation = reviews.split_validation(data.train, config.validation_split)
   model = sj.SequenceClassifier(
@@ -53,6 +61,10 @@ def run(config: Config) -> dict[str, Any]:
     ),
     mask_zero=config.mask_zero,
   )
+  feed = Shuffled(train, config.batch_size, config.seed)
+  if config.bucket_by_length:
+    lengths = np.count_nonzero(train.x, axis=1)
+    feed = Bucketed(train, lengths, config.batch_size, config.seed)
   return loop.train(
     config,
     name='imdb_lstm',
@@ -60,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
     model=model,
     loss=losses.binary_xent,
     metrics={'accuracy': losses.binary_accuracy},
-    feed=Shuffled(train, config.batch_size, config.seed),
+    feed=feed,
     validation=InOrder(validation, config.batch_size),
     test=InOrder(data.test, config.batch_size),
     monitor=Monitor('accuracy', higher_is_better=True),

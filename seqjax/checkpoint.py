@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from seqjax import integrity, leaves
-from seqjax.integrity import DamagedError, one_line
+from seqjax.integrity import DamagedError, SaveError, one_line
 from seqjax.leaves import digest, leaf_digests
 from seqjax.types import InputError, PyTree
 
@@ -29,10 +29,6 @@ __all__ = ['Checkpoints', 'Restored', 'SaveError', 'digest', 'leaf_digests']
 
 _FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
 _FORMAT = 1
-
-
-class SaveError(OSError, InputError):
-  """A save did not reach the disk: it is full, gone, or not writable."""
 
 
 class Restored(NamedTuple):

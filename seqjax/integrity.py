@@ -25,6 +25,10 @@ _MANIFEST = 'manifest.jsonl'
 _BLOCK = 1 << 20  # bytes read at a time
 
 
+class SaveError(OSError, InputError):
+  """A save did not reach the disk: it is full, gone, or not writable."""
+
+
 class DamagedError(Exception):
   """A folder does not hold what was written to it; the message says why."""
 

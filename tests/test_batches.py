@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqjax.data.batches import InOrder, Shuffled
+from seqjax.data.batches import Bucketed, InOrder, Shuffled
 from seqjax.types import Examples
 
 
@@ -71,3 +71,36 @@ def test_unequal_or_empty_sets_are_refused():
     Shuffled(Examples(x, y[:3]), 2, 0)
   with pytest.raises(ValueError, match='at least one'):
     InOrder(Examples(x[:0], y[:0]), 2)
+
+
+def _bucketed(N=1003, B=8, seed=5, **options):
+  lengths = np.random.default_rng(1).integers(1, 100, N)
+  return Bucketed(_examples(N), lengths, B, seed, **options), lengths
+
+
+def test_bucketed_epochs_are_exact_and_follow_from_the_seed():
+  (feed, _), (again, _) = _bucketed(), _bucketed()
+  steps = feed.steps_per_epoch
+  for epoch in range(2):
+    batches = [feed.batch(epoch * steps + step) for step in range(steps)]
+    seen = np.concatenate([batch.y[batch.weight == 1] for batch in batches])
+    assert sorted(seen) == list(range(1003))
+  np.testing.assert_array_equal(again.batch(7).y, feed.batch(7).y)
+  assert (feed.batch(7).y != feed.batch(7 + steps).y).any()
+  assert (_bucketed(seed=6)[0].batch(7).y != feed.batch(7).y).any()
+
+
+def test_bucketed_batches_are_of_like_length_and_come_in_any_order():
+  feed, lengths = _bucketed(pool_batches=25)
+  batches = [feed.batch(step).y.astype(int) for step in range(feed.steps_per_epoch - 1)]
+  spread = np.mean([np.ptp(lengths[rows]) for rows in batches])
+  plain = Shuffled(_examples(1003), 8, 5)
+  random = np.mean([np.ptp(lengths[plain.batch(s).y.astype(int)]) for s in range(125)])
+  assert spread < 0.1 * random
+  means = np.array([lengths[rows].mean() for rows in batches])
+  assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+
+
+def test_bucketed_refuses_lengths_that_do_not_fit():
+  with pytest.raises(ValueError, match=r'lengths \[4\]'):
+    Bucketed(_examples(4), np.ones(3), 2, 0)

@@ -52,9 +52,52 @@ class Shuffled:
     epoch, index = divmod(step, self.steps_per_epoch)
     if epoch != self._epoch:
       rng = np.random.default_rng((self._seed, epoch))
-      self._epoch, self._order = epoch, rng.permutation(len(self._examples.x))
+      self._epoch, self._order = epoch, self._draw_order(rng)
     rows = self._order[index * self._batch_size :][: self._batch_size]
     return _take(self._examples, rows, self._batch_size)
+
+  def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(len(self._examples.x))
+
+
+class Bucketed(Shuffled):
+  """As `Shuffled`, with examples of like length together in a batch.
+
+  A masked recurrent layer then skips most of the padding: a batch costs its longest
+  sequence. The shuffled epoch is cut into pools of many batches; each pool is sorted by
+  length and cut into batches, and the batches of the epoch are shuffled. The smaller
+  the pool, the more the batches differ from epoch to epoch.
+  """
+
+  def __init__(
+    self,
+    examples: Examples,
+    lengths: np.ndarray,
+    batch_size: int,
+    seed: int,
+    *,
+    pool_batches: int = 50,
+  ):
+    """Takes the examples and their lengths [N]; `pool_batches` batches make a pool."""
+    super().__init__(examples, batch_size, seed)
+    if lengths.shape != (len(examples.x),) or pool_batches < 1:
+      raise ValueError(
+        f'Bucketed needs lengths [{len(examples.x)}] and pool_batches of at least 1, '
+        f'got {lengths.shape} and {pool_batches}'
+      )
+    self._lengths, self._pool_batches = lengths, pool_batches
+
+  def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
+    B, order = self._batch_size, super()._draw_order(rng)
+    whole = len(order) // B * B
+    # What does not fill a batch comes last, and is of any length.
+    order, rest = order[:whole], order[whole:]
+    pool = self._pool_batches * B
+    for start in range(0, whole, pool):
+      part = order[start : start + pool]
+      order[start : start + pool] = part[np.argsort(self._lengths[part], kind='stable')]
+    batches = rng.permutation(order.reshape(-1, B))
+    return np.concatenate([batches.reshape(-1), rest])
 
 
 class InOrder:
