@@ -1,0 +1,213 @@
+"""Keeps folders and arrays under a key, each whole or not at all.
+
+An entry is a folder. Its name holds a digest of all that determines its content, so a
+changed setting is another entry and nothing ever has to be invalidated. It is built
+beside its place and renamed into it, so no reader and no crash sees half of one; and it
+carries the SHA-256 of its files, so damage on the disk is found and built anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from seqjax.types import InputError
+
+_MANIFEST = 'entry.json'
+_PART = '.part-'
+_STALE_SECONDS = 24 * 3600
+_PUBLISH_ATTEMPTS = 5
+
+_log = logging.getLogger(__name__)
+
+
+def arrays(
+  root: pathlib.Path,
+  kind: str,
+  fields: Mapping[str, object],
+  build: Callable[[], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Returns the arrays kept under a key, or builds and keeps them.
+
+  Args:
+    root: The cache's folder, from `default_root`.
+    kind: Readable beginning of the entry's name: 'imdb'.
+    fields: Everything that determines the arrays, as JSON values; a version of the
+      code that builds them among it.
+    build: Makes the arrays when there is no intact entry.
+
+  Returns:
+    The arrays by name, verified against their checksums when they were read.
+
+  Raises:
+    InputError: The cache cannot be written, or its disk is full. (What `build` raises
+      passes through, an OSError excepted: that is taken for the cache's.)
+  """
+  built: dict[str, np.ndarray] = {}
+
+  def write(part: pathlib.Path) -> None:
+    built.update(build())
+    for name, array in built.items():
+      _write_array(part / f'{name}.npy', array)
+
+  entry = folder(root, kind, fields, write)
+  if not built:
+    for path in sorted(entry.glob('*.npy')):
+      built[path.stem] = np.load(path, allow_pickle=False)
+  return built
+
+
+def folder(
+  root: pathlib.Path,
+  kind: str,
+  fields: Mapping[str, object],
+  build: Callable[[pathlib.Path], None],
+) -> pathlib.Path:
+  """Returns the folder kept under a key, verified, or builds and keeps it.
+
+  Args:
+    root, kind, fields: As for `arrays`.
+    build: Fills the empty folder it is given.
+
+  Returns:
+    The entry's folder; nobody may write into it.
+
+  Raises:
+    InputError: As for `arrays`.
+  """
+  text = json.dumps(fields, sort_keys=True)
+  target = root / f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}'
+  if target.exists():
+    damage = _damage(target, text)
+    if damage is None:
+      return target
+    _log.warning('%s is damaged (%s) and is built again', target, damage)
+  with _writing(root):
+    root.mkdir(parents=True, exist_ok=True)
+    _remove_stale(root)
+    part = root / f'{_PART}{uuid.uuid4().hex}'
+    part.mkdir()
+    try:
+      build(part)
+      _write_manifest(part, text)
+      _publish(part, target, text)
+    finally:
+      shutil.rmtree(part, ignore_errors=True)  # after a success it is not there
+  return target
+
+
+def default_root(cache_dir: str = '') -> pathlib.Path:
+  """The cache's folder: the given one, or the user's own, which may not exist yet."""
+  if cache_dir:
+    return pathlib.Path(cache_dir).absolute()
+  # The XDG base directory specification: a relative path is to be ignored.
+  base = pathlib.Path(os.environ.get('XDG_CACHE_HOME', ''))
+  if base.is_absolute():
+    return base / 'seqjax'
+  try:
+    return pathlib.Path.home() / '.cache' / 'seqjax'
+  except RuntimeError as e:
+    raise InputError('no home folder to cache in: give one with --cache_dir') from e
+
+
+def _damage(target: pathlib.Path, fields: str) -> str | None:
+  """What is wrong with an entry; None when it is intact."""
+  try:
+    manifest = json.loads((target / _MANIFEST).read_text(encoding='utf-8'))
+    if manifest['fields'] != json.loads(fields):
+      return f'{_MANIFEST} is of other data'
+    for name, expected in manifest['files'].items():
+      with (target / name).open('rb') as file:
+        if hashlib.file_digest(file, 'sha256').hexdigest() != expected:
+          return f'{name} has a wrong checksum'
+  except OSError as e:
+    return f'{pathlib.Path(e.filename or target).name}: {e.strerror}'
+  except (ValueError, KeyError, TypeError, AttributeError):
+    return f'{_MANIFEST} cannot be read'
+  return None
+
+
+@contextlib.contextmanager
+def _writing(root: pathlib.Path) -> Iterator[None]:
+  """Turns the system's errors into one line that names the flag."""
+  try:
+    yield
+  except OSError as e:
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+      raise InputError(
+        f'--cache_dir: the disk of {root} is full: free some space, or give a folder '
+        'on another disk'
+      ) from e
+    raise InputError(
+      f'--cache_dir: cannot write to {root} ({e}): give a folder that can be written'
+    ) from e
+
+
+def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
+  """Writes an .npy file; numpy's own writer loses the errno of a full disk."""
+  array = np.asarray(array, order='C')
+  with path.open('wb') as file:
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(file, header)
+    file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _write_manifest(part: pathlib.Path, fields: str) -> None:
+  """Writes the checksums of all files, and brings all of it to the disk."""
+  files = {}
+  for path in sorted(part.rglob('*')):
+    if path.is_file():
+      with path.open('rb') as file:
+        files[path.relative_to(part).as_posix()] = hashlib.file_digest(
+          file, 'sha256'
+        ).hexdigest()
+  manifest = {'fields': json.loads(fields), 'files': files}
+  (part / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding='utf-8')
+  for path in (*part.rglob('*'), part):
+    _sync(path)
+
+
+def _publish(part: pathlib.Path, target: pathlib.Path, fields: str) -> None:
+  """Renames a built entry into its place, unless another process was quicker."""
+  for attempt in range(_PUBLISH_ATTEMPTS):
+    try:
+      part.rename(target)
+      break
+    except OSError as e:
+      taken = e.errno in (errno.ENOTEMPTY, errno.EEXIST)
+      if not taken or attempt == _PUBLISH_ATTEMPTS - 1:
+        raise
+    if _damage(target, fields) is None:
+      return
+    away = target.with_name(f'{part.name}-damaged')
+    with contextlib.suppress(FileNotFoundError):  # another process moved it away
+      target.rename(away)
+    shutil.rmtree(away, ignore_errors=True)  # else _remove_stale does it, in a day
+  _sync(target.parent)
+
+
+def _remove_stale(root: pathlib.Path) -> None:
+  """Removes what killed processes left behind, once nobody can be working on it."""
+  for path in root.glob(f'{_PART}*'):
+    with contextlib.suppress(FileNotFoundError):  # its owner has just renamed it
+      if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: pathlib.Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
