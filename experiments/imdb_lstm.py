@@ -21,8 +21,6 @@ from seqjax.data.batches import Bucketed, InOrder, Shuffled
 from seqjax.progress import Monitor
 from seqjax.types import InputError
 
-SOURCES = {'imdb': 'IMDB reviews', 'synthetic': 'generated reviews'}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(config_lib.TrainConfig):
@@ -33,16 +31,20 @@ class Config(config_lib.TrainConfig):
   )
   vocab_size: int = field(10_000, 'Ids, V: the most frequent words and four others.')
   length: int = field(500, 'Words of a review, T: its last ones, padded in front.')
-  embed_size: int = field(32, 'Width of the embedding, E.')
-  features: int = field(32, 'LSTM units, H.')
-  dropout: float = field(0.0, "Rate on the LSTM's inputs.")
-  recurrent_dropout: float = field(0.0, "Rate on the LSTM's state.")
+  embed_size: int = field(32, 'Width of the embedding, E.', at_least=1)
+  features: int = field(32, 'LSTM units, H.', at_least=1)
+  dropout: float = field(0.0, "Rate on the LSTM's inputs.", at_least=0, below=1)
+  recurrent_dropout: float = field(
+    0.0, "Rate on the LSTM's state.", at_least=0, below=1
+  )
   mask_zero: bool = field(False, 'Skip the padding; the chapter runs over it.')
   bucket_by_length: bool = field(
     False, 'Batches of like length, which cost their longest; needs --mask_zero.'
   )
   validation_split: float = field(0.2, 'Share of the training set held out, its end.')
-  synthetic_size: int = field(16_000, 'Reviews to generate; an eighth more for test.')
+  synthetic_size: int = field(
+    16_000, 'Reviews to generate; an eighth more for test.', at_least=80
+  )
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
   return loop.train(
     config,
     name='imdb_lstm',
-    title=f'LSTM({config.features}) on {SOURCES[config.dataset]}',
+    title=f'LSTM({config.features}) on {config.dataset} reviews',
     model=model,
     loss=losses.binary_xent,
     metrics={'accuracy': losses.binary_accuracy},
@@ -77,9 +79,9 @@ def run(config: Config) -> dict[str, Any]:
     test=InOrder(data.test, config.batch_size),
     monitor=Monitor('accuracy', higher_is_better=True),
     facts={
-      'data': SOURCES[config.dataset],
-      'reviews': f'{len(train.x):,} training, {len(validation.x):,} validation, '
-      f'{len(data.test.x):,} test',
+      'data': config.dataset,
+      'training and validation': describe(data.train_stats),
+      'test': describe(data.test_stats),
     },
     published={'accuracy': 0.88} if config.dataset == 'imdb' else None,
   )
@@ -96,6 +98,14 @@ def load(config: Config) -> reviews.ReviewData:
     )
   texts = synthetic.reviews(0, config.synthetic_size, config.synthetic_size // 8)
   return reviews.encode(*texts, vocab_size=config.vocab_size, length=config.length)
+
+
+def describe(stats: reviews.Stats) -> str:
+  """What the start of the run tells of one split."""
+  return (
+    f'{stats.num_reviews:,} reviews of {stats.mean_length:.0f} words in the mean; '
+    f'{stats.share_truncated:.1%} cut, {stats.share_oov:.1%} of words unknown'
+  )
 
 
 if __name__ == '__main__':

@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import math
+import operator
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -26,9 +28,25 @@ flags.disclaim_key_flags()  # so that --help lists the experiment's flags as its
 T = TypeVar('T')
 
 
-def field(default: T, help: str) -> T:
-  """A field of a config, with its default and the text that --help shows."""
-  return dataclasses.field(default=default, metadata={'help': help})
+def field(
+  default: T,
+  help: str,
+  *,
+  at_least: float | None = None,
+  above: float | None = None,
+  below: float | None = None,
+) -> T:
+  """A field of a config, with its default, the text that --help shows, and its limits.
+
+  A field with limits holds a number `at_least` this, `above` this and `below` that, or
+  None if its type allows it; anything else, NaN too, is refused.
+  """
+  limits = {'at_least': at_least, 'above': above, 'below': below}
+  metadata = {
+    'help': help,
+    'limits': {k: v for k, v in limits.items() if v is not None},
+  }
+  return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,44 +60,48 @@ class TrainConfig:
   workdir: str = field(
     '', 'Folder of the run, started or resumed; default runs/<experiment>.'
   )
-  seed: int = field(0, 'Seed of initial weights, dropout and the order of examples.')
-  num_epochs: int = field(10, 'Passes over the training set.')
-  num_steps: int | None = field(None, 'End after so many steps, before the last epoch.')
-  batch_size: int = field(128, 'Examples a step, over all devices.')
+  seed: int = field(
+    0, 'Seed of initial weights, dropout and the order of examples.', at_least=0
+  )
+  num_epochs: int = field(10, 'Passes over the training set.', at_least=1)
+  num_steps: int | None = field(
+    None, 'End after so many steps, before the last epoch.', at_least=1
+  )
+  batch_size: int = field(128, 'Examples a step, over all devices.', at_least=1)
   optimizer: Literal['rmsprop', 'adam'] = field('rmsprop', 'With Keras defaults.')
-  learning_rate: float = field(1e-3, 'Step size of the optimiser.')
-  clip_value: float | None = field(None, 'Bound of each element of the gradient.')
-  clip_norm: float | None = field(None, "Bound of each tensor's gradient norm.")
-  clip_global_norm: float | None = field(None, 'Bound of the norm of all gradients.')
+  learning_rate: float = field(
+    1e-3, 'Step size of the optimiser.', above=0, below=math.inf
+  )
+  clip_value: float | None = field(
+    None, 'Bound of each element of the gradient.', above=0, below=math.inf
+  )
+  clip_norm: float | None = field(
+    None, "Bound of each tensor's gradient norm.", above=0, below=math.inf
+  )
+  clip_global_norm: float | None = field(
+    None, 'Bound of the norm of all gradients.', above=0, below=math.inf
+  )
   early_stopping: int | None = field(
-    None, 'End after so many epochs without a better validation value.'
+    None, 'End after so many epochs without a better validation value.', at_least=1
   )
-  log_every: int = field(20, 'Steps between two looks at the loss.')
+  log_every: int = field(20, 'Steps between two looks at the loss.', at_least=1)
   save_every: int = field(
-    100, 'Steps between two checkpoints, a multiple of log_every; epochs save too.'
+    100,
+    'Steps between two checkpoints, a multiple of log_every; epochs save too.',
+    at_least=1,
   )
-  keep: int = field(3, 'Latest checkpoints to keep; the best one is kept besides.')
+  keep: int = field(
+    3, 'Latest checkpoints to keep; the best one is kept besides.', at_least=1
+  )
   num_devices: int | None = field(
-    None, 'Devices that share a batch; default all accelerators, or the CPU cores.'
+    None,
+    'Devices that share a batch; default all accelerators, or the CPU cores.',
+    at_least=1,
   )
 
   def __post_init__(self) -> None:
-    at_least = {'num_epochs': 1, 'num_steps': 1, 'batch_size': 1, 'early_stopping': 1}
-    at_least |= {
-      'log_every': 1,
-      'save_every': 1,
-      'keep': 1,
-      'num_devices': 1,
-      'seed': 0,
-    }
-    for name, bound in at_least.items():
-      value = getattr(self, name)
-      if value is not None and value < bound:
-        raise InputError(f'--{name} must be at least {bound}, got {value}')
-    for name in ('learning_rate', 'clip_value', 'clip_norm', 'clip_global_norm'):
-      value = getattr(self, name)
-      if value is not None and not 0 < value < float('inf'):
-        raise InputError(f'--{name} must be positive and finite, got {value}')
+    for spec in dataclasses.fields(self):
+      _check_limits(spec, getattr(self, spec.name))
     clips = [
       f'--{name}'
       for name in ('clip_value', 'clip_norm', 'clip_global_norm')
@@ -134,6 +156,17 @@ def _refuse(message: str, exit_code: int) -> NoReturn:
   """Says in one line what is wrong with the input, and exits."""
   print(f'{sys.argv[0]}: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(exit_code)
+
+
+def _check_limits(spec: dataclasses.Field, value: Any) -> None:
+  """Raises InputError, naming the flag, if the value is outside its field's limits."""
+  if value is None:
+    return
+  holds = {'at_least': operator.ge, 'above': operator.gt, 'below': operator.lt}
+  for limit, bound in spec.metadata['limits'].items():
+    if not holds[limit](value, bound):
+      words = f'{limit.replace("_", " ")} {bound:g}'
+      raise InputError(f'--{spec.name} must be {words}, got {value}')
 
 
 def _define_flag(spec: dataclasses.Field, kind: Any) -> None:
