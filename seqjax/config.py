@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import operator
+import pathlib
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -154,7 +155,8 @@ def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) ->
 
 def _refuse(message: str, exit_code: int) -> NoReturn:
   """Says in one line what is wrong with the input, and exits."""
-  print(f'{sys.argv[0]}: {" ".join(message.split())}', file=sys.stderr)
+  command = pathlib.Path(sys.argv[0]).stem
+  print(f'{command}: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(exit_code)
 
 
