@@ -5,7 +5,29 @@ opens a file or imports tensorflow-datasets, Orbax or matplotlib.
 """
 
 from seqjax import cells, dropout, losses, optim, scan
-from seqjax.layers import GRU, LSTM, Embedding, SimpleRNN
+from seqjax.layers import (
+  GRU,
+  LSTM,
+  RNN,
+  AveragePooling1D,
+  Bidirectional,
+  Conv1D,
+  Embedding,
+  Flatten,
+  GlobalAveragePooling1D,
+  GlobalMaxPooling1D,
+  LayerCell,
+  LayerNormGRUCell,
+  LayerNormLSTMCell,
+  MaxPooling1D,
+  RepeatVector,
+  RNNCell,
+  SimpleRNN,
+  Stack,
+  TimeDistributed,
+  Zoneout,
+  pretrained,
+)
 from seqjax.models import SequenceClassifier
 
 __version__ = '0.1.0'
@@ -13,13 +35,30 @@ __version__ = '0.1.0'
 __all__ = [
   'GRU',
   'LSTM',
+  'RNN',
+  'AveragePooling1D',
+  'Bidirectional',
+  'Conv1D',
   'Embedding',
+  'Flatten',
+  'GlobalAveragePooling1D',
+  'GlobalMaxPooling1D',
+  'LayerCell',
+  'LayerNormGRUCell',
+  'LayerNormLSTMCell',
+  'MaxPooling1D',
+  'RNNCell',
+  'RepeatVector',
   'SequenceClassifier',
   'SimpleRNN',
+  'Stack',
+  'TimeDistributed',
+  'Zoneout',
   '__version__',
   'cells',
   'dropout',
   'losses',
   'optim',
+  'pretrained',
   'scan',
 ]

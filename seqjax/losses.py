@@ -10,8 +10,9 @@ def binary_xent(logits: Array, labels: Array) -> Array:
   """Binary cross-entropy in nats: logits [B], labels [B] of 0 and 1 -> [B]."""
   _check_same_shape(logits, labels)
   logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
-  # -y log p - (1 - y) log(1 - p) with both logarithms taken from the logit.
-  return jax.nn.softplus(logits) - labels * logits
+  # -y log p - (1 - y) log(1 - p). softplus(logits) - labels * logits is the same with
+  # the digits of a small loss cancelled.
+  return labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
 
 
 def binary_accuracy(logits: Array, labels: Array) -> Array:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqjax.layers import Embedding
+from seqjax.layers import Embedding, RecurrentLayer
 from seqjax.types import Array
 
 
@@ -34,7 +34,10 @@ class SequenceClassifier(nn.Module):
     embedding = Embedding(
       self.vocab_size, self.embed_size, mask_zero=self.mask_zero, name='embedding'
     )
-    x = embedding(ids)  # [B, T, E]
+    # A recurrent layer right on the embedding may project its rows before it looks them
+    # up; `summarize`, which initialises, sees the plain [B, T, E].
+    late = isinstance(self.encoder, RecurrentLayer) and not self.is_initializing()
+    x = embedding(ids, late=late)  # [B, T, E]
     if mask is None:
       mask = embedding.compute_mask(ids)
     h = self.encoder(x, train=train, mask=mask)  # [B, H]

@@ -1,4 +1,4 @@
-"""RMSprop and Adam as Keras computes them, and clipping of gradients."""
+"""RMSprop and Adam as Keras computes them, clipping of gradients, and freezing."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -70,6 +70,42 @@ def adam(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
   return optax.chain(
     _scale_by_keras_adam(), optax.scale_by_learning_rate(learning_rate)
   )
+
+
+def freeze(
+  optimizer: optax.GradientTransformation, *paths: str
+) -> optax.GradientTransformation:
+  """`optimizer` for all parameters but some, which no term of it moves.
+
+  No gradient, no momentum, no weight decay reaches a frozen parameter, and it has no
+  part in a global norm; the optimiser keeps no state for it.
+
+  Args:
+    optimizer: What the other parameters get.
+    *paths: Parameters, or layers with all that is in them, by their names in `params`:
+      'embedding', 'encoder/forward_layer', 'head/bias'.
+
+  Raises:
+    ValueError: at `init`, if a path names nothing.
+  """
+
+  def labels(tree: PyTree) -> PyTree:
+    found: set[str] = set()
+
+    def label(path: tuple, leaf: jax.Array) -> str:
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      hits = {p for p in paths if f'{name}/'.startswith(f'{p}/')}
+      found.update(hits)
+      return 'frozen' if hits else 'trained'
+
+    labelled = jax.tree_util.tree_map_with_path(label, tree)
+    for path in paths:
+      if path not in found:
+        raise ValueError(f'no parameter to freeze at {path!r}')
+    return labelled
+
+  parts = {'trained': optimizer, 'frozen': optax.set_to_zero()}
+  return optax.partition(parts, labels)
 
 
 def _scale_by_keras_adam(

@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.cells import Cell
 from seqjax.types import Array, PyTree
@@ -21,6 +23,9 @@ def recur(
   h_mask: Array | None = None,
   go_backwards: bool = False,
   zero_output_for_mask: bool = False,
+  reset: Array | None = None,
+  bptt_steps: int | None = None,
+  remat_chunk: int | None = None,
 ) -> tuple[PyTree, Array]:
   """Runs a cell over sequences: one matmul for all inputs, then a step at a time.
 
@@ -34,30 +39,41 @@ def recur(
     h_mask: Dropout mask of the recurrent state, [..., H] or [n, ..., H].
     go_backwards: Process from the last step to the first.
     zero_output_for_mask: The output of a masked step is 0, not the one before.
+    reset: bool [..., T], as in `scan_time`.
+    bptt_steps: As in `scan_time`.
+    remat_chunk: As in `scan_time`; the inputs are then projected chunk by chunk too.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
     processing.
   """
-  step = functools.partial(cell.step, params, h_mask=h_mask)
   return scan_time(
-    step,
+    functools.partial(cell.step, params, h_mask=h_mask),
     carry,
-    cell.project(params, x, x_mask),
+    x,
     mask,
+    project=lambda x: cell.project(params, x, x_mask),
     go_backwards=go_backwards,
     zero_output_for_mask=zero_output_for_mask,
+    reset=reset,
+    bptt_steps=bptt_steps,
+    remat_chunk=remat_chunk,
   )
 
 
 def scan_time(
-  step: Callable[[PyTree, Array], PyTree],
+  step: Callable[..., PyTree],
   carry: PyTree,
-  x: Array,
+  x: PyTree,
   mask: Array | None = None,
   *,
+  project: Callable[[PyTree], PyTree] | None = None,
   go_backwards: bool = False,
   zero_output_for_mask: bool = False,
+  reset: Array | None = None,
+  bptt_steps: int | None = None,
+  remat_chunk: int | None = None,
+  key: Array | None = None,
 ) -> tuple[PyTree, Array]:
   """Applies `step` along axis -2 of x.
 
@@ -66,33 +82,121 @@ def scan_time(
 
   Args:
     step: (carry, x of one step [..., G]) -> carry; the carry's field `h` is the output.
+      With `key` it is (carry, x, key of the step) -> carry.
     carry: NamedTuple of [..., H]s.
-    x: [..., T, G].
+    x: [..., T, G], or a tree of such arrays.
     mask: bool [..., T].
+    project: What to do to x [..., T, D] first, for many steps at once -> [..., T, G].
     go_backwards: Process from the last step to the first.
     zero_output_for_mask: The output of a masked step is 0.
+    reset: bool [..., T]; where True the state is set to zero before that step is
+      processed. A masked step then carries the zeros.
+    bptt_steps: Gradients stop every so many steps of processing, masked ones counted:
+      truncated backpropagation through time. Values do not change.
+    remat_chunk: Keep only every so manieth carry for the backward pass and compute the
+      rest again, chunk by chunk: memory O(T / k + k) for O(T), a second forward pass.
+    key: PRNG key, split once for each step of processing.
 
   Returns:
     (carry after the last step, h of all steps [..., T, H] in the order of processing).
+
+  Raises:
+    ValueError: if `bptt_steps` or `remat_chunk` is less than 1.
   """
+  for name, size in (('bptt_steps', bptt_steps), ('remat_chunk', remat_chunk)):
+    if size is not None and size < 1:
+      raise ValueError(f'{name} must be at least 1, got {size}')
 
-  def body(carry: PyTree, inputs: tuple[Array, Array | None]) -> tuple[PyTree, Array]:
-    x, real = inputs
-    new = step(carry, x)
-    if real is None:
+  def body(carry: PyTree, now: _Steps) -> tuple[PyTree, Array]:
+    if now.cut is not None:
+      cut = now.cut
+      carry = jax.tree.map(lambda c: jnp.where(cut, jax.lax.stop_gradient(c), c), carry)
+    if now.reset is not None:
+      carry = _select(now.reset, jax.tree.map(jnp.zeros_like, carry), carry)
+    new = step(carry, now.x) if now.key is None else step(carry, now.x, now.key)
+    if now.real is None:
       return new, new.h
-    new = jax.tree.map(functools.partial(_select, real), new, carry)
-    h = _select(real, new.h, jnp.zeros_like(new.h)) if zero_output_for_mask else new.h
-    return new, h
+    new = _select(now.real, new, carry)
+    if zero_output_for_mask:
+      return new, _select(now.real, new.h, jnp.zeros_like(new.h))
+    return new, new.h
 
-  xs = jnp.moveaxis(x, -2, 0)  # [T, ..., G]
-  masks = None if mask is None else jnp.moveaxis(mask, -1, 0)  # [T, ...]
-  carry, ys = jax.lax.scan(body, carry, (xs, masks), reverse=go_backwards)
-  if go_backwards:
-    ys = jnp.flip(ys, 0)
+  def run(carry: PyTree, steps: _Steps) -> tuple[PyTree, Array]:
+    if project is not None:
+      x = project(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), steps.x))
+      steps = steps._replace(x=jax.tree.map(lambda a: jnp.moveaxis(a, -2, 0), x))
+    return jax.lax.scan(body, carry, steps)
+
+  steps = _time_major(x, mask, reset, go_backwards, bptt_steps, key)
+  if remat_chunk is None:
+    carry, ys = run(carry, steps)
+  else:
+    carry, ys = _scan_chunks(run, carry, steps, remat_chunk)
   return carry, jnp.moveaxis(ys, 0, -2)  # [..., T, H]
 
 
-def _select(real: Array, new: Array, old: Array) -> Array:
-  """Rows of `new` [..., H] where `real` [...] holds, else of `old`."""
-  return jnp.where(jnp.broadcast_to(jnp.expand_dims(real, -1), new.shape), new, old)
+class _Steps(NamedTuple):
+  """What the steps see, time first and in the order of processing."""
+
+  x: PyTree  # [T, ..., G]
+  real: Array | None  # [T, ...]
+  reset: Array | None  # [T, ...]
+  cut: Array | None  # [T]
+  key: Array | None  # [T]
+
+
+def _time_major(
+  x: PyTree,
+  mask: Array | None,
+  reset: Array | None,
+  go_backwards: bool,
+  bptt_steps: int | None,
+  key: Array | None,
+) -> _Steps:
+  def in_order(a: Array, axis: int) -> Array:
+    a = jnp.moveaxis(a, axis, 0)
+    return jnp.flip(a, 0) if go_backwards else a
+
+  T = jax.tree.leaves(x)[0].shape[-2]
+  cut = None
+  if bptt_steps is not None and bptt_steps < T:
+    cut = jnp.asarray((np.arange(T) % bptt_steps == 0) & (np.arange(T) > 0))
+  return _Steps(
+    x=jax.tree.map(lambda a: in_order(a, -2), x),
+    real=None if mask is None else in_order(mask, -1),
+    reset=None if reset is None else in_order(reset, -1),
+    cut=cut,
+    key=None if key is None else jax.random.split(key, T),
+  )
+
+
+def _scan_chunks(
+  run: Callable[[PyTree, _Steps], tuple[PyTree, Array]],
+  carry: PyTree,
+  steps: _Steps,
+  size: int,
+) -> tuple[PyTree, Array]:
+  """`run` over chunks of `size` steps and over what is left, forgetting inside each."""
+  T = jax.tree.leaves(steps)[0].shape[0]
+  n = T // size
+  # Inside a scan nothing can undo the recomputation, which prevent_cse is there for.
+  chunk = jax.checkpoint(run, prevent_cse=False)
+  chunks = jax.tree.map(lambda a: a[: n * size].reshape(n, size, *a.shape[1:]), steps)
+  carry, ys = jax.lax.scan(chunk, carry, chunks)  # [n, size, ..., H]
+  ys = ys.reshape(n * size, *ys.shape[2:])
+  if T % size:
+    carry, rest = jax.checkpoint(run)(
+      carry, jax.tree.map(lambda a: a[n * size :], steps)
+    )
+    ys = jnp.concatenate([ys, rest])
+  return carry, ys
+
+
+def _select(choice: Array, new: PyTree, old: PyTree) -> PyTree:
+  """Rows of `new`, a tree of [..., H]s, where `choice` [...] holds, else of `old`."""
+
+  def select(new: Array, old: Array) -> Array:
+    rows = choice.reshape(choice.shape + (1,) * (new.ndim - choice.ndim))
+    return jnp.where(jnp.broadcast_to(rows, new.shape), new, old)
+
+  return jax.tree.map(select, new, old)

@@ -1,6 +1,41 @@
 """Layers as flax.linen modules, with Keras's semantics."""
 
-from seqjax.layers.embedding import Embedding
+from seqjax.layers.conv import (
+  AveragePooling1D,
+  Conv1D,
+  Flatten,
+  GlobalAveragePooling1D,
+  GlobalMaxPooling1D,
+  MaxPooling1D,
+)
+from seqjax.layers.embedding import Embedding, pretrained
 from seqjax.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
+from seqjax.layers.regularized import LayerNormGRUCell, LayerNormLSTMCell, Zoneout
+from seqjax.layers.rnn import RNN, LayerCell, RNNCell
+from seqjax.layers.stack import Stack
+from seqjax.layers.wrappers import Bidirectional, RepeatVector, TimeDistributed
 
-__all__ = ['GRU', 'LSTM', 'Embedding', 'RecurrentLayer', 'SimpleRNN']
+__all__ = [
+  'GRU',
+  'LSTM',
+  'RNN',
+  'AveragePooling1D',
+  'Bidirectional',
+  'Conv1D',
+  'Embedding',
+  'Flatten',
+  'GlobalAveragePooling1D',
+  'GlobalMaxPooling1D',
+  'LayerCell',
+  'LayerNormGRUCell',
+  'LayerNormLSTMCell',
+  'MaxPooling1D',
+  'RNNCell',
+  'RecurrentLayer',
+  'RepeatVector',
+  'SimpleRNN',
+  'Stack',
+  'TimeDistributed',
+  'Zoneout',
+  'pretrained',
+]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax import fast
 from seqjax.types import Array
 
 
@@ -15,6 +16,25 @@ def keras_uniform(
 ) -> Array:
   """Uniform in (-0.05, 0.05): the initialiser of Keras's Embedding."""
   return jax.random.uniform(key, shape, dtype, minval=-0.05, maxval=0.05)
+
+
+def pretrained(matrix: np.ndarray) -> nn.initializers.Initializer:
+  """An `embedding_init` that starts from a given matrix [V, E].
+
+  `Embedding(V, E, embedding_init=pretrained(matrix), frozen=True)`. The rows are those
+  of the ids: row 0 is padding's.
+
+  Raises:
+    ValueError: when the layer is initialised, if its [V, E] is another shape.
+  """
+
+  def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    del key
+    if tuple(matrix.shape) != tuple(shape):
+      raise ValueError(f'Embedding needs a matrix {shape}, got {tuple(matrix.shape)}')
+    return jnp.asarray(matrix, dtype)
+
+  return init
 
 
 class Embedding(nn.Module):
@@ -28,7 +48,9 @@ class Embedding(nn.Module):
     num_embeddings: V, with the reserved ids.
     features: E.
     mask_zero: Id 0 is padding: `compute_mask` is then ids != 0.
-    embedding_init: Initialiser of the matrix.
+    frozen: The matrix has no gradient. An optimiser can still move it, by weight decay
+      for one: `optim.freeze` keeps it as it is.
+    embedding_init: Initialiser of the matrix; see `pretrained`.
     dtype: Of the rows returned; None: that of the matrix.
     param_dtype: Of the matrix.
   """
@@ -36,13 +58,17 @@ class Embedding(nn.Module):
   num_embeddings: int
   features: int
   mask_zero: bool = False
+  frozen: bool = False
   embedding_init: nn.initializers.Initializer = keras_uniform
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, ids: Array) -> Array:
+  def __call__(self, ids: Array, *, late: bool = False) -> Any:
     """Integer ids [...] -> rows [..., E].
+
+    With `late` a `fast.Lookup`, for a recurrent layer that then chooses whether to look
+    up and project or to project and look up.
 
     Raises:
       ValueError: if ids are not integers, or NumPy ids lie outside [0, V).
@@ -56,10 +82,18 @@ class Embedding(nn.Module):
     embedding = self.param(
       'embedding', self.embedding_init, (V, self.features), self.param_dtype
     )
-    # A negative index would count from the end: past the end it gives NaN instead.
-    rows = jnp.take(embedding, jnp.where(ids < 0, V, ids), axis=0, mode='fill')
-    return rows if self.dtype is None else rows.astype(self.dtype)
+    if self.frozen:
+      embedding = jax.lax.stop_gradient(embedding)
+    ids = jnp.asarray(ids)
+    if jnp.iinfo(ids.dtype).max < V:
+      ids = ids.astype(jnp.int32)  # or V, the mark of a bad id, would not fit
+    if self.dtype is not None:
+      embedding = embedding.astype(self.dtype)
+    lookup = fast.Lookup(ids, embedding)
+    return lookup if late else lookup.rows()
 
-  def compute_mask(self, ids: Array) -> Array | None:
-    """Mask [..., T] of ids [..., T]: True where real; None without `mask_zero`."""
-    return ids != 0 if self.mask_zero else None
+  def compute_mask(self, ids: Array, mask: Array | None = None) -> Array | None:
+    """Mask [..., T] of ids [..., T]: True where real, and where `mask` is."""
+    if not self.mask_zero:
+      return mask
+    return ids != 0 if mask is None else (ids != 0) & mask

@@ -1,17 +1,18 @@
 """SimpleRNN, LSTM and GRU as linen modules with Keras's semantics.
 
 A layer declares parameters, draws dropout masks and calls the pure functions of
-`seqjax.cells` and `seqjax.scan`.
+`seqjax.cells` and, through `seqjax.fast`, the loops over time.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from seqjax import cells, dropout, scan
+from seqjax import cells, dropout, fast
 from seqjax.types import Array, PyTree
 
 Initializer = nn.initializers.Initializer
@@ -30,11 +31,17 @@ class RecurrentLayer(nn.Module):
     return_carry: Return (carry, y), not y.
     go_backwards: Process from the last step to the first; y is in that order.
     zero_output_for_mask: The output of a masked step is 0, not the one before it.
+    bptt_steps: Gradients stop every so many steps; None: they go all the way.
+    remat_chunk: Keep the carry only every so many steps for the backward pass, and
+      compute the rest again: memory O(T / k + k), not O(T). None: keep all.
+    implementation: 'auto' takes the fast path where it can run; its reverse-mode
+      gradients are exact, forward-mode ones need 'reference', the plain scan. 'fast'
+      raises ValueError where it can't run.
     kernel_init: Of `kernel` [D, G], drawn for all gates at once.
     recurrent_kernel_init: Of `recurrent_kernel` [H, G], likewise.
     bias_init: Of `bias`.
     dtype: Of the matmuls and of y; None: that of inputs and parameters together. The
-      carry is float32 at least.
+      carry is float32, or wider where `dtype` is.
     param_dtype: Of the parameters.
   """
 
@@ -47,6 +54,9 @@ class RecurrentLayer(nn.Module):
   return_carry: bool = False
   go_backwards: bool = False
   zero_output_for_mask: bool = False
+  bptt_steps: int | None = None
+  remat_chunk: int | None = None
+  implementation: str = 'auto'
   kernel_init: Initializer = nn.initializers.glorot_uniform()
   recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
   bias_init: Initializer = nn.initializers.zeros_init()
@@ -58,46 +68,56 @@ class RecurrentLayer(nn.Module):
     dropout.check_rate('recurrent_dropout', self.recurrent_dropout)
     if self.features < 1:
       raise ValueError(f'features must be at least 1, got {self.features}')
-    self._cell()  # refuses an unknown activation here, not at the first call
+    fast.check_implementation(self.implementation)
+    self.cell()  # refuses an unknown activation here, not at the first call
     super().__post_init__()
 
   @nn.compact
   def __call__(
     self,
-    x: Array,
+    x: Array | fast.Lookup,
     *,
     train: bool,
     mask: Array | None = None,
     initial_carry: PyTree | None = None,
+    reset: Array | None = None,
   ) -> Any:
     """Runs the layer over sequences.
 
     Args:
-      x: [..., T, D], any number of leading batch axes.
+      x: [..., T, D], any number of leading batch axes; or an embedding's `Lookup`.
       train: Whether to drop; if so the rng collection `dropout` is used.
       mask: bool [..., T], True where a step is real. A masked step carries the state
         through. A row without a real step returns its initial state.
       initial_carry: The cell's carry, each field [..., H]; None: zeros.
+      reset: bool [..., T]; where True the state is zero again before that step, for
+        sequences that hold several episodes.
 
     Returns:
       y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
       (carry, y).
 
     Raises:
-      ValueError: if the shapes of x, mask and initial_carry do not fit together.
+      ValueError: if the shapes of x, mask, reset and initial_carry do not fit together.
     """
-    cell, layer = self._cell(), type(self).__name__
-    if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-      raise ValueError(f'{layer} needs float x [..., T, D], got {x.dtype}{x.shape}')
-    if mask is not None and (mask.shape != x.shape[:-1] or mask.dtype != bool):
-      raise ValueError(
-        f'{layer} needs mask bool{x.shape[:-1]} for x {x.shape}, '
-        f'got {mask.dtype}{mask.shape}'
-      )
+    cell = self.cell()
+    values = x.embedding if isinstance(x, fast.Lookup) else x
+    as_array: Any = jax.ShapeDtypeStruct(x.shape, values.dtype)
+    check_sequence(type(self).__name__, as_array, mask=mask, reset=reset)
     *batch_shape, _, D = x.shape
     params = self._params(D, cell.num_gates * self.features)
-    x, *params = promote_dtype(x, *params, dtype=self.dtype)
-    carry = self._initial_carry(cell, initial_carry, (*batch_shape, self.features))
+    values, *params = promote_dtype(values, *params, dtype=self.dtype)
+    dtype = values.dtype
+    carry = self._initial_carry(
+      cell, initial_carry, (*batch_shape, self.features), dtype
+    )
+    # Where masked: even a NaN there must not reach the gradient of `kernel`.
+    if isinstance(x, fast.Lookup):
+      x = fast.Lookup(x.ids if mask is None else jnp.where(mask, x.ids, 0), values)
+    elif mask is not None:
+      x = jnp.where(jnp.broadcast_to(jnp.expand_dims(mask, -1), x.shape), values, 0)
+    else:
+      x = values
     x_mask = h_mask = None
     if train and (self.dropout or self.recurrent_dropout):
       x_mask, h_mask = dropout.recurrent_masks(
@@ -109,7 +129,8 @@ class RecurrentLayer(nn.Module):
         features=self.features,
         num_gates=cell.num_gates,
       )
-    carry, ys = scan.recur(
+    carry, ys = fast.recur_as(
+      self.implementation,
       cell,
       self.params_type(*params),
       x,
@@ -119,19 +140,30 @@ class RecurrentLayer(nn.Module):
       h_mask=h_mask,
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
+      reset=reset,
+      bptt_steps=self.bptt_steps,
+      remat_chunk=self.remat_chunk,
+      return_sequences=self.return_sequences,
     )
-    y = (ys if self.return_sequences else carry.h).astype(x.dtype)
+    y = (ys if self.return_sequences else carry.h).astype(dtype)
     return (carry, y) if self.return_carry else y
+
+  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+    """The mask of y, given that of x: None where y has no time axis."""
+    return output_mask(self, mask)
 
   params_type: ClassVar[type]
 
-  def _cell(self) -> cells.Cell:
+  def cell(self) -> cells.Cell:
+    """The pure functions of the cell."""
     raise NotImplementedError
 
-  def _bias_shape(self, G: int) -> tuple[int, ...]:
+  def bias_shape(self, G: int) -> tuple[int, ...]:
+    """The shape of `bias`."""
     return (G,)
 
-  def _bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+  def draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The initialiser of `bias`."""
     return self.bias_init(key, shape, dtype)
 
   def _params(self, D: int, G: int) -> list[Array | None]:
@@ -144,22 +176,20 @@ class RecurrentLayer(nn.Module):
     )
     bias = None
     if self.use_bias:
-      bias = self.param('bias', self._bias, self._bias_shape(G), self.param_dtype)
+      bias = self.param('bias', self.draw_bias, self.bias_shape(G), self.param_dtype)
     return [kernel, recurrent_kernel, bias]
 
   def _initial_carry(
-    self, cell: cells.Cell, carry: Sequence[Array] | None, shape: tuple[int, ...]
+    self,
+    cell: cells.Cell,
+    carry: Sequence[Array] | None,
+    shape: tuple[int, ...],
+    dtype: Any,
   ) -> PyTree:
-    dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+    dtype = jnp.promote_types(jnp.float32, dtype)
     if carry is None:
       return cells.zero_carry(cell, shape, dtype)
-    carry = cell.carry(*carry)
-    for name, value in zip(cell.carry._fields, carry, strict=True):  # type: ignore[attr-defined]
-      if value.shape != shape:
-        raise ValueError(
-          f'{type(self).__name__} needs initial_carry.{name} {shape}, got {value.shape}'
-        )
-    return cell.carry(*(jnp.asarray(value, dtype) for value in carry))
+    return check_carry(type(self).__name__, carry, cells.zero_carry(cell, shape, dtype))
 
 
 class SimpleRNN(RecurrentLayer):
@@ -170,7 +200,7 @@ class SimpleRNN(RecurrentLayer):
 
   params_type = cells.SimpleRNNParams
 
-  def _cell(self) -> cells.Cell:
+  def cell(self) -> cells.Cell:
     return cells.simple_rnn(cells.activation_function(self.activation))
 
 
@@ -188,14 +218,14 @@ class LSTM(RecurrentLayer):
   unit_forget_bias: bool = True
   params_type = cells.LSTMParams
 
-  def _cell(self) -> cells.Cell:
+  def cell(self) -> cells.Cell:
     return cells.lstm(
       cells.activation_function(self.activation),
       cells.activation_function(self.recurrent_activation),
     )
 
-  def _bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    bias = super()._bias(key, shape, dtype)
+  def draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    bias = super().draw_bias(key, shape, dtype)
     if not self.unit_forget_bias:
       return bias
     return bias.at[self.features : 2 * self.features].set(1)
@@ -216,12 +246,47 @@ class GRU(RecurrentLayer):
   reset_after: bool = True
   params_type = cells.GRUParams
 
-  def _cell(self) -> cells.Cell:
+  def cell(self) -> cells.Cell:
     return cells.gru(
       cells.activation_function(self.activation),
       cells.activation_function(self.recurrent_activation),
       reset_after=self.reset_after,
     )
 
-  def _bias_shape(self, G: int) -> tuple[int, ...]:
+  def bias_shape(self, G: int) -> tuple[int, ...]:
     return (2, G) if self.reset_after else (G,)
+
+
+def check_sequence(layer: str, x: Array, **flags: Array | None) -> None:
+  """Raises ValueError unless x is float [..., T, D] and each flag bool [..., T]."""
+  if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f'{layer} needs float x [..., T, D], got {x.dtype}{x.shape}')
+  for name, flag in flags.items():
+    if flag is not None and (flag.shape != x.shape[:-1] or flag.dtype != bool):
+      raise ValueError(
+        f'{layer} needs {name} bool{x.shape[:-1]} for x {x.shape}, '
+        f'got {flag.dtype}{flag.shape}'
+      )
+
+
+def check_carry(layer: str, carry: Sequence[Array], zeros: PyTree) -> PyTree:
+  """`carry` in the type and dtypes of `zeros`; ValueError where the shapes differ."""
+  fields = zeros._fields
+  if len(carry) != len(fields):
+    raise ValueError(
+      f'{layer} needs initial_carry ({", ".join(fields)}), got {len(carry)} arrays'
+    )
+  for name, value, zero in zip(fields, carry, zeros, strict=True):
+    if value.shape != zero.shape:
+      raise ValueError(
+        f'{layer} needs initial_carry.{name} {zero.shape}, got {value.shape}'
+      )
+  arrays = zip(carry, zeros, strict=True)
+  return type(zeros)(*(jnp.asarray(value, zero.dtype) for value, zero in arrays))
+
+
+def output_mask(layer: Any, mask: Array | None) -> Array | None:
+  """The mask of what a recurrent layer returns, in the order of its steps."""
+  if mask is None or not layer.return_sequences:
+    return None
+  return jnp.flip(mask, -1) if layer.go_backwards else mask

@@ -1,0 +1,1 @@
+"""Timings of seqjax against its peers. Imports seqjax; nobody imports this."""

@@ -1,0 +1,43 @@
+"""The command line that all benchmarks share."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+
+from benchmarks import report
+from seqjax import parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  seconds: float = 20.0  # for one workload, all its runners together
+  only: str = ''  # part of a title
+  quick: bool = False
+
+
+def main(
+  name: str, title: str | None, rows: Callable[[Options], list[report.Row]]
+) -> None:
+  """Parses the flags, runs `rows`, prints and writes the table `name`."""
+  parser = argparse.ArgumentParser(description=title)
+  parser.add_argument('--seconds', type=float, help='timing of one workload')
+  parser.add_argument('--only', default='', help='only titles that contain this')
+  parser.add_argument('--quick', action='store_true', help='a few seconds a workload')
+  args = parser.parse_args()
+  seconds = args.seconds or (2.0 if args.quick else 20.0)
+  options = Options(seconds, args.only, args.quick)
+  about = report.machine()
+  parallel.make_mesh(None, 2)  # shows the CPU's cores as devices, before anything runs
+  first_line = (title or name).strip().splitlines()[0]
+  done = rows(options)
+  suffix = '-quick' if args.quick else ''
+  print(report.write(name + suffix, first_line, about, done))
+
+
+def show(row: report.Row) -> None:
+  """One line of progress on the error stream."""
+  medians = ', '.join(f'{t.name} {t.median:.1f}' for t in row.timings)
+  ratio = row.ratio()
+  shown = '' if ratio is None else f': ratio {ratio:.2f}'
+  print(f'{row.title}{shown} ({medians})', file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+"""Claim: an epoch of IMDB, masked and bucketed, takes a fraction of a padded one.
+
+SEQJAX_TEST_DATA=folder python -m benchmarks.epoch
+
+25,000 training reviews, 10,000 words, 500 steps, batches of 128, from the lengths of
+the real reviews; without the folder, from lengths drawn like them. Peers run over the
+padding, as they do by default.
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from benchmarks import cli, ours, peers
+from benchmarks.report import Row
+from benchmarks.timing import Runner, Timing, interleave
+from benchmarks.workload import Workload
+
+_BATCH, _LENGTH = 128, 500
+_TARGETS = {'lstm': 0.25, 'gru': 0.25, 'simple_rnn': 0.30}
+
+
+def rows(options: cli.Options) -> list[Row]:
+  """A row for each cell, on all cores."""
+  ids, y, source = _reviews()
+  padded = _batches(ids, y, np.arange(len(ids)))
+  bucketed = _batches(ids, y, bucketed_order(np.count_nonzero(ids, 1), _BATCH, seed=0))
+  part = 16 if options.quick else 4
+  done = []
+  for cell in ('lstm', 'gru', 'simple_rnn'):
+    workload = Workload(cell, B=_BATCH, T=_LENGTH, embedding=True, devices=2)
+    runners = [
+      _rename(
+        ours.seqjax_runner(workload, batches=bucketed[::part], mask_zero=True),
+        'seqjax auto',
+      ),
+      _rename(
+        ours.seqjax_runner(workload, batches=padded[::part]), 'seqjax auto, padded'
+      ),
+    ]
+    for peer in peers.PEERS.values():
+      runner = peer(workload)
+      if runner is not None:
+        runners.append(_repeated(runner, len(padded[::part])))
+    timings = interleave(runners, seconds=options.seconds, least_rounds=3)
+    row = Row(
+      f'IMDB epoch ({source}): {workload.title}',
+      [_times(timing, part) for timing in timings],
+      _TARGETS[cell],
+    )
+    cli.show(row)
+    done.append(row)
+  return done
+
+
+def bucketed_order(
+  lengths: np.ndarray, batch: int, *, seed: int, pool_batches: int = 64
+) -> np.ndarray:
+  """An order of examples in which a batch's lengths are alike.
+
+  Large shuffled pools are sorted by length, their batches shuffled.
+  """
+  rng = np.random.default_rng(seed)
+  order = rng.permutation(len(lengths))
+  size = pool_batches * batch
+  pools = [order[i : i + size] for i in range(0, len(order), size)]
+  pools = [pool[np.argsort(lengths[pool], kind='stable')] for pool in pools]
+  batches = [p[i : i + batch] for p in pools for i in range(0, len(p), batch)]
+  return np.concatenate([batches[i] for i in rng.permutation(len(batches))])
+
+
+def _reviews() -> tuple[np.ndarray, np.ndarray, str]:
+  """(ids [N, 500] padded in front, y [N], where from)."""
+  folder = os.environ.get('SEQJAX_TEST_DATA')
+  if folder:
+    from seqjax.data import imdb
+
+    train = imdb.load(folder, vocab_size=10_000, length=_LENGTH).train
+    return train.x, train.y, 'real reviews'
+  rng = np.random.default_rng(0)
+  # Log-normal lengths with the median and the mean of the real ones, 178 and 238.
+  lengths = np.clip(rng.lognormal(np.log(178), 0.76, 25_000), 11, _LENGTH).astype(int)
+  ids = rng.integers(1, 10_000, (len(lengths), _LENGTH)).astype(np.int32)
+  ids[np.arange(_LENGTH) < _LENGTH - lengths[:, None]] = 0
+  return ids, rng.integers(0, 2, len(ids)).astype(np.float32), 'lengths like theirs'
+
+
+def _batches(
+  ids: np.ndarray, y: np.ndarray, order: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Full batches in that order; the last, smaller one is left out for everybody."""
+  starts = range(0, len(order) - _BATCH + 1, _BATCH)
+  rows = [order[i : i + _BATCH] for i in starts]
+  return [(ids[r], y[r].astype(np.float32)) for r in rows]
+
+
+def _rename(runner: Runner, name: str) -> Runner:
+  return dataclasses.replace(runner, name=name)
+
+
+def _repeated(runner: Runner, times: int) -> Runner:
+  """One batch over and over: a padded step costs the same whatever the ids."""
+
+  def run() -> None:
+    for _ in range(times):
+      runner.run()
+
+  return dataclasses.replace(runner, run=run)
+
+
+def _times(timing: Timing, part: int) -> Timing:
+  """The time of all batches, from that of every `part`-th."""
+  low, high = timing.quartiles
+  return dataclasses.replace(
+    timing,
+    median=part * timing.median,
+    least=part * timing.least,
+    quartiles=(part * low, part * high),
+  )
+
+
+if __name__ == '__main__':
+  cli.main('epoch', __doc__, rows)

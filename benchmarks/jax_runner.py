@@ -1,0 +1,75 @@
+"""A runner of any model in JAX: RMSprop on the binary cross-entropy, jitted whole."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.timing import Runner
+from benchmarks.workload import Workload, data
+from seqjax import parallel
+
+Logits = Callable[[Any, Any, Any], Any]  # (params, x, key) -> [B]
+
+
+def jax_runner(
+  name: str,
+  workload: Workload,
+  params: Any,
+  logits: Logits,
+  batches: list[tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Runner:
+  """Times a model on as many devices as the workload says, its batch cut over them.
+
+  Args:
+    name: Of the row.
+    workload: What to do.
+    params: The model's parameters.
+    logits: (params, x, key) -> [B].
+    batches: What to run over each time; None: the workload's one batch.
+  """
+  tx = optax.rmsprop(1e-3, decay=0.9, eps=1e-7)
+  mesh = parallel.make_mesh(workload.devices, workload.B)
+  whole, split = parallel.replicated(mesh), parallel.split(mesh)
+  batches = [jax.device_put(b, split) for b in batches or [data(workload)]]
+
+  def train(state: Any, x: Any, y: Any) -> Any:
+    params, opt_state, key = state
+    key, step_key = jax.random.split(key)
+
+    def loss(params: Any) -> Any:
+      return optax.sigmoid_binary_cross_entropy(logits(params, x, step_key), y).mean()
+
+    updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, key
+
+  def infer(state: Any, x: Any, y: Any) -> Any:
+    del y
+    return logits(state[0], x, None)
+
+  # A copy: train gives its state away, and the caller's params are shared.
+  state = (jax.tree.map(np.array, params), tx.init(params), jax.random.key(0))
+  state = jax.device_put(state, whole)
+  in_shardings = (whole, split, split)
+  if workload.training:
+    step = jax.jit(train, in_shardings=in_shardings, donate_argnums=0)
+  else:
+    step = jax.jit(infer, in_shardings=in_shardings)
+  start = time.perf_counter()
+  compiled = step.lower(state, *batches[0]).compile()
+  compile_seconds = time.perf_counter() - start
+  box = [state]
+
+  def run() -> None:
+    for batch in batches:
+      out = compiled(box[0], *batch)
+      if workload.training:
+        box[0] = out
+    jax.block_until_ready(out)
+
+  memory = compiled.memory_analysis()
+  temp_bytes = None if memory is None else memory.temp_size_in_bytes
+  return Runner(name, run, temp_bytes, compile_seconds)

@@ -1,0 +1,191 @@
+"""The peers' runners. One that is not installed, or can't do a workload, is None."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.jax_runner import jax_runner
+from benchmarks.timing import Runner
+from benchmarks.workload import V, Workload, data
+
+
+def flax_runner(workload: Workload) -> Runner | None:
+  """flax.linen.RNN: no recurrent dropout."""
+  if workload.dropout:
+    return None
+  cell = {
+    'lstm': nn.OptimizedLSTMCell,
+    'gru': nn.GRUCell,
+    'simple_rnn': nn.SimpleCell,
+  }[workload.cell]
+
+  class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+      if workload.embedding:
+        x = nn.Embed(V, workload.D)(x)
+      ys: Any = nn.RNN(cell(workload.H))(x)
+      return jnp.squeeze(nn.Dense(1)(ys[:, -1]), -1)
+
+  model = Model()
+  params = model.init(jax.random.key(0), data(workload)[0])
+  return jax_runner(
+    'flax.linen.RNN', workload, params, lambda params, x, key: model.apply(params, x)
+  )
+
+
+def naive_runner(workload: Workload) -> Runner | None:
+  """What one writes first: all of a step inside lax.scan. One input mask, as Keras."""
+  if workload.dropout:
+    return None
+  G = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}[workload.cell] * workload.H
+  rng = np.random.default_rng(0)
+
+  def normal(*shape: int) -> np.ndarray:
+    return 0.1 * rng.standard_normal(shape, np.float32)
+
+  params = {
+    'kernel': normal(workload.D, G),
+    'recurrent': normal(workload.H, G),
+    'bias': normal(2, G),
+    'head': normal(workload.H),
+    'embedding': normal(V, workload.D) if workload.embedding else normal(1),
+  }
+
+  def logits(params: Any, x: Any, key: Any) -> Any:
+    del key
+    x = params['embedding'][x] if workload.embedding else x
+
+    def step(carry: Any, x: Any) -> Any:
+      h, c = carry
+      z = x @ params['kernel'] + params['bias'][0]
+      a = h @ params['recurrent'] + params['bias'][1]
+      if workload.cell == 'lstm':
+        i, f, g, o = jnp.split(z + a, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+      elif workload.cell == 'gru':
+        (z_z, z_r, z_n), (a_z, a_r, a_n) = jnp.split(z, 3, -1), jnp.split(a, 3, -1)
+        update, reset = jax.nn.sigmoid(z_z + a_z), jax.nn.sigmoid(z_r + a_r)
+        h = update * h + (1 - update) * jnp.tanh(z_n + reset * a_n)
+      else:
+        h = jnp.tanh(z + a)
+      return (h, c), None
+
+    zeros = jnp.zeros((len(x), workload.H))
+    (h, _), _ = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1))
+    return h @ params['head']
+
+  return jax_runner('naive scan', workload, params, logits)
+
+
+def keras_runner(workload: Workload) -> Runner | None:
+  """Keras 3 on JAX: its stateless functions in one jitted step, its own RMSprop."""
+  if importlib.util.find_spec('keras') is None:
+    return None
+  os.environ['KERAS_BACKEND'] = 'jax'
+  import keras
+
+  layer = {
+    'lstm': keras.layers.LSTM,
+    'gru': keras.layers.GRU,
+    'simple_rnn': keras.layers.SimpleRNN,
+  }[workload.cell]
+  rate = workload.dropout
+  stack = [layer(workload.H, dropout=rate, recurrent_dropout=rate)]
+  if workload.embedding:
+    stack.insert(0, keras.layers.Embedding(V, workload.D))
+  model = keras.Sequential([*stack, keras.layers.Dense(1)])
+  x, y = data(workload)
+  model.build(x.shape)
+  optimizer = keras.optimizers.RMSprop(1e-3, rho=0.9)
+  optimizer.build(model.trainable_variables)
+
+  def train(state: Any, x: Any, y: Any) -> Any:
+    trainable, fixed, slots = state
+
+    def loss(trainable: Any) -> Any:
+      z, new = model.stateless_call(trainable, fixed, x, training=True)
+      return optax.sigmoid_binary_cross_entropy(z[:, 0], y).mean(), new
+
+    grads, fixed = jax.grad(loss, has_aux=True)(trainable)
+    trainable, slots = optimizer.stateless_apply(slots, grads, trainable)
+    return trainable, fixed, slots
+
+  def infer(state: Any, x: Any, y: Any) -> Any:
+    del y
+    return model.stateless_call(state[0], state[1], x, training=False)[0]
+
+  variables = (
+    model.trainable_variables,
+    model.non_trainable_variables,
+    optimizer.variables,
+  )
+  state = tuple([jnp.array(v.value) for v in group] for group in variables)
+  batch = (jnp.asarray(x), jnp.asarray(y))
+  step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
+  start = time.perf_counter()
+  compiled = step.lower(state, *batch).compile()
+  compile_seconds = time.perf_counter() - start
+  box: list[Any] = [state]
+
+  def run() -> None:
+    out = jax.block_until_ready(compiled(box[0], *batch))
+    if workload.training:
+      box[0] = out
+
+  memory = compiled.memory_analysis()
+  temp_bytes = None if memory is None else memory.temp_size_in_bytes
+  return Runner('Keras (JAX)', run, temp_bytes, compile_seconds)
+
+
+def torch_runner(workload: Workload) -> Runner | None:
+  """torch.nn on all cores: no recurrent dropout."""
+  if workload.dropout or importlib.util.find_spec('torch') is None:
+    return None
+  import torch
+
+  torch.manual_seed(0)
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  layer = {'lstm': torch.nn.LSTM, 'gru': torch.nn.GRU, 'simple_rnn': torch.nn.RNN}[
+    workload.cell
+  ](workload.D, workload.H, batch_first=True)
+  embedding = torch.nn.Embedding(V, workload.D) if workload.embedding else None
+  head = torch.nn.Linear(workload.H, 1)
+  modules = [module for module in (embedding, layer, head) if module is not None]
+  params = [p for module in modules for p in module.parameters()]
+  optimizer = torch.optim.RMSprop(params, lr=1e-3, alpha=0.9, eps=1e-7)
+  x, y = (torch.from_numpy(value) for value in data(workload))
+  if workload.embedding:
+    x = x.long()
+
+  def logits() -> Any:
+    inputs = x if embedding is None else embedding(x)
+    return head(layer(inputs)[0][:, -1])[:, 0]
+
+  def train() -> None:
+    optimizer.zero_grad()
+    torch.nn.functional.binary_cross_entropy_with_logits(logits(), y).backward()
+    optimizer.step()
+
+  def infer() -> None:
+    with torch.inference_mode():
+      logits()
+
+  return Runner('torch.nn', train if workload.training else infer)
+
+
+PEERS: dict[str, Callable[[Workload], Runner | None]] = {
+  'keras': keras_runner,
+  'torch': torch_runner,
+  'flax': flax_runner,
+  'naive': naive_runner,
+}

@@ -1,0 +1,119 @@
+"""Tables of timings: Markdown for people, JSON for programs."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+from benchmarks.timing import Timing
+
+OURS = 'seqjax'
+RESULTS = pathlib.Path(__file__).parent / 'results'
+
+
+@dataclasses.dataclass
+class Row:
+  """A workload's timings, and what they should show."""
+
+  title: str
+  timings: list[Timing]
+  target: float | None = None  # ratio to the best peer
+
+  def ratio(self, name: str = 'seqjax auto') -> float | None:
+    """Median of `name` over that of the best peer in the same run; None without one."""
+    medians = {timing.name: timing.median for timing in self.timings}
+    peers = [value for key, value in medians.items() if not key.startswith(OURS)]
+    return medians[name] / min(peers) if peers and name in medians else None
+
+
+def machine() -> dict[str, Any]:
+  """Where and with what a run was made."""
+  model = platform.processor()
+  cpuinfo = pathlib.Path('/proc/cpuinfo')
+  if cpuinfo.exists():
+    names = [line for line in cpuinfo.read_text().splitlines() if 'model name' in line]
+    model = names[0].split(':')[1].strip() if names else model
+  versions = {}
+  for package in (
+    'seqjax',
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'keras',
+    'torch',
+    'numpy',
+  ):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = 'not installed'
+  commit = subprocess.run(
+    ['git', 'describe', '--always', '--dirty'],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=RESULTS.parent,
+  ).stdout.strip()
+  return {
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
+    'commit': commit,
+    'cpu': model,
+    'cores': len(os.sched_getaffinity(0)),
+    'load': round(os.getloadavg()[0], 2),
+    'python': platform.python_version(),
+    'versions': versions,
+  }
+
+
+def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
+  """One table: a line a workload and runner, the ratio to the workload's best peer."""
+  versions = ', '.join(f'{name} {v}' for name, v in about['versions'].items())
+  lines = [
+    f'# {title}',
+    '',
+    f'{about["date"]}, commit {about["commit"]}; '
+    f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; Python {about["python"]}, {versions}.',
+    '',
+    "Milliseconds. Ratio: median over the best peer's median in the same run.",
+    '',
+    '| workload | runner | median | quartiles | least | ratio | target | temp MiB '
+    '| compile s |',
+    '|---|---|---|---|---|---|---|---|---|',
+  ]
+  for row in rows:
+    for t in row.timings:
+      ours = t.name.startswith(OURS)
+      ratio = row.ratio(t.name) if ours else None
+      target = row.target if t.name == 'seqjax auto' else None
+      cells = [
+        row.title,
+        t.name,
+        f'{t.median:.1f}',
+        f'{t.quartiles[0]:.1f} .. {t.quartiles[1]:.1f}',
+        f'{t.least:.1f}',
+        '' if ratio is None else f'**{ratio:.2f}**',
+        '' if target is None else f'{target:.2f}',
+        '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
+        '' if t.compile_seconds is None else f'{t.compile_seconds:.1f}',
+      ]
+      lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def write(name: str, title: str, about: dict[str, Any], rows: list[Row]) -> str:
+  """Writes results/`name`.md and .json; returns the Markdown."""
+  RESULTS.mkdir(exist_ok=True)
+  text = markdown(title, about, rows)
+  (RESULTS / f'{name}.md').write_text(text)
+  record = {
+    'machine': about,
+    'rows': [{**dataclasses.asdict(row), 'ratio': row.ratio()} for row in rows],
+  }
+  (RESULTS / f'{name}.json').write_text(json.dumps(record, indent=1) + '\n')
+  return text

@@ -1,0 +1,33 @@
+"""Timings of seqjax and its peers.
+
+python -m benchmarks.run [--quick]
+
+Every benchmark in one process, one table: results/all.md and .json. With --quick one
+workload of each kind, in less than three minutes.
+"""
+
+from benchmarks import cli, epoch, growth, startup, steps
+from benchmarks.report import Row
+from benchmarks.workload import Workload
+
+_QUICK = [
+  (Workload('lstm'), 0.75),
+  (Workload('gru', embedding=True), 0.62),
+  (Workload('lstm', embedding=True, dropout=0.2, devices=2), 0.30),
+  (Workload('simple_rnn', B=32, T=80, D=128), 1.0),
+]
+
+
+def rows(options: cli.Options) -> list[Row]:
+  if options.quick:
+    return [steps.time_workload(w, options, target=target) for w, target in _QUICK]
+  return [
+    *steps.rows(options),
+    *growth.rows(options),
+    *epoch.rows(options),
+    *startup.rows(options),
+  ]
+
+
+if __name__ == '__main__':
+  cli.main('all', __doc__, rows)

@@ -1,0 +1,151 @@
+"""The backward loops: chunks from the last to the first, each linearised at once.
+
+For a chunk the pre-activations of all its steps are computed again from the kept h with
+one large matmul, and the local derivatives formed for the whole chunk; both are
+vectorised over K * B rows and use all cores. The serial loop does only what depends on
+the cotangent: a product with the local derivatives and one matmul with U^T. Gradients
+of the weights are one matmul a chunk.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.fast.forward import (
+  Inputs,
+  Trace,
+  real_chunks,
+  real_steps,
+  steps_of_chunk,
+)
+from seqjax.fast.plan import Plan
+from seqjax.fast.source import Constants, time_slice
+from seqjax.fast.twin import Chunk
+from seqjax.types import Array, PyTree
+
+
+def backward(
+  plan: Plan,
+  inputs: Inputs,
+  constants: Constants,
+  trace: Trace,
+  dcarry: PyTree,
+  dys: Array | None,
+) -> Inputs:
+  """Gradients of `inputs`.
+
+  Args:
+    plan: As in `forward`.
+    inputs: As in `forward`.
+    constants: As in `forward`.
+    trace: What `forward` left behind.
+    dcarry: Cotangent of the last carry.
+    dys: Cotangent of h of all steps [B, T, H], T rounded up to whole chunks; or None.
+
+  Returns:
+    Cotangents in the places of the inputs, and of their dtypes.
+  """
+  twin, K = plan.twin, plan.K
+  weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  dtype = inputs.carry.h.dtype
+  first, last = real_chunks(plan, constants.real)
+
+  def chunk(i: Array, loop: PyTree) -> PyTree:
+    cotangent, outs, dsource, dkernel, dbias = loop
+    k = last - 1 - i
+    start = k * K
+    local, saved = twin.linearise(weights, _chunk(plan, inputs, constants, trace, k))
+    dy = None if dys is None else time_slice(dys, start, K)  # [B, K, H]
+    cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, local, dy)
+    gradients = twin.collect(weights, saved, outs)
+    dsource = inputs.source.add_gradients(
+      constants, dsource, start, gradients.projected
+    )
+    if dbias is not None:
+      dbias = dbias + gradients.bias
+    return cotangent, outs, dsource, dkernel + gradients.kernel, dbias
+
+  if dys is not None and constants.real is not None:
+    dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
+  cotangent, _, dsource, dkernel, dbias = jax.lax.fori_loop(
+    0,
+    last - first,
+    chunk,
+    (
+      dcarry,
+      _blank_outs(plan, inputs, constants, trace, weights),
+      inputs.source.no_gradients(dtype),
+      jnp.zeros_like(inputs.kernel, dtype),
+      None if inputs.bias is None else jnp.zeros_like(inputs.bias, dtype),
+    ),
+  )
+  if dys is not None and constants.real is not None:
+    cotangent = _add_skipped(cotangent, dys, jnp.arange(dys.shape[1]) < first * K)
+  gradients = Inputs(dsource, dkernel, dbias, cotangent)
+  return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
+
+
+def _chunk(
+  plan: Plan, inputs: Inputs, constants: Constants, trace: Trace, k: Array
+) -> Chunk:
+  K, start = plan.K, k * plan.K
+  kept = tuple(jax.lax.dynamic_slice_in_dim(g, start, K, 1) for g in trace.gates)
+  projected = None
+  if plan.twin.projects_twice and not kept:
+    projected = inputs.source.chunk(constants, start, K, inputs.carry.h.dtype)
+  return Chunk(
+    projected=projected,
+    h=jax.lax.dynamic_slice_in_dim(trace.h, start, K + 1, 1),
+    memory=tuple(m[k] for m in trace.memory),
+    real=real_steps(constants.real, start, K),
+    kept=kept,
+  )
+
+
+def _steps_back(
+  plan: Plan,
+  weights: Any,
+  cotangent: PyTree,
+  outs: PyTree,
+  start: Array,
+  local: PyTree,
+  dy: Array | None,
+) -> tuple[PyTree, PyTree]:
+  """The serial part: from the cotangent after a chunk to the one before it."""
+  steps = steps_of_chunk(plan, start)
+
+  def body(i: Array, loop: PyTree) -> PyTree:
+    cotangent, outs = loop
+    j = steps - 1 - i
+    if dy is not None:
+      cotangent = cotangent._replace(h=cotangent.h + dy[:, j])
+    local_j = jax.tree.map(lambda a: a[:, j], local)
+    cotangent, out = plan.twin.back(weights, cotangent, local_j)
+    put = jax.lax.dynamic_update_index_in_dim
+    return cotangent, jax.tree.map(lambda b, v: put(b, v, j, 1), outs, out)
+
+  return jax.lax.fori_loop(0, steps, body, (cotangent, outs))
+
+
+def _blank_outs(
+  plan: Plan, inputs: Inputs, constants: Constants, trace: Trace, weights: Any
+) -> PyTree:
+  """Zeros for what a chunk's steps give: those past T in the last chunk stay zero."""
+
+  def first_step(cotangent: PyTree) -> PyTree:
+    local, _ = plan.twin.linearise(
+      weights, _chunk(plan, inputs, constants, trace, jnp.int32(0))
+    )
+    return plan.twin.back(weights, cotangent, jax.tree.map(lambda a: a[:, 0], local))[1]
+
+  outs = jax.eval_shape(first_step, inputs.carry)
+  return jax.tree.map(
+    lambda o: jnp.zeros_like(o, shape=(len(o), plan.K, *o.shape[1:])), outs
+  )
+
+
+def _add_skipped(cotangent: PyTree, dys: Array, skipped: Array) -> PyTree:
+  """Adds dys [B, T, H] of skipped steps [T], whose output is the carry's h."""
+  flags = jnp.broadcast_to(skipped[None, :, None], dys.shape)
+  return cotangent._replace(h=cotangent.h + jnp.where(flags, dys, 0).sum(1))

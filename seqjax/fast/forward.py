@@ -1,0 +1,146 @@
+"""The forward loops: chunks of K steps, and the steps of a chunk."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.fast.plan import Plan
+from seqjax.fast.source import Constants, Source
+from seqjax.types import Array, PyTree
+
+
+class Inputs(NamedTuple):
+  """What a run takes and has gradients. T is rounded up to whole chunks everywhere."""
+
+  source: Source
+  kernel: Array  # [H, G] recurrent kernel, scaled
+  bias: Array | None  # [G] recurrent bias, scaled, where the cell has one
+  carry: PyTree  # of [B, H]s
+
+
+class Trace(NamedTuple):
+  """What a run leaves behind for the backward pass."""
+
+  h: Array  # [B, T + 1, H]: h[:, t] before step t
+  memory: tuple[Array, ...]  # the carry's other fields at each chunk's start [n, B, H]
+  gates: tuple[Array, ...]  # [B, T, ...] where the plan keeps them
+
+
+def forward(
+  plan: Plan, inputs: Inputs, constants: Constants, *, trace: bool
+) -> tuple[PyTree, Trace | None]:
+  """Runs all steps.
+
+  Args:
+    plan: The cell, T, and the chunks.
+    inputs: What has gradients.
+    constants: What has not.
+    trace: Whether to keep what the backward pass and the outputs of all steps need.
+
+  Returns:
+    (the carry after the last real step, the trace or None). Chunks without a real step
+    at either end are skipped; in the trace h is right there, too.
+  """
+  twin, K = plan.twin, plan.K
+  weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  dtype = inputs.carry.h.dtype
+  bounds = real_chunks(plan, constants.real)
+
+  def step(j: Array, loop: PyTree, start: Array, projected: Array, real: Any) -> PyTree:
+    state, record = loop
+    real_j = None if real is None else real[:, j]
+    state, h, gates = twin.step(weights, state, projected[:, j], real_j)
+    if record is not None:
+      kept = tuple(map(lambda b, v: _put(b, v, start + j), record.gates, gates))
+      record = record._replace(h=_put(record.h, h, start + j), gates=kept)
+    return state, record
+
+  def chunk(k: Array, loop: PyTree) -> PyTree:
+    state, record = loop
+    start = k * K
+    if record is not None:
+      memory = twin.finish(state)[1:]
+      put = jax.lax.dynamic_update_index_in_dim
+      memory = tuple(
+        put(b, v, k, 0) for b, v in zip(record.memory, memory, strict=True)
+      )
+      record = record._replace(memory=memory)
+    projected = inputs.source.chunk(constants, start, K, dtype)
+    real = real_steps(constants.real, start, K)
+    return jax.lax.fori_loop(
+      0,
+      steps_of_chunk(plan, start),
+      lambda j, loop: step(j, loop, start, projected, real),
+      (state, record),
+    )
+
+  record = _blank(plan, inputs) if trace else None
+  loop = (twin.start(inputs.carry), record)
+  state, record = jax.lax.fori_loop(*bounds, chunk, loop)
+  carry = twin.finish(state)
+  if record is None:
+    return carry, None
+  end = jnp.minimum(bounds[1] * K, plan.T)
+  h = _put(record.h, carry.h, end)
+  if constants.real is not None and plan.return_sequences:
+    after = jnp.broadcast_to((jnp.arange(h.shape[1]) > end)[:, None], h.shape[1:])
+    h = jnp.where(
+      jnp.broadcast_to(after, h.shape), jnp.broadcast_to(carry.h[:, None], h.shape), h
+    )
+  return carry, record._replace(h=h)
+
+
+def real_steps(real: Array | None, start: Array, K: int) -> Array | None:
+  """The mask of a chunk, [B, K, 1], of real [B, T]."""
+  if real is None:
+    return None
+  return jax.lax.dynamic_slice_in_dim(real, start, K, 1)[..., None]
+
+
+def steps_of_chunk(plan: Plan, start: Array) -> int | Array:
+  """K, or fewer in the last chunk."""
+  if plan.T % plan.K == 0:
+    return plan.K
+  return jnp.minimum(plan.K, plan.T - start)
+
+
+def real_chunks(plan: Plan, real: Array | None) -> tuple[Any, Any]:
+  """The first chunk with a real step in any row, and one past the last."""
+  if real is None:
+    return 0, plan.num_chunks
+
+  # Batches sorted by length pay for their length only, in one compilation. Under vmap
+  # the bounds stay scalars, those of all batches together: a loop bound that differs
+  # between them would turn every write of the loop into a select.
+  @jax.custom_batching.custom_vmap
+  def bounds(real: Array) -> tuple[Array, Array]:
+    used = real.any(0).reshape(plan.num_chunks, plan.K).any(1)
+    first, last = jnp.argmax(used), len(used) - jnp.argmax(used[::-1])
+    return first, jnp.where(used.any(), last, first)
+
+  @bounds.def_vmap
+  def _(axis_size: int, in_batched: Any, real: Array) -> Any:
+    del axis_size, in_batched  # one argument: it is batched
+    return bounds(real.reshape(-1, real.shape[-1])), (False, False)
+
+  return bounds(real)
+
+
+def _blank(plan: Plan, inputs: Inputs) -> Trace:
+  """A trace to write in. Its h is the initial h: right for skipped steps in front."""
+  carry = inputs.carry
+  B, H = carry.h.shape
+  gates: tuple[Array, ...] = ()
+  if plan.keep_gates:
+    shape = (B, plan.padded, inputs.kernel.shape[-1])
+    gates = (jnp.zeros_like(carry.h, shape=shape),)
+  return Trace(
+    h=jnp.broadcast_to(carry.h[:, None], (B, plan.padded + 1, H)),
+    memory=tuple(jnp.broadcast_to(c, (plan.num_chunks, *c.shape)) for c in carry[1:]),
+    gates=gates,
+  )
+
+
+def _put(buffer: Array, value: Array, index: Array) -> Array:
+  return jax.lax.dynamic_update_index_in_dim(buffer, value, index, 1)

@@ -1,0 +1,196 @@
+"""`recur`: the fast twin of `seqjax.scan.recur`."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.cells import Cell
+from seqjax.fast.derivatives import run
+from seqjax.fast.forward import Inputs
+from seqjax.fast.gru import gru_twin
+from seqjax.fast.gru_reset_before import gru_reset_before_twin
+from seqjax.fast.lstm import lstm_twin
+from seqjax.fast.plan import make_plan
+from seqjax.fast.simple_rnn import simple_rnn_twin
+from seqjax.fast.source import Constants, Dense, Source, Table, take_rows
+from seqjax.fast.twin import SLOPES, Twin, gate_scale
+from seqjax.types import Array, PyTree
+
+_TWINS = {
+  'simple_rnn': simple_rnn_twin,
+  'lstm': lstm_twin,
+  'gru': gru_twin,
+  'gru_reset_before': gru_reset_before_twin,
+}
+
+
+class Lookup(NamedTuple):
+  """Inputs that are rows of an embedding, not looked up yet: x = embedding[ids]."""
+
+  ids: Array  # int [..., T]
+  embedding: Array  # [V, E]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """That of x, [..., T, E]."""
+    return (*self.ids.shape, self.embedding.shape[-1])
+
+  def rows(self) -> Array:
+    """x itself, [..., T, E]; NaN for ids outside [0, V)."""
+    return take_rows(self.embedding, self.ids)
+
+
+def recur(
+  cell: Cell,
+  params: PyTree,
+  x: Array | Lookup,
+  carry: PyTree,
+  *,
+  mask: Array | None = None,
+  x_mask: Array | None = None,
+  h_mask: Array | None = None,
+  go_backwards: bool = False,
+  zero_output_for_mask: bool = False,
+  return_sequences: bool = True,
+) -> tuple[PyTree, Array | None]:
+  """Runs a cell over sequences: values and gradients of `seqjax.scan.recur`.
+
+  Gradients flow to params, x and carry; the masks are constants. Reverse-mode
+  differentiation works to any order (from the second on through the reference path);
+  forward-mode raises JAX's TypeError for custom_vjp: use the reference path there.
+
+  Args:
+    cell: Which equations; `params` and `carry` are its NamedTuples.
+    params: Weights, [D, G] and [H, G] and the bias.
+    x: Inputs [..., T, D], or a `Lookup`: then every row of the embedding is projected
+      once, and the rows of the result are looked up.
+    carry: State before the first step, of [..., H]s.
+    mask: bool [..., T], True where a step is real; None: all are. Chunks of time in
+      which no row is real cost nothing at either end.
+    x_mask: Dropout mask of the inputs, [..., D] or [n, ..., D].
+    h_mask: Dropout mask of the recurrent state, [..., H] or [n, ..., H].
+    go_backwards: Process from the last step to the first.
+    zero_output_for_mask: The output of a masked step is 0, not the one before.
+    return_sequences: Whether the outputs of all steps are wanted.
+
+  Returns:
+    The carry after the last real step, and h of all steps [..., T, H] in the order of
+    processing; None without `return_sequences`.
+
+  Raises:
+    ValueError: where `supported` gives a reason.
+  """
+  reason = supported(cell, params, x, carry, x_mask)
+  if reason is not None:
+    raise ValueError(f'no fast path: {reason}')
+  *batch_shape, T, _ = x.shape
+  H = carry.h.shape[-1]
+  twin = _TWINS[cell.name](cell)
+  plan = make_plan(
+    twin, B=carry.h.size // H, T=T, H=H, return_sequences=return_sequences
+  )
+
+  def flat(a: Array, rank: int) -> Array:
+    """One batch axis B for `batch_shape`, `rank` axes behind it."""
+    behind = a.shape[a.ndim - rank :]
+    front = a.shape[: a.ndim - rank - len(batch_shape)]
+    return a.reshape(*front, -1, *behind)
+
+  def in_order(a: Array) -> Array:
+    """[B, T, ...] in the order of processing, padded to whole chunks."""
+    a = jnp.flip(a, 1) if go_backwards else a
+    more = plan.padded - T
+    return jnp.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2)) if more else a
+
+  if isinstance(x, Lookup):
+    ids, values = in_order(flat(x.ids, 1)), _varying_as(x, x.embedding)
+  else:
+    ids, values = None, in_order(flat(x, 2))
+  inputs = _scaled_inputs(
+    twin,
+    _varying_as(x, params),
+    values,
+    jax.tree.map(lambda c: flat(c, 1), _varying_as(x, carry)),
+    is_lookup=ids is not None,
+  )
+  constants = Constants(
+    ids=ids,
+    x_mask=None if x_mask is None else flat(x_mask, 1),
+    h_mask=None if h_mask is None else flat(h_mask, 1),
+    real=None if mask is None else in_order(flat(mask, 1)),
+  )
+  carry, ys = run(plan, inputs, constants)
+  carry = jax.tree.map(lambda c: c.reshape(*batch_shape, H), carry)
+  if ys is None:
+    return carry, None
+  if zero_output_for_mask and constants.real is not None:
+    ys = jnp.where(jnp.broadcast_to(constants.real[:, :T, None], ys.shape), ys, 0)
+  return carry, ys.reshape(*batch_shape, T, H)
+
+
+def supported(
+  cell: Cell,
+  params: PyTree,
+  x: Array | Lookup,
+  carry: PyTree,
+  x_mask: Array | None = None,
+) -> str | None:
+  """Why `recur` can't run this, or None if it can.
+
+  It can where the gates are sigmoids, the LSTM's activation is tanh and another cell's
+  is tanh, relu, sigmoid or linear, and the carry is as wide as inputs and weights. A
+  `Lookup` can't have a dropout mask on its rows.
+  """
+  if cell.name not in _TWINS:
+    return f'the cell {cell.name!r} has no twin'
+  if cell.recurrent_activation not in (None, jax.nn.sigmoid):
+    return 'the recurrent activation is not sigmoid'
+  if cell.name == 'lstm' and cell.activation is not jnp.tanh:
+    return "an LSTM's activation has to be tanh"
+  if cell.activation not in SLOPES:
+    return 'the activation is not tanh, relu, sigmoid or linear'
+  if 0 in (*x.shape, *carry.h.shape):
+    return f'x {x.shape} is empty'
+  if isinstance(x, Lookup) and x_mask is not None:
+    return 'a Lookup has no dropout mask on its rows'
+  values = x.embedding if isinstance(x, Lookup) else x
+  widest = jnp.result_type(values, *jax.tree.leaves(params))
+  if jnp.promote_types(widest, carry.h.dtype) != carry.h.dtype:
+    return f'the carry is {carry.h.dtype}, narrower than {widest}'
+  return None
+
+
+def _varying_as(x: Array | Lookup, tree: PyTree) -> PyTree:
+  """`tree`; within a shard_map it varies over the same axes of the mesh as x.
+
+  So the loops may mix them, and gradients of weights are added up over the devices
+  once, behind the loops. XLA drops the zeros.
+  """
+  like = x.ids if isinstance(x, Lookup) else x
+  return jax.tree.map(lambda a: a + jnp.zeros_like(like, a.dtype, a.shape), tree)
+
+
+def _scaled_inputs(
+  twin: Twin, params: PyTree, x: Array, carry: PyTree, *, is_lookup: bool
+) -> Inputs:
+  """Inputs with the halves of the sigmoids in the weights (exact: powers of two).
+
+  `x` is [B, T, D], or with `is_lookup` the embedding [V, E].
+  """
+  kernel, recurrent_kernel, bias = params
+  scale = gate_scale(twin, carry.h.shape[-1])
+
+  def scaled(a: Array) -> Array:
+    return a * jnp.broadcast_to(scale, a.shape).astype(a.dtype)
+
+  recurrent_bias = None
+  if bias is not None:
+    bias = scaled(bias)
+    if bias.ndim == 2:
+      bias, recurrent_bias = bias
+  source: Source = Dense(x, scaled(kernel), bias)
+  if is_lookup:
+    rows = x @ scaled(kernel)  # [V, G]
+    source = Table(rows if bias is None else rows + jnp.broadcast_to(bias, rows.shape))
+  return Inputs(source, scaled(recurrent_kernel), recurrent_bias, carry)

@@ -1,0 +1,236 @@
+"""Configurations of Keras's models: which layer is where, and what its variables are.
+
+A configuration is read as data. Classes that it names are never looked up.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqjax import cells
+from seqjax.interop.weights import DIRECTIONS
+from seqjax.types import InputError
+
+# Variables in the order of their numbers.
+VARIABLES: dict[str, tuple[str, ...]] = {
+  'Embedding': ('embeddings',),
+  'Dense': ('kernel', 'bias'),
+  'Conv1D': ('kernel', 'bias'),
+  'SimpleRNN': ('kernel', 'recurrent_kernel', 'bias'),
+  'LSTM': ('kernel', 'recurrent_kernel', 'bias'),
+  'GRU': ('kernel', 'recurrent_kernel', 'bias'),
+  'LayerNormalization': ('gamma', 'beta'),
+  'BatchNormalization': ('gamma', 'beta', 'moving_mean', 'moving_variance'),
+}
+# seqjax's names of variables, where they differ.
+OURS = {'embeddings': 'embedding', 'gamma': 'scale', 'beta': 'bias'}
+RECURRENT = ('SimpleRNN', 'LSTM', 'GRU')
+MAX_DEPTH = 32  # of models in models
+
+_KNOWN = (*VARIABLES, 'Bidirectional', 'TimeDistributed', 'RNN')
+
+
+_SAME = (
+  'activation',
+  'use_bias',
+  'dropout',
+  'recurrent_dropout',
+  'return_sequences',
+  'go_backwards',
+  'zero_output_for_mask',
+)
+_RECURRENT = {'units': 'features', 'return_state': 'return_carry'} | {
+  name: name for name in _SAME
+}
+_GATED = _RECURRENT | {'recurrent_activation': 'recurrent_activation'}
+_ARGUMENTS: dict[str, dict[str, str]] = {
+  'Embedding': {
+    'input_dim': 'num_embeddings',
+    'output_dim': 'features',
+    'mask_zero': 'mask_zero',
+  },
+  'SimpleRNN': _RECURRENT,
+  'LSTM': _GATED | {'unit_forget_bias': 'unit_forget_bias'},
+  'GRU': _GATED | {'reset_after': 'reset_after'},
+}
+_SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful'}
+
+
+class Described(NamedTuple):
+  """What a configuration says about a layer that can have variables."""
+
+  name: str  # 'bidirectional/forward_layer'
+  class_name: str  # of the layer, not of its cell
+  config: Mapping[str, Any]
+  store: str  # 'layers/bidirectional/forward_layer/cell'
+
+
+def describe(model: Mapping[str, Any], where: str) -> list[Described]:
+  """The layers of a model's configuration, in the order of the model.
+
+  Args:
+    model: Its configuration.
+    where: What to call it.
+
+  Raises:
+    InputError: if it is no configuration that Keras writes.
+  """
+  try:
+    return list(_layers(model.get('config'), '', '', 0))
+  except InputError as error:
+    raise InputError(f'{where}: {error}') from None
+  except (AttributeError, KeyError, TypeError) as error:
+    raise InputError(f'{where}: not a configuration of Keras: {error!r}') from None
+
+
+def named(
+  item: Described, variables: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Variables by name, from variables by number; the numbers where unknown."""
+  names = VARIABLES.get(item.class_name.removesuffix('Cell'), ())
+  if item.class_name.endswith('Normalization'):
+    config = item.config
+    without = {
+      'gamma': not config.get('scale', True),
+      'beta': not config.get('center', True),
+    }
+    names = tuple(name for name in names if not without.get(name))
+    if len(names) != len(variables):  # without gamma or beta; which, nobody says
+      return dict(variables)
+  numbers = [str(i) for i in range(len(variables))]
+  if list(variables) != numbers or not 0 < len(variables) <= len(names):
+    return dict(variables)
+  found = dict(zip(names, variables.values(), strict=False))
+  kernel, recurrent = found.get('kernel'), found.get('recurrent_kernel')
+  if 'recurrent_kernel' in names and (
+    kernel is None or recurrent is None or kernel.shape[1:] != recurrent.shape[1:]
+  ):
+    return dict(variables)  # the class is a guess from a name, and a wrong one
+  return found
+
+
+def snake_case(class_name: str) -> str:
+  """'SimpleRNN' -> 'simple_rnn': the name of a layer's group in a file."""
+  name = re.sub(r'\W+', '', class_name)
+  name = re.sub(r'(.)([A-Z][a-z]+)', r'\1_\2', name)
+  return re.sub(r'([a-z])([A-Z])', r'\1_\2', name).lower()
+
+
+def class_of(group: str) -> str:
+  """'simple_rnn_1' -> 'SimpleRNN', for the classes that matter here; else ''.
+
+  Of a cell, 'lstm_cell', it is the layer's class.
+  """
+  stem = re.sub(r'(^(forward|backward)_|(_cell)?(_\d+)?$)', '', group)
+  return {snake_case(name): name for name in _KNOWN}.get(stem, '')
+
+
+def numbered(name: str, used: dict[str, int]) -> str:
+  """gru, gru_1, gru_2: as Keras tells apart layers of one class."""
+  used[name] = used.get(name, -1) + 1
+  return f'{name}_{used[name]}' if used[name] else name
+
+
+def arguments(
+  class_name: str, config: Mapping[str, Any], version: str, where: str
+) -> dict[str, Any]:
+  """Arguments of the seqjax layer that computes what the configured one does.
+
+  Raises:
+    InputError: if there is no such layer; its message begins with `where`.
+  """
+  if not config or class_name not in _ARGUMENTS:
+    raise InputError(f'{where} ({class_name or "?"}) has no configuration to go by')
+  if config.get('stateful'):
+    raise InputError(f'{where} is stateful: hand the carry from call to call instead')
+  found = {
+    ours: config[theirs]
+    for theirs, ours in _ARGUMENTS[class_name].items()
+    if theirs in config
+  }
+  for name in ('activation', 'recurrent_activation'):
+    if name in found:
+      found[name] = _activation(found[name], version, f'{where}: {name}')
+  return found
+
+
+def summary(config: Mapping[str, Any]) -> str:
+  """The settings that change what a layer computes: 'units=32 activation=tanh'."""
+  shown = {name for names in _ARGUMENTS.values() for name in names} | _SHOWN
+  return ' '.join(
+    f'{name}={value}'
+    for name, value in config.items()
+    if name in shown
+    and isinstance(value, str | int | float)
+    and (value or name in ('reset_after', 'use_bias', 'unit_forget_bias'))
+  )
+
+
+def _activation(activation: Any, version: str, where: str) -> Any:
+  if activation is None:
+    return 'linear'
+  if activation == 'hard_sigmoid' and not version.startswith('3.'):
+    return cells.hard_sigmoid_keras2
+  if not isinstance(activation, str) or activation not in cells.ACTIVATIONS:
+    raise InputError(
+      f'{where} {str(activation)[:80]!r} is none of {", ".join(cells.ACTIVATIONS)}'
+    )
+  return activation
+
+
+def _layers(config: Any, name: str, store: str, depth: int) -> Iterator[Described]:
+  """The layers inside a model's or wrapper's configuration."""
+  if depth > MAX_DEPTH:
+    raise InputError(f'models in models, {depth} deep')
+  if isinstance(config, list):  # Sequential, before Keras 2.2.3
+    config = {'layers': config}
+  used: dict[str, int] = {}
+  for layer in config.get('layers', []):
+    key = numbered(snake_case(layer['class_name']), used)
+    inner = layer['config']
+    given = layer.get('name') or (inner.get('name') if isinstance(inner, dict) else '')
+    yield from _layer(
+      layer, _join(name, given or key), _join(store, f'layers/{key}'), depth
+    )
+
+
+def _layer(
+  layer: Mapping[str, Any], name: str, store: str, depth: int
+) -> Iterator[Described]:
+  class_name, config = layer['class_name'], layer['config']
+  if isinstance(config, list) or 'layers' in config:
+    yield from _layers(config, name, store, depth + 1)
+  elif class_name == 'Bidirectional':
+    backward = config.get('backward_layer') or config['layer']
+    inner = (config['layer'], backward)
+    for direction, each in zip(DIRECTIONS, inner, strict=True):
+      yield from _layer(each, f'{name}/{direction}', f'{store}/{direction}', depth + 1)
+  elif class_name == 'RNN':
+    cell = config['cell']
+    used: dict[str, int] = {}
+    if cell['class_name'] == 'StackedRNNCells':
+      for each in cell['config']['cells']:
+        key = numbered(snake_case(each['class_name']), used)
+        each_name = f'{name}/{each["config"].get("name", key)}'
+        yield _cell(each, each_name, f'{store}/cell/cells/{key}')
+    else:
+      yield _cell(cell, name, f'{store}/cell')
+  elif isinstance(config.get('layer'), dict):  # TimeDistributed
+    if depth > MAX_DEPTH:
+      raise InputError(f'wrappers in wrappers, {depth} deep')
+    yield from _layer(config['layer'], name, f'{store}/layer', depth + 1)
+  elif class_name in RECURRENT:
+    yield Described(name, class_name, config, f'{store}/cell')
+  else:
+    yield Described(name, class_name, config, store)
+
+
+def _cell(cell: Mapping[str, Any], name: str, store: str) -> Described:
+  class_name = cell['class_name'].removesuffix('Cell')
+  return Described(name, class_name, cell['config'], store)
+
+
+def _join(*parts: str) -> str:
+  return '/'.join(part for part in parts if part)

@@ -1,0 +1,107 @@
+"""What a file of another library holds: layers by name, each with its variables."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+DIRECTIONS = ('forward_layer', 'backward_layer')
+
+MAX_BYTES = (
+  4 << 30
+)  # of all arrays read from one file, unless the caller says otherwise
+
+
+class LossyWarning(UserWarning):
+  """A conversion keeps the function of the weights, or nearly, but not each number."""
+
+
+class Layer(dict[str, np.ndarray]):
+  """The variables of one layer by the names its library gives them.
+
+  Attributes:
+    class_name: The library's name of the class, such as 'LSTM'; '' where the file does
+      not say.
+    config: Its configuration, as the file has it; empty where it has none.
+    store: Where a `.weights.h5` keeps the layer; '' for other libraries.
+  """
+
+  def __init__(
+    self,
+    variables: Mapping[str, np.ndarray],
+    *,
+    class_name: str = '',
+    config: Mapping[str, Any] | None = None,
+    store: str = '',
+  ) -> None:
+    super().__init__(variables)
+    self.class_name = class_name
+    self.config = dict(config or {})
+    self.store = store
+
+
+class Weights(dict[str, Layer]):
+  """Layers by name.
+
+  Attributes:
+    source: What messages call this: the name of the file.
+    ordered: Whether the order of the layers is the model's. A Keras `.weights.h5` has
+      no order but that of the layers of one class.
+    version: Of the library that wrote the file; '' where unknown.
+  """
+
+  def __init__(
+    self,
+    layers: Mapping[str, Layer],
+    *,
+    source: str = 'the weights',
+    ordered: bool = True,
+    version: str = '',
+  ) -> None:
+    super().__init__(layers)
+    self.source = source
+    self.ordered = ordered
+    self.version = version
+
+
+def kind(path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+  """What layer the variables of `path` make up, by their names and shapes.
+
+  Args:
+    path: Names joined by '/'; a direction of a Bidirectional is part of the kind.
+    shapes: By seqjax's variable names.
+
+  Returns:
+    'LSTM', 'GRU', 'SimpleRNN', 'Embedding', 'Dense', 'Conv1D', 'LayerNorm', each after
+    'forward ' or 'backward ' inside a Bidirectional; for others the variables' names.
+  """
+  names = set(shapes)
+  found = '+'.join(sorted(names))
+  if names - {'bias'} == {'kernel', 'recurrent_kernel'}:
+    H, *rest = shapes['recurrent_kernel'] or (0,)
+    G = math.prod(rest)
+    gates = {1: 'SimpleRNN', 3: 'GRU', 4: 'LSTM'}
+    if H and G % H == 0:
+      found = gates.get(G // H, found)
+  elif names - {'bias'} == {'kernel'}:
+    found = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes['kernel']), found)
+  elif names == {'embedding'}:
+    found = 'Embedding'
+  elif 'scale' in names and names <= {'scale', 'bias'}:
+    found = 'LayerNorm'
+  for direction in DIRECTIONS:
+    if direction in path.split('/'):
+      found = f'{direction.removesuffix("_layer")} {found}'
+  return found
+
+
+def shapes_of(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  """The shapes of a layer's arrays."""
+  return {name: tuple(value.shape) for name, value in layer.items()}
+
+
+def describe(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+  """'encoder' (LSTM: kernel (8, 16), ...): a layer in a message."""
+  listed = ', '.join(f'{variable} {shape}' for variable, shape in shapes.items())
+  return f'{name!r} ({kind(name, shapes)}: {listed})'

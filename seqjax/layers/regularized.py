@@ -1,0 +1,190 @@
+"""Regularised cells, for `RNN`: layer-normalised LSTM and GRU, zoneout."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqjax import cells
+from seqjax.dropout import check_rate
+from seqjax.layers.recurrent import Initializer
+from seqjax.layers.rnn import RNNCell
+from seqjax.types import Array, PyTree
+
+
+def normalize(x: Array, epsilon: float = 1e-5) -> Array:
+  """(x - mean) / sqrt(variance + epsilon) over the last axis, in x's dtype."""
+  x = x - jnp.mean(x, axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+
+
+class LayerNormLSTMCell(RNNCell):
+  """An LSTM with normalised pre-activations and memory.
+
+  i, f, g, o = s_x * norm(x W) + s_h * norm(h U) + b, each norm over all 4H;
+  c' = f * c + i * g; h' = o * tanh(s_c * norm(c') + b_c). Parameters: kernel [D, 4H],
+  recurrent_kernel [H, 4H], bias [4H], x_scale [4H], h_scale [4H], c_scale [H],
+  c_bias [H]. One bias stands for the three of the paper's sum. Source: Ba, Kiros &
+  Hinton 2016, arXiv:1607.06450, equations 20 to 22.
+
+  Attributes:
+    features: Units, H.
+    unit_forget_bias: The forget gate's quarter of the bias starts at 1.
+    kernel_init: Of `kernel`.
+    recurrent_kernel_init: Of `recurrent_kernel`.
+    param_dtype: Of the parameters.
+  """
+
+  features: int
+  unit_forget_bias: bool = True
+  kernel_init: Initializer = nn.initializers.glorot_uniform()
+  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+  param_dtype: Any = jnp.float32
+
+  def setup(self) -> None:
+    H, dtype = self.features, self.param_dtype
+    ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+    self.recurrent_kernel = self.param(
+      'recurrent_kernel', self.recurrent_kernel_init, (H, 4 * H), dtype
+    )
+    self.bias = self.param('bias', self._draw_bias, (4 * H,), dtype)
+    self.x_scale = self.param('x_scale', ones, (4 * H,), dtype)
+    self.h_scale = self.param('h_scale', ones, (4 * H,), dtype)
+    self.c_scale = self.param('c_scale', ones, (H,), dtype)
+    self.c_bias = self.param('c_bias', zeros, (H,), dtype)
+
+  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> cells.LSTMCarry:
+    """h and c, [*batch_shape, H]."""
+    return cells.zero_carry(cells.lstm(), (*batch_shape, self.features), dtype)
+
+  @nn.compact
+  def project(self, x: Array) -> Array:
+    """x [..., T, D] -> [..., T, 4H]."""
+    shape = (x.shape[-1], 4 * self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    return _scaled(normalize(x @ kernel), self.x_scale, self.bias)
+
+  def __call__(
+    self, carry: cells.LSTMCarry, x: Array, *, train: bool
+  ) -> cells.LSTMCarry:
+    """One step: projected x [..., 4H] -> the next carry."""
+    z = x + _scaled(normalize(carry.h @ self.recurrent_kernel), self.h_scale)
+    i, f, g, o = jnp.split(z, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    normal = _scaled(normalize(c), self.c_scale, self.c_bias)
+    return cells.LSTMCarry(h=jax.nn.sigmoid(o) * jnp.tanh(normal), c=c)
+
+  def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    del key
+    H, forget = self.features, float(self.unit_forget_bias)
+    return jnp.zeros(shape, dtype).at[H : 2 * H].set(forget)
+
+
+class LayerNormGRUCell(RNNCell):
+  """A GRU with normalised pre-activations; gates z, r, h, h' = z * h + (1 - z) * n.
+
+  z, r = s_x * norm(x W) + s_h * norm(h U) + b, each norm over both gates;
+  n = tanh(s_x * norm(x Wn) + b + r * (s_h * norm(h Un))). Parameters: kernel [D, 3H],
+  recurrent_kernel [H, 3H], bias [3H], x_scale [3H], h_scale [3H]. Source: Ba, Kiros &
+  Hinton 2016, arXiv:1607.06450, supplement; its z is our 1 - z.
+
+  Attributes:
+    features: Units, H.
+    kernel_init: Of `kernel`.
+    recurrent_kernel_init: Of `recurrent_kernel`.
+    param_dtype: Of the parameters.
+  """
+
+  features: int
+  kernel_init: Initializer = nn.initializers.glorot_uniform()
+  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+  param_dtype: Any = jnp.float32
+
+  def setup(self) -> None:
+    H, dtype = self.features, self.param_dtype
+    ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+    self.recurrent_kernel = self.param(
+      'recurrent_kernel', self.recurrent_kernel_init, (H, 3 * H), dtype
+    )
+    self.bias = self.param('bias', zeros, (3 * H,), dtype)
+    self.x_scale = self.param('x_scale', ones, (3 * H,), dtype)
+    self.h_scale = self.param('h_scale', ones, (3 * H,), dtype)
+
+  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> cells.GRUCarry:
+    """h [*batch_shape, H]."""
+    return cells.zero_carry(cells.gru(), (*batch_shape, self.features), dtype)
+
+  @nn.compact
+  def project(self, x: Array) -> Array:
+    """x [..., T, D] -> [..., T, 3H]."""
+    shape = (x.shape[-1], 3 * self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    return _scaled(self._normalize(x @ kernel), self.x_scale, self.bias)
+
+  def __call__(self, carry: cells.GRUCarry, x: Array, *, train: bool) -> cells.GRUCarry:
+    """One step: projected x [..., 3H] -> the next carry."""
+    H, h = self.features, carry.h
+    recurrent = _scaled(self._normalize(h @ self.recurrent_kernel), self.h_scale)
+    gates = jax.nn.sigmoid(x[..., : 2 * H] + recurrent[..., : 2 * H])
+    z, r = jnp.split(gates, 2, axis=-1)
+    n = jnp.tanh(x[..., 2 * H :] + r * recurrent[..., 2 * H :])
+    return cells.GRUCarry(h=z * h + (1 - z) * n)
+
+  def _normalize(self, x: Array) -> Array:
+    gates, candidate = jnp.split(x, [2 * self.features], axis=-1)
+    return jnp.concatenate([normalize(gates), normalize(candidate)], axis=-1)
+
+
+class Zoneout(RNNCell):
+  """A cell whose state keeps some of its old values at random.
+
+  In training each unit of the state keeps its old value with the probability of its
+  field, drawn anew in every step; otherwise it takes the expected mixture,
+  rate * old + (1 - rate) * new. Source: Krueger et al. 2017, arXiv:1606.01305.
+
+  Attributes:
+    cell: An `RNNCell`.
+    h_rate: Probability for the field h of the carry, in [0, 1).
+    c_rate: Probability for its field c, if it has one.
+  """
+
+  cell: Any
+  h_rate: float = 0.0
+  c_rate: float = 0.0
+
+  def __post_init__(self) -> None:
+    check_rate('h_rate', self.h_rate)
+    check_rate('c_rate', self.c_rate)
+    super().__post_init__()
+
+  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
+    """That of the cell."""
+    zeros = self.cell.zero_carry(batch_shape, dtype)
+    if self.c_rate and 'c' not in zeros._fields:
+      raise ValueError(f'c_rate is {self.c_rate}, but {type(zeros).__name__} has no c')
+    return zeros
+
+  def project(self, x: Array) -> PyTree:
+    """That of the cell."""
+    return self.cell.project(x)
+
+  def __call__(self, carry: PyTree, x: PyTree, *, train: bool) -> PyTree:
+    """One step of the cell, and then the zoneout."""
+    new = self.cell(carry, x, train=train)
+    for name, rate in (('h', self.h_rate), ('c', self.c_rate)):
+      if rate:
+        value, old = getattr(new, name), getattr(carry, name)
+        if train:
+          key = self.make_rng('dropout')
+          value = jnp.where(jax.random.bernoulli(key, rate, old.shape), old, value)
+        else:
+          value = rate * old + (1 - rate) * value
+        new = new._replace(**{name: value})
+    return new
+
+
+def _scaled(x: Array, scale: Array, bias: Array | None = None) -> Array:
+  """x [..., G] * scale [G] + bias [G]; spelt out, for strict rank promotion."""
+  x = x * jnp.broadcast_to(scale, x.shape)
+  return x if bias is None else x + jnp.broadcast_to(bias, x.shape)

@@ -1,0 +1,187 @@
+"""Bidirectional, TimeDistributed and RepeatVector."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqjax.layers.calling import call_layer
+from seqjax.types import Array
+
+MERGES: dict[str, Callable[[Array, Array], Array]] = {
+  'concat': lambda a, b: jnp.concatenate([a, b], axis=-1),
+  'sum': lambda a, b: a + b,
+  'mul': lambda a, b: a * b,
+  'ave': lambda a, b: (a + b) / 2,
+}
+
+
+class Bidirectional(nn.Module):
+  """A layer over the sequence, and another over the sequence from its end.
+
+  Attributes:
+    forward_layer: A recurrent layer: SimpleRNN, LSTM, GRU or RNN.
+    backward_layer: Its counterpart, with `go_backwards` set the other way; None: a copy
+      with weights of its own.
+    merge_mode: How the two outputs become one: 'concat' [..., 2H], 'sum', 'mul', 'ave',
+      or None for the pair of them.
+  """
+
+  forward_layer: Any
+  backward_layer: Any = None
+  merge_mode: Literal['concat', 'sum', 'mul', 'ave'] | None = 'concat'
+
+  def __post_init__(self) -> None:
+    forward = self.forward_layer
+    if self.backward_layer is None:
+      self.backward_layer = _copy(forward, go_backwards=not forward.go_backwards)
+    backward = self.backward_layer
+    if self.merge_mode is not None and self.merge_mode not in MERGES:
+      raise ValueError(
+        f'merge_mode must be one of {", ".join(MERGES)} or None, '
+        f'got {self.merge_mode!r}'
+      )
+    if backward.go_backwards == forward.go_backwards:
+      raise ValueError('backward_layer needs go_backwards set the other way')
+    for name in ('return_sequences', 'return_carry'):
+      if getattr(backward, name) != getattr(forward, name):
+        raise ValueError(f'the two layers differ in {name}')
+    super().__post_init__()
+
+  def __call__(
+    self,
+    x: Array,
+    *,
+    train: bool,
+    mask: Array | None = None,
+    initial_carry: tuple[Any, Any] | None = None,
+    reset: Array | None = None,
+  ) -> Any:
+    """Runs both layers.
+
+    Args:
+      x: [..., T, D].
+      train: As for the layers.
+      mask: bool [..., T], for both directions.
+      initial_carry: (forward, backward), either may be None.
+      reset: bool [..., T], True where an episode begins. Backwards the state is zero
+        again before an episode's last step, so that no episode sees another.
+
+    Returns:
+      y [..., T, 2H] in the order of time with `return_sequences`, else [..., 2H] (H if
+      merged otherwise, a pair if not merged); with `return_carry`
+      ((forward carry, backward carry), y).
+    """
+    carries, ys = [], []
+    layers = (self.forward_layer, self.backward_layer)
+    for layer, carry in zip(layers, initial_carry or (None, None), strict=True):
+      flags = reset
+      if reset is not None and layer.go_backwards:
+        first = jnp.zeros_like(reset[..., :1])
+        flags = jnp.concatenate([reset[..., 1:], first], axis=-1)
+      y = layer(x, train=train, mask=mask, initial_carry=carry, reset=flags)
+      if layer.return_carry:
+        carry, y = y
+        carries.append(carry)
+      if layer.return_sequences and layer.go_backwards:
+        y = jnp.flip(y, -2)
+      ys.append(y)
+    y = tuple(ys) if self.merge_mode is None else MERGES[self.merge_mode](*ys)
+    return (tuple(carries), y) if carries else y
+
+  @property
+  def return_sequences(self) -> bool:
+    """Whether y has a time axis."""
+    return self.forward_layer.return_sequences
+
+  @property
+  def return_carry(self) -> bool:
+    """Whether the carries come in front of y."""
+    return self.forward_layer.return_carry
+
+  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+    """The mask of y: that of x, if y has a time axis."""
+    return mask if self.return_sequences else None
+
+
+class TimeDistributed(nn.Module):
+  """One layer, applied to each step of time as if the steps were rows of a batch.
+
+  Attributes:
+    layer: Any module, or function, of x [N, ...].
+  """
+
+  layer: Any
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+    """x [B, T, ...] -> [B, T, ...].
+
+    Args:
+      x: [B, T, ...].
+      train: Handed to a layer that takes it.
+      mask: bool [B, T], which the layers after this one get; or [B, T, S] where a step
+        is itself a sequence x [B, T, S, ...]: the layer then gets [B * T, S].
+
+    Raises:
+      ValueError: if x has no axis beyond time.
+    """
+    if x.ndim < 3:
+      raise ValueError(f'TimeDistributed needs x [B, T, ...], got {x.shape}')
+    B, T = x.shape[:2]
+    inner = None
+    if mask is not None and mask.ndim > 2:
+      inner = mask.reshape(B * T, *mask.shape[2:])
+    rows = x.reshape(B * T, *x.shape[2:])
+    y = call_layer(self.layer, rows, train=train, mask=inner)
+    return y.reshape(B, T, *y.shape[1:])
+
+  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+    """The mask of y [B, T, ...]: a step is real if anything in it is."""
+    if mask is None or mask.ndim == 2:
+      return mask
+    return jnp.any(mask, axis=tuple(range(2, mask.ndim)))
+
+
+class RepeatVector(nn.Module):
+  """[..., F] -> [..., n, F], each step the same.
+
+  Attributes:
+    n: Steps.
+  """
+
+  n: int
+
+  def __post_init__(self) -> None:
+    if self.n < 1:
+      raise ValueError(f'n must be at least 1, got {self.n}')
+    super().__post_init__()
+
+  def __call__(self, x: Array) -> Array:
+    """x [..., F] -> [..., n, F]."""
+    return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
+
+
+def _copy(module: nn.Module, **updates: Any) -> nn.Module:
+  """A module as `module`, of copies of the modules in it: nothing shares its weights.
+
+  `clone` alone hands on the same inner modules, and so the same parameters.
+  """
+
+  def copied(value: Any) -> Any:
+    return _copy(value) if isinstance(value, nn.Module) else value
+
+  for field in dataclasses.fields(module):
+    if field.init and field.name not in ('parent', 'name', *updates):
+      value = getattr(module, field.name)
+      if not isinstance(value, nn.Module) and not isinstance(
+        value, list | tuple | dict
+      ):
+        continue
+      updates[field.name] = jax.tree.map(
+        copied, value, is_leaf=lambda leaf: isinstance(leaf, nn.Module)
+      )
+  return module.clone(**updates)

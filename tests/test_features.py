@@ -1,0 +1,172 @@
+"""What docs/features.md and docs/semantics.md say of the peers, asked of the peers."""
+
+import inspect
+
+import flax.linen as nn
+import jax
+import jax.experimental.rnn
+import jax.numpy as jnp
+import keras
+import numpy as np
+import numpy_rnn
+import pytest
+from flax import nnx
+
+import seqjax as sj
+
+
+def arguments(function):
+  return set(inspect.signature(function).parameters)
+
+
+def names_in(*modules):
+  return ' '.join(name for module in modules for name in dir(module)).lower()
+
+
+def test_what_keras_has():
+  layers = keras.layers
+  for layer in (layers.SimpleRNN, layers.LSTM, layers.GRU):
+    assert {'mask', 'initial_state'} <= arguments(layer.call)
+    assert 'reset' not in arguments(layer.call)
+    assert {'dropout', 'recurrent_dropout', 'activation'} <= arguments(layer.__init__)
+    mine = {'bptt_steps', 'remat_chunk'}
+    assert not mine & arguments(layer.__init__)
+  assert 'reset_after' in arguments(layers.GRU.__init__)
+  assert 'cell' in arguments(layers.RNN.__init__)
+  assert 'merge_mode' in arguments(layers.Bidirectional.__init__)
+  assert not {'layernormlstm', 'zoneout'} & set(names_in(layers).split())
+  assert 'mask' in arguments(layers.GlobalAveragePooling1D.call)
+  for pool in (layers.GlobalMaxPooling1D, layers.MaxPooling1D, layers.AveragePooling1D):
+    assert 'mask' not in arguments(pool.call)
+
+
+@pytest.mark.parametrize('flax', [nn, nnx])
+def test_what_flax_has(flax):
+  assert {'SimpleCell', 'LSTMCell', 'GRUCell', 'RNN', 'Bidirectional'} <= set(dir(flax))
+  call = arguments(flax.RNN.__call__)
+  assert {'seq_lengths', 'initial_carry', 'return_carry'} <= call
+  assert not {'mask', 'reset', 'train'} & call
+  cells = (flax.SimpleCell, flax.LSTMCell, flax.GRUCell)
+  for cell in cells:
+    fields = arguments(cell.__init__)
+    assert 'activation_fn' in fields
+    assert not {'dropout', 'recurrent_dropout', 'dropout_rate'} & fields
+  assert 'reset_after' not in arguments(flax.GRUCell.__init__)
+  options = arguments(flax.RNN.__init__)
+  assert 'cell' in options
+  assert not {'bptt_steps', 'remat_chunk'} & options
+  assert 'merge_fn' in arguments(flax.Bidirectional.__init__)
+  assert hasattr(flax, 'remat')
+  names = names_in(flax)
+  assert 'zoneout' not in names
+  assert 'layernormlstm' not in names
+  assert 'mask' not in arguments(flax.max_pool) | arguments(flax.avg_pool)
+
+
+def test_what_torch_has():
+  torch = pytest.importorskip('torch')
+  for layer in (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU):
+    assert arguments(layer.forward) == {'self', 'input', 'hx'}
+    # Its dropout lies between layers, and with one layer there is none.
+    built = layer(3, 4, num_layers=1)
+    assert built.dropout == 0
+    assert not hasattr(built, 'recurrent_dropout')
+  assert torch.nn.RNN(3, 4, nonlinearity='relu').mode == 'RNN_RELU'
+  with pytest.raises(TypeError):
+    torch.nn.GRU(3, 4, nonlinearity='relu')
+  assert hasattr(torch.nn.utils.rnn, 'pack_padded_sequence')
+  names = names_in(torch.nn)
+  assert 'zoneout' not in names
+  assert 'layernormlstm' not in names
+
+
+def test_what_jax_experimental_rnn_has():
+  rnn = jax.experimental.rnn
+  assert not hasattr(rnn, 'gru')
+  assert {'h_0', 'c_0', 'seq_lengths', 'bidirectional'} <= arguments(rnn.lstm)
+  wanted = {'mask', 'reset', 'activation', 'recurrent_dropout', 'merge_mode'}
+  assert not wanted & arguments(rnn.lstm)
+
+
+def weights(kind, D, H):
+  arrays = numpy_rnn.random_params(np.random.default_rng(0), kind, D, H)
+  return dict(zip(('kernel', 'recurrent_kernel', 'bias'), arrays, strict=True))
+
+
+def random_x(*shape):
+  return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def linen_params(kind, ours):
+  """Ours as those of a linen cell, whose gates have names and lie in layers."""
+  gates = 'ifgo' if kind == 'lstm' else 'zrn'
+  columns = {
+    name: dict(zip(gates, np.split(ours[name], len(gates), axis=-1), strict=True))
+    for name in ('kernel', 'recurrent_kernel', 'bias')
+  }
+  params = {}
+  for g in gates:
+    params[f'i{g}'] = {'kernel': columns['kernel'][g]}
+    params[f'h{g}'] = {'kernel': columns['recurrent_kernel'][g]}
+    if kind == 'lstm':
+      params[f'h{g}']['bias'] = columns['bias'][g]
+    else:
+      params[f'i{g}']['bias'] = columns['bias'][g][0]
+  if kind == 'gru':
+    params['hn']['bias'] = columns['bias']['n'][1]
+  return params
+
+
+@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+def test_linen_cells_are_ours_with_fewer_biases(kind):
+  B, T, D, H = 2, 4, 3, 5
+  ours = weights(kind, D, H)
+  if kind == 'gru':
+    ours['bias'][1, : 2 * H] = 0  # the two that linen's cell does not have
+  x = random_x(B, T, D)
+  cell = nn.LSTMCell(H) if kind == 'lstm' else nn.GRUCell(H)
+  params = {'params': {'cell': linen_params(kind, ours)}}
+  with jax.numpy_rank_promotion('allow'):
+    carry, y = jax.jit(nn.RNN(cell, return_carry=True).apply)(params, x)
+  layer = sj.LSTM if kind == 'lstm' else sj.GRU
+  layer = layer(H, return_sequences=True, return_carry=True)
+  want_carry, want = layer.apply({'params': ours}, x, train=False)
+  np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+  if kind == 'lstm':  # (c, h) against fields with names
+    np.testing.assert_allclose(carry[0], want_carry.c, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(carry[1], want_carry.h, rtol=1e-5, atol=1e-6)
+
+
+def test_linen_computes_on_beyond_a_length():
+  B, T, D, H = 2, 4, 3, 5
+  ours, x = weights('lstm', D, H), random_x(B, T, D)
+  lengths = np.array([2, 4])
+  params = {'params': {'cell': linen_params('lstm', ours)}}
+  with jax.numpy_rank_promotion('allow'):
+    run = jax.jit(nn.RNN(nn.LSTMCell(H), return_carry=True).apply)
+    (_, h), y = run(params, x, seq_lengths=lengths)
+  mask = np.arange(T) < lengths[:, None]
+  layer = sj.LSTM(H, return_sequences=True, return_carry=True)
+  carry, want = layer.apply({'params': ours}, x, train=False, mask=mask)
+  np.testing.assert_allclose(h, carry.h, rtol=1e-5, atol=1e-6)  # the carry is the same
+  np.testing.assert_allclose(y[mask], want[mask], rtol=1e-5, atol=1e-6)
+  assert np.abs(y[0, 3] - want[0, 3]).max() > 1e-3  # the outputs of padding are not
+
+
+def test_haiku_gru_is_ours_with_z_negated():
+  """haiku's equations, written out; 1 - sigmoid(a) = sigmoid(-a) makes them ours."""
+  B, T, D, H = 2, 4, 3, 5
+  p, x = weights('gru_reset_before', D, H), random_x(B, T, D)
+  h = np.zeros((B, H))
+  for t in range(T):
+    a = x[:, t] @ p['kernel'] + p['bias']
+    zr = 1 / (1 + np.exp(-(a[:, : 2 * H] + h @ p['recurrent_kernel'][:, : 2 * H])))
+    z, r = np.split(zr, 2, axis=-1)
+    n = np.tanh(a[:, 2 * H :] + (r * h) @ p['recurrent_kernel'][:, 2 * H :])
+    h = (1 - z) * h + z * n
+  sign = np.repeat(np.float32([-1, 1, 1]), H)
+  ours = {name: array * sign for name, array in p.items()}
+  y = sj.GRU(H, reset_after=False).apply(
+    {'params': jax.tree.map(jnp.asarray, ours)}, x, train=False
+  )
+  np.testing.assert_allclose(y, h, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,286 @@
+"""Outputs and all gradients of random layers against Keras 3 on its JAX backend.
+
+A tensor agrees if no element differs by more than 1e-5 of the tensor's largest.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import numpy_rnn
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import seqjax as sj
+
+TOLERANCE = 1e-5
+# Few shapes: then most of Keras's operations are compiled already.
+SHAPES = ((2, 3, 4, 5), (3, 1, 2, 4), (1, 6, 3, 2), (3, 5, 1, 3), (2, 7, 5, 1))
+MASKS = ('none', 'pre', 'post', 'scattered', 'all_false_row')
+LAYERS = {
+  'simple_rnn': (sj.SimpleRNN, keras.layers.SimpleRNN),
+  'lstm': (sj.LSTM, keras.layers.LSTM),
+  'gru': (sj.GRU, keras.layers.GRU),
+  'gru_reset_before': (
+    functools.partial(sj.GRU, reset_after=False),
+    functools.partial(keras.layers.GRU, reset_after=False),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  shape: tuple[int, int, int, int] = SHAPES[0]  # B, T, D, H
+  kinds: tuple[str, ...] = ('lstm',)  # a stack, from the bottom up
+  activation: str = 'tanh'
+  recurrent_activation: str = 'sigmoid'
+  use_bias: bool = True
+  mask: str = 'none'
+  direction: str = 'forward'  # 'backward', or a merge mode of Bidirectional
+  return_sequences: bool = False
+  return_carry: bool = False
+  zero_output_for_mask: bool = False
+  initial_carry: bool = False
+  implementation: str = 'auto'
+  seed: int = 0
+
+  @property
+  def bidirectional(self):
+    return self.direction not in ('forward', 'backward')
+
+
+def configs():
+  names = st.sampled_from(list(LAYERS))
+  return st.builds(
+    Config,
+    shape=st.sampled_from(SHAPES),
+    kinds=st.lists(names, min_size=1, max_size=3).map(tuple),
+    activation=st.sampled_from(list(numpy_rnn.ACTIVATIONS)),
+    recurrent_activation=st.sampled_from(['sigmoid', 'hard_sigmoid']),
+    use_bias=st.booleans(),
+    mask=st.sampled_from(MASKS),
+    direction=st.sampled_from(
+      ['forward', 'backward', 'concat', 'sum', 'mul', 'ave', 'none']
+    ),
+    return_sequences=st.booleans(),
+    return_carry=st.booleans(),
+    zero_output_for_mask=st.booleans(),
+    initial_carry=st.booleans(),
+    implementation=st.sampled_from(['auto', 'reference']),
+    seed=st.integers(0, 2**16),
+  ).filter(comparable)
+
+
+def comparable(config):
+  """Not where Keras's last output of a masked sequence is 0 (see docs/semantics.md).
+
+  Alone in its layer that output is compared with Keras's state instead.
+  """
+  lost = config.zero_output_for_mask and not config.return_sequences
+  return not (lost and config.bidirectional and config.mask != 'none')
+
+
+def make_mask(kind, rng, B, T):
+  if kind == 'none':
+    return None
+  lengths = rng.integers(1, T + 1, (B, 1))
+  if kind == 'pre':
+    return np.arange(T) >= T - lengths
+  if kind == 'post':
+    return np.arange(T) < lengths
+  mask = rng.uniform(size=(B, T)) < 0.6
+  if kind == 'all_false_row':
+    mask[rng.integers(B)] = False
+  return mask
+
+
+def layers_of(config):
+  """A seqjax layer and a Keras layer for each of the stack."""
+  for index, kind in enumerate(config.kinds):
+    top = index == len(config.kinds) - 1
+    ours, theirs = LAYERS[kind]
+    common = {
+      'activation': config.activation,
+      'use_bias': config.use_bias,
+      'return_sequences': config.return_sequences or not top,
+      'zero_output_for_mask': config.zero_output_for_mask,
+      'go_backwards': config.direction == 'backward',
+    }
+    if kind != 'simple_rnn':
+      common['recurrent_activation'] = config.recurrent_activation
+    H = config.shape[-1]
+    layer = ours(H, return_carry=True, implementation=config.implementation, **common)
+    # Zeros: the weights come later, and Keras's own draws would cost time.
+    peer = theirs(
+      H, return_state=True, recurrent_initializer='zeros',
+      kernel_initializer='zeros', **common,
+    )  # fmt: skip
+    if config.bidirectional:
+      merge = None if config.direction == 'none' else config.direction
+      if not top and merge is None:
+        merge = 'concat'
+      layer = sj.Bidirectional(layer, merge_mode=merge)
+      peer = keras.layers.Bidirectional(peer, merge_mode=merge)
+    yield layer, peer
+
+
+def random_problem(config):
+  """(x, mask, initial carry, weights of all layers as lists of groups)."""
+  B, T, D, H = config.shape
+  rng = np.random.default_rng(config.seed)
+  x = rng.normal(size=(B, T, D)).astype(np.float32)
+  weights, width = [], D
+  for kind in config.kinds:
+    groups = [
+      [
+        jnp.asarray(a)
+        for a in numpy_rnn.random_params(rng, kind, width, H, config.use_bias)
+        if a is not None
+      ]
+      for _ in range(2 if config.bidirectional else 1)
+    ]
+    weights.append(groups)
+    concat = config.direction in ('concat', 'none')
+    width = 2 * H if concat else H
+  carry = None
+  if config.initial_carry and not config.bidirectional:
+    fields = 2 if config.kinds[0] == 'lstm' else 1
+    carry = [jnp.asarray(rng.normal(size=(B, H)), jnp.float32) for _ in range(fields)]
+  return jnp.asarray(x), make_mask(config.mask, rng, B, T), carry, weights
+
+
+def run_ours(config, layers, mask, weights, x, carry):
+  for layer, groups in zip(layers, weights, strict=True):
+    names = ('kernel', 'recurrent_kernel', 'bias')
+    params = [dict(zip(names, group, strict=False)) for group in groups]
+    if config.bidirectional:
+      params = [{'forward_layer': params[0], 'backward_layer': params[1]}]
+    last, y = layer.apply(
+      {'params': params[0]}, x, train=False, mask=mask, initial_carry=carry
+    )
+    mask = layer.compute_mask(x, None if mask is None else jnp.asarray(mask))
+    x, carry = y, None
+  return jax.tree.leaves(y), jax.tree.leaves(last)
+
+
+def run_keras(config, layers, mask, weights, x, carry):
+  for layer, groups in zip(layers, weights, strict=True):
+    kwargs = {} if carry is None else {'initial_state': carry}
+    if not layer.built:
+      layer.build(x.shape)
+    state = [v.value for v in layer.non_trainable_variables]
+    outputs, _ = layer.stateless_call(
+      [a for group in groups for a in group], state, x, mask=mask, **kwargs
+    )
+    y, *last = jax.tree.leaves(outputs)
+    if config.bidirectional and layer.merge_mode is None:
+      y, last = [y, last[0]], last[1:]
+    elif (
+      mask is not None
+      and not config.bidirectional
+      and layer.zero_output_for_mask
+      and not layer.return_sequences
+    ):
+      y = last[0]  # h of the last real step; Keras's y is 0 where the last is masked
+    if mask is not None and config.direction == 'backward':
+      mask = mask[:, ::-1]  # Keras itself would leave it as it was
+    x, carry = y, None
+  return jax.tree.leaves(y), last
+
+
+def differences(config):
+  """The largest difference of each tensor, outputs and gradients, over its largest."""
+  x, mask, carry, weights = random_problem(config)
+  ours, theirs = zip(*layers_of(config), strict=True)
+  rng = np.random.default_rng(config.seed + 1)
+
+  def loss(run, layers, weights, x, carry):
+    y, last = run(config, layers, mask, weights, x, carry)
+    outputs = y + (last if config.return_carry else [])
+    factors = [rng.normal(size=o.shape).astype(np.float32) for o in outputs]
+    return sum(jnp.sum(f * o) for f, o in zip(factors, outputs, strict=True)), outputs
+
+  def gradients(run, layers):
+    return jax.value_and_grad(
+      functools.partial(loss, run, layers), argnums=(0, 1, 2), has_aux=True
+    )
+
+  seed = rng.bit_generator.state
+  (_, got), got_grads = jax.jit(gradients(run_ours, ours))(weights, x, carry)
+  rng.bit_generator.state = seed
+  # Keras adds a bias [G] to [B, G], which conftest's rank rule forbids to ours.
+  with jax.disable_jit(), jax.numpy_rank_promotion('allow'):
+    (_, want), want_grads = gradients(run_keras, theirs)(weights, x, carry)
+  for g, w in zip(
+    jax.tree.leaves((got, got_grads)), jax.tree.leaves((want, want_grads)), strict=True
+  ):
+    assert g.shape == w.shape
+    assert np.isfinite(g).all()
+    yield np.abs(g - w).max() / max(np.abs(w).max(), 1e-30)
+
+
+def check(config):
+  worst = max(differences(config))
+  assert worst < TOLERANCE, f'{worst:.1e}'
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    Config(kinds=('simple_rnn',), mask='scattered', activation='relu'),
+    Config(kinds=('lstm',), mask='pre', initial_carry=True, return_carry=True),
+    Config(kinds=('gru',), mask='all_false_row', direction='backward', use_bias=False),
+    Config(
+      kinds=('gru_reset_before',), recurrent_activation='hard_sigmoid', mask='post',
+      return_sequences=True, zero_output_for_mask=True,
+    ),
+    Config(kinds=('gru', 'lstm'), direction='concat', mask='post'),
+    Config(
+      kinds=('lstm', 'simple_rnn'), direction='backward', mask='scattered',
+      return_sequences=True,
+    ),
+  ],
+)  # fmt: skip
+def test_chosen_layers_equal_those_of_keras(config):
+  check(config)
+
+
+@pytest.mark.slow
+@settings(
+  max_examples=300,
+  deadline=None,
+  derandomize=True,
+  database=None,
+  phases=[Phase.generate],  # shrinking would compile hundreds more
+  suppress_health_check=list(HealthCheck),
+)
+@given(configs())
+def test_300_random_layers_equal_those_of_keras(config):
+  check(config)
+
+
+def test_zero_outputs_do_not_lose_the_last_one_as_in_keras():
+  """Where we differ on purpose: with zero outputs Keras's last output is a zero."""
+  x = np.ones((1, 3, 2), np.float32)
+  mask = np.array([[True, True, False]])
+  layer = keras.layers.SimpleRNN(2, zero_output_for_mask=True)
+  with jax.numpy_rank_promotion('allow'):
+    assert not np.any(layer(x, mask=mask))
+  ours = sj.SimpleRNN(2, zero_output_for_mask=True)
+  kernel, recurrent, bias = (v.value for v in layer.trainable_variables)
+  params = {'kernel': kernel, 'recurrent_kernel': recurrent, 'bias': bias}
+  y = ours.apply({'params': params}, x, train=False, mask=mask)
+  assert np.all(y != 0)
+
+
+def test_keras_does_not_turn_masks_round():
+  """The other place: the mask of outputs in reversed order is reversed too."""
+  mask = np.array([[True, True, False]])
+  layer = keras.layers.SimpleRNN(2, return_sequences=True, go_backwards=True)
+  np.testing.assert_array_equal(layer.compute_mask(None, mask), mask)
+  ours = sj.SimpleRNN(2, return_sequences=True, go_backwards=True)
+  np.testing.assert_array_equal(ours.compute_mask(None, mask), mask[:, ::-1])
