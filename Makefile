@@ -6,6 +6,7 @@ PYTEST := $(PY) -m pytest -n auto -q
 .PHONY: demo test test-slow test-real peers lint format lock bench bench-quick clean
 
 demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
+	rm -rf runs/demo
 	$(PY) -m experiments.imdb_lstm --flagfile=experiments/flags/demo.flags
 
 test: .venv/ready  ## the fast tests
@@ -39,8 +40,8 @@ lock: .venv/ready  ## renew requirements.txt from pyproject.toml
 	$(PY) -m uv pip compile pyproject.toml --quiet --extra test --extra dev --universal \
 	  --generate-hashes --no-annotate --no-header --output-file requirements.txt
 
-clean:
-	rm -rf .venv runs
+clean:  ## the environment and caches; runs stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -29,8 +29,12 @@ class Config(config_lib.TrainConfig):
   dataset: Literal['imdb', 'synthetic'] = field(
     'imdb', 'Reviews: imdb from --data_dir or the network, synthetic from a generator.'
   )
-  vocab_size: int = field(10_000, 'Ids, V: the most frequent words and four others.')
-  length: int = field(500, 'Words of a review, T: its last ones, padded in front.')
+  vocab_size: int = field(
+    10_000, 'Ids, V: the most frequent words and four others.', at_least=5
+  )
+  length: int = field(
+    500, 'Words of a review, T: its last ones, padded in front.', at_least=1
+  )
   embed_size: int = field(32, 'Width of the embedding, E.', at_least=1)
   features: int = field(32, 'LSTM units, H.', at_least=1)
   dropout: float = field(0.0, "Rate on the LSTM's inputs.", at_least=0, below=1)
@@ -41,7 +45,9 @@ class Config(config_lib.TrainConfig):
   bucket_by_length: bool = field(
     False, 'Batches of like length, which cost their longest; needs --mask_zero.'
   )
-  validation_split: float = field(0.2, 'Share of the training set held out, its end.')
+  validation_split: float = field(
+    0.2, 'Share of the training set held out, its end.', above=0, below=1
+  )
   synthetic_size: int = field(
     16_000, 'Reviews to generate; an eighth more for test.', at_least=80
   )
@@ -52,6 +58,7 @@ def run(config: Config) -> dict[str, Any]:
   if config.bucket_by_length and not config.mask_zero:
     raise InputError('--bucket_by_length needs --mask_zero: unmasked padding counts')
   data = load(config)
+  stats = data.train_stats
   train, validation = reviews.split_validation(data.train, config.validation_split)
   model = sj.SequenceClassifier(
     config.vocab_size,
@@ -80,8 +87,10 @@ def run(config: Config) -> dict[str, Any]:
     monitor=Monitor('accuracy', higher_is_better=True),
     facts={
       'data': config.dataset,
-      'training and validation': describe(data.train_stats),
-      'test': describe(data.test_stats),
+      'reviews': f'{len(train.x):,} training, {len(validation.x):,} validation, '
+      f'{len(data.test.x):,} test',
+      'words': f'{stats.mean_length:.0f} a review; {stats.share_truncated:.1%} of '
+      f'reviews cut, {stats.share_oov:.1%} of words unknown',
     },
     published={'accuracy': 0.88} if config.dataset == 'imdb' else None,
   )
@@ -98,14 +107,6 @@ def load(config: Config) -> reviews.ReviewData:
     )
   texts = synthetic.reviews(0, config.synthetic_size, config.synthetic_size // 8)
   return reviews.encode(*texts, vocab_size=config.vocab_size, length=config.length)
-
-
-def describe(stats: reviews.Stats) -> str:
-  """What the start of the run tells of one split."""
-  return (
-    f'{stats.num_reviews:,} reviews of {stats.mean_length:.0f} words in the mean; '
-    f'{stats.share_truncated:.1%} cut, {stats.share_oov:.1%} of words unknown'
-  )
 
 
 if __name__ == '__main__':

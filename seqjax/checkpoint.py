@@ -200,7 +200,7 @@ class Checkpoints:
   def _restore(self, template: PyTree, *, only_best: bool) -> Restored | None:
     self.wait()
     self.rejected = []
-    unreadable = None
+    unreadable: Exception | None = None
     for folder in reversed(self.folders()):
       try:
         manifest = integrity.read_manifest(folder)
@@ -212,7 +212,7 @@ class Checkpoints:
         self.rejected.append(f'{folder.name}: {reason}')
         if isinstance(error, DamagedError):
           self._damaged.add(folder.name)
-        elif isinstance(error, _UnreadableError):
+        else:
           unreadable = error
     if unreadable is not None:  # to begin anew would in time remove an intact save
       raise RuntimeError(f'{self.directory}: {unreadable}') from unreadable

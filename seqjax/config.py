@@ -22,7 +22,7 @@ from typing import (
 from absl import app, flags
 from absl import logging as absl_logging
 
-from seqjax.types import InputError
+from seqjax.types import CommandError, InputError
 
 flags.disclaim_key_flags()  # so that --help lists the experiment's flags as its own
 
@@ -52,7 +52,7 @@ def field(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-  """What every training run can be told. `loop.train` reads all of it."""
+  """What every training run can be told; experiments read the folders of data."""
 
   data_dir: str = field('', 'Folder of the real data.')
   cache_dir: str = field(
@@ -123,9 +123,9 @@ C = TypeVar('C', bound=TrainConfig)
 def main(config_class: type[C], run: Callable[[C], Any]) -> None:
   """Runs an experiment from the command line: flags -> config -> `run`.
 
-  Exit codes: 0 done; 2 for input that cannot be used (a flag, a file, a folder), said
-  in one line; whatever `run` exits with (see `loop.train`); 1 with a traceback for
-  anything else.
+  Exit codes: 0 done; 2 for input that cannot be used (a flag, a file, a folder) and 3
+  for a training that diverged, each said in one line; 75 after SIGTERM and 130 after
+  Ctrl-C (see `signals`); 1 with a traceback for anything else.
   """
   for spec in dataclasses.fields(config_class):
     _define_flag(spec, get_type_hints(config_class)[spec.name])
@@ -149,8 +149,10 @@ def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) ->
     names = [spec.name for spec in dataclasses.fields(config_class)]
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
     run(config_class(**values))
-  except InputError as error:
+  except CommandError as error:
     _refuse(str(error), error.exit_code)
+  except KeyboardInterrupt:
+    _refuse('interrupted before there was anything to save', 130)
 
 
 def _refuse(message: str, exit_code: int) -> NoReturn:

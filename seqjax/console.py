@@ -21,10 +21,10 @@ from rich.table import Table
 _PAIR = 'val_'  # `val_loss` is the validation side of `loss`
 
 
-class Progress:
+class Display:
   """Shows how far a run is: a bar with ETA and loss, or plain lines now and then.
 
-  with Progress(config.num_steps, start_step=int(state.step)) as shown:
+  with Display(config.num_steps, start_step=int(state.step)) as shown:
     shown.update(step, loss=0.43)  # after each window that was fetched
     shown.epoch_line(1, 10, {'loss': 0.43, 'val_loss': 0.41}, seconds=12.3)
   """

@@ -25,7 +25,7 @@ _MANIFEST = 'manifest.jsonl'
 _BLOCK = 1 << 20  # bytes read at a time
 
 
-class SaveError(OSError, InputError):
+class SaveError(InputError, OSError):
   """A save did not reach the disk: it is full, gone, or not writable."""
 
 

@@ -10,33 +10,26 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import optax
 from jax.sharding import Mesh
 
 from seqjax import console, optim, parallel, report, signals, steps, workdir
 from seqjax.checkpoint import Checkpoints
 from seqjax.config import TrainConfig
-from seqjax.data.batches import Feed
+from seqjax.data.batches import Batches, Feed
 from seqjax.log import RunLog
 from seqjax.progress import Monitor, Pending, Progress, means
-from seqjax.state import init_state
-from seqjax.types import Array, Batch, InputError, PyTree
+from seqjax.state import TrainState, init_state
+from seqjax.types import Array, Batch, CommandError, PyTree
 
 # Fields that do not change what is computed: a resumed run may have others.
 _FREE_FIELDS = frozenset(
-  [
-    'data_dir',
-    'cache_dir',
-    'workdir',
-    'save_every',
-    'keep',
-    'num_devices',
-    'tensorboard',
-  ]
+  ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep', 'num_devices']
 )
 
 
-class DivergedError(InputError):
-  """The loss or the gradient is not finite any more."""
+class DivergedError(CommandError):
+  """A loss, a gradient or the parameters are not finite any more."""
 
   exit_code = 3
 
@@ -50,8 +43,8 @@ def train(
   loss: steps.ExampleFn,
   metrics: Mapping[str, steps.ExampleFn],
   feed: Feed,
-  validation: Iterable[Batch],
-  test: Iterable[Batch],
+  validation: Batches,
+  test: Batches,
   monitor: Monitor,
   facts: Mapping[str, Any] | None = None,
   published: Mapping[str, float] | None = None,
@@ -97,13 +90,19 @@ def train(
   mesh = parallel.make_mesh(config.num_devices, config.batch_size)
   train_step = steps.make_train_step(model, loss, metrics, tx, mesh)
   evaluate = _make_evaluate(steps.make_eval_step(model, loss, metrics, mesh), mesh)
+  param_norm = jax.jit(optax.tree.norm)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   x = feed.batch(0).x
   folder = Path(config.workdir or f'runs/{name}')
 
   with workdir.lock(folder), signals.catch() as stop:
     environment = {**workdir.environment(), 'devices_used': mesh.size}
-    record = {**dataclasses.asdict(config), 'data_sha256': feed.fingerprint}
+    fingerprints = {
+      'training_sha256': feed.fingerprint,
+      'validation_sha256': validation.fingerprint,
+      'test_sha256': test.fingerprint,
+    }
+    record = {**dataclasses.asdict(config), **fingerprints}
     workdir.start_config(folder, record, environment, _FREE_FIELDS)
     state = init_state(model, tx, init_key, x)
     state = jax.device_put(state, parallel.replicated(mesh))
@@ -114,11 +113,11 @@ def train(
         state, progress = restored.state, Progress(**restored.progress)
       start = int(state.step)
       report.show_start(name, folder, model, x, environment, num_steps, facts)
-      report.show_restored(checkpoints, restored)
+      report.show_restored(checkpoints, restored, workdir.changes(folder))
 
       resume_step = None if restored is None else start
       log = RunLog(folder, resume_step)
-      with log, console.Progress(num_steps, start_step=start) as shown:
+      with log, console.Display(num_steps, start_step=start) as shown:
         pending, epoch_start = Pending(), time.monotonic()
         for step in range(start, num_steps + 1):  # `step` steps are done
           epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
@@ -129,18 +128,21 @@ def train(
           if pending and (asked or epoch_ends or step % config.log_every == 0):
             _take_in(pending, progress, step, log, checkpoints)
             shown.update(step, **means(progress.window))
-          if progress.window and step % config.log_every == 0:
+          if progress.window and (step % config.log_every == 0 or step == num_steps):
             log.write('train', step, epoch=epoch, **progress.close_window())
           if epoch_ends and progress.epochs < epoch and not asked:
             values = evaluate(state.params, validation, stop)
             asked = bool(stop)
             if not asked:  # else this epoch is evaluated after the next start
+              _check_finite(values, step, log, checkpoints, 'validation ')
               values, is_best = progress.close_epoch(values, step, monitor)
               log.write('epoch', step, epoch=epoch, **values)
               seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
               shown.epoch_line(epoch, config.num_epochs, values, seconds)
               saves = True
           if saves or asked:
+            norm = {'param_norm': float(param_norm(state.params))}
+            _check_finite(norm, step, log, checkpoints)
             log.sync()
             checkpoints.save(step, state, progress.to_json(), best=is_best)
           if asked:
@@ -149,19 +151,19 @@ def train(
           patience = config.early_stopping or math.inf
           if step == num_steps or progress.epochs_since_best >= patience:
             break
+          pending.begin()
           batch = parallel.put_batch(feed.batch(step), mesh)
           state, sums = train_step(state, batch, step_key)
           pending.add(sums)
 
         checkpoints.wait()
-        best = checkpoints.restore_best(state)
-        test_values = evaluate(
-          (state if best is None else best.state).params, test, stop
-        )
+        params, epoch = _choose(checkpoints, state, progress)
+        test_values = evaluate(params, test, stop)
         if stop:
           _leave(stop, folder, step, num_steps, checkpoints)
-        log.write('test', step, epoch=progress.epochs, **test_values)
-    result = report.make_result(name, config, progress, state, test_values)
+        _check_finite(test_values, step, log, checkpoints, 'test ')
+        log.write('test', step, epoch=epoch, **test_values)
+    result = report.make_result(name, config, progress, state, epoch, test_values)
     workdir.write_result(folder, result)
     report.draw(title, folder, config, progress, published)
     report.show_end(folder, result)
@@ -198,24 +200,46 @@ def _take_in(
 ) -> None:
   """Fetches the sums of the steps up to `step`, and checks that they are finite."""
   fetched, seconds = pending.fetch()
-  first = step - len(fetched) + 1
-  for number, sums in enumerate(fetched, first):
-    bad = [name for name, value in sums.items() if not math.isfinite(value)]
-    if bad:
-      values = ', '.join(f'{name} {sums[name]}' for name in bad)
-      log.write('stop', number, reason='not finite', **{k: sums[k] for k in bad})
-      checkpoints.wait()
-      saved = [str(path) for path in checkpoints.folders()]
-      raise DivergedError(
-        f'step {number}: {values}. The last good checkpoint: '
-        f'{saved[-1] if saved else "none yet"}. Lower --learning_rate or clip the '
-        'gradient (--clip_global_norm=1), in another --workdir, and look for NaN in '
-        'the data'
-      )
+  for number, sums in enumerate(fetched, step - len(fetched) + 1):
+    _check_finite(sums, number, log, checkpoints)
     progress.add(sums)
   examples = sum(sums['weight'] for sums in fetched)
   progress.add_time(seconds, examples, compiled=pending.fetches == 1)
   log.write_timing(step, seconds=seconds, sequences_per_second=examples / seconds)
+
+
+def _check_finite(
+  values: Mapping[str, float],
+  step: int,
+  log: RunLog,
+  checkpoints: Checkpoints,
+  of: str = '',
+) -> None:
+  """Raises DivergedError if one of the values is not finite, and logs which."""
+  bad = {f'{of}{k}': v for k, v in values.items() if not math.isfinite(v)}
+  if not bad:
+    return
+  log.write('stop', step, reason='not finite', **bad)
+  checkpoints.wait()
+  saved = [str(path) for path in checkpoints.folders()]
+  raise DivergedError(
+    f'step {step}: {", ".join(f"{name} is {value}" for name, value in bad.items())}. '
+    f'The last good checkpoint: {saved[-1] if saved else "none yet"}. Lower '
+    '--learning_rate or clip the gradient (--clip_global_norm=1), in another '
+    '--workdir, and look for NaN in the data'
+  )
+
+
+def _choose(
+  checkpoints: Checkpoints, state: TrainState, progress: Progress
+) -> tuple[PyTree, int]:
+  """The parameters to test, and their epoch: the best, or if it is damaged the last."""
+  best = checkpoints.restore_best(state)
+  report.show_rejected(checkpoints)
+  if best is not None and progress.best and best.step == progress.best['step']:
+    return best.state.params, int(progress.best['epoch'])
+  print('the best checkpoint is lost: the last epoch is tested', flush=True)
+  return state.params, progress.epochs
 
 
 def _leave(

@@ -31,7 +31,8 @@ def absolute_error(predictions: Array, targets: Array) -> Array:
 def weighted_sum(values: Array, weight: Array) -> Array:
   """Sum of values [B] * weight [B], float32; rows of weight 0 count for nothing.
 
-  Not even a NaN or an infinity of such a row comes through.
+  Not even a NaN or an infinity of such a row comes into the sum. (Into its gradient it
+  does: what fills a batch up must be an example.)
   """
   return jnp.sum(jnp.where(weight > 0, values * weight, 0.0), dtype=jnp.float32)
 

@@ -41,7 +41,8 @@ class SequenceClassifier(nn.Module):
     if mask is None:
       mask = embedding.compute_mask(ids)
     h = self.encoder(x, train=train, mask=mask)  # [B, H]
-    return jnp.squeeze(nn.Dense(1, name='head')(h), -1)  # [B]
+    head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
+    return jnp.squeeze(head(h), -1)  # [B]
 
 
 class LayerSummary(NamedTuple):

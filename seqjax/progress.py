@@ -90,7 +90,10 @@ class Progress:
 
 
 class Pending:
-  """Sums of steps that are still on the device, and since when."""
+  """Sums of steps that are still on the device, and since when.
+
+  `begin` before the batch of a step is made, `add` when the step is under way.
+  """
 
   def __init__(self) -> None:
     self.fetches = 0
@@ -100,10 +103,13 @@ class Pending:
   def __bool__(self) -> bool:
     return bool(self._sums)
 
-  def add(self, sums: Mapping[str, Array]) -> None:
-    """Takes in the sums of a step without waiting for it."""
+  def begin(self) -> None:
+    """Starts the clock, unless steps are under way already."""
     if not self._sums:
       self._start = time.monotonic()
+
+  def add(self, sums: Mapping[str, Array]) -> None:
+    """Takes in the sums of a step without waiting for it."""
     self._sums.append(sums)
 
   def fetch(self) -> tuple[list[dict[str, float]], float]:

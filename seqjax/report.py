@@ -25,19 +25,36 @@ def show_start(
   facts: Mapping[str, Any] | None,
 ) -> None:
   """Prints layers, devices and sizes."""
-  console.summary_table(models.summarize(model, x.shape, x.dtype), title=name)
+  rows = models.summarize(model, x.shape, x.dtype)
+  console.summary_table(
+    [
+      (row.name, row.kind, ('B', *row.output_shape[1:]), row.num_params) for row in rows
+    ],
+    title=name,
+  )
   device = f'{environment["devices_used"]} x {environment["device_kind"]}'
   console.facts_table(
     {**(facts or {}), 'steps': num_steps, 'devices': device, 'workdir': folder}
   )
 
 
-def show_restored(checkpoints: Checkpoints, restored: Restored | None) -> None:
-  """Prints which checkpoint the run goes on from, and which ones were refused."""
-  for reason in checkpoints.rejected:
-    print(f'checkpoint {reason}: refused')
+def show_restored(
+  checkpoints: Checkpoints, restored: Restored | None, changes: Mapping[str, str]
+) -> None:
+  """Prints where the run goes on, what was refused, and what may change its bits."""
+  show_rejected(checkpoints)
   if restored is not None:
     print(f'resumed from step {restored.step}', flush=True)
+    for name, change in changes.items():
+      print(f'{name} {change}: expect the same values, but not bit for bit', flush=True)
+  elif checkpoints.rejected:
+    print('no intact checkpoint: starting at step 0', flush=True)
+
+
+def show_rejected(checkpoints: Checkpoints) -> None:
+  """Prints which checkpoints the last restore refused, and why."""
+  for reason in checkpoints.rejected:
+    print(f'checkpoint {reason}: refused', flush=True)
 
 
 def make_result(
@@ -45,9 +62,10 @@ def make_result(
   config: TrainConfig,
   progress: Progress,
   state: TrainState,
+  tested_epoch: int,
   test: Mapping[str, float],
 ) -> dict[str, Any]:
-  """What result.json holds."""
+  """What result.json holds; `seconds` are those of training steps, over all starts."""
   rate = None
   if progress.timed_seconds:
     rate = progress.timed_examples / progress.timed_seconds
@@ -58,6 +76,7 @@ def make_result(
     'epochs': progress.epochs,
     'best': progress.best,
     'final': progress.last,
+    'tested_epoch': tested_epoch,
     **{f'test_{key}': value for key, value in test.items()},
     'num_params': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     'seconds': progress.seconds,
@@ -96,7 +115,9 @@ def show_end(folder: Path, result: Mapping[str, Any]) -> None:
     if values:
       rows[f'{label} epoch ({int(values.pop("epoch"))})'] = values
   test = {k: v for k, v in result.items() if k.startswith('test_')}
-  rows['test, best epoch'] = {k.removeprefix('test_'): v for k, v in test.items()}
+  rows[f'test, epoch {result["tested_epoch"]}'] = {
+    k.removeprefix('test_'): v for k, v in test.items()
+  }
   console.results_table(rows)
   console.facts_table(
     {

@@ -52,4 +52,5 @@ def catch() -> Iterator[Stop]:
     yield stop
   finally:
     for number, handler in before.items():
-      signal.signal(number, handler)
+      if handler is not None:  # None: it was not installed from Python
+        signal.signal(number, handler)

@@ -21,11 +21,16 @@ else:
 PyTree: TypeAlias = Any
 
 
-class InputError(ValueError):
+class CommandError(Exception):
+  """Ends a command: it prints the message in one line and exits with `exit_code`."""
+
+  exit_code = 1
+
+
+class InputError(CommandError, ValueError):
   """What a user handed in (a flag, a file, a folder) cannot be used.
 
-  The message is one line that names the input and what was expected. Commands print
-  it without a traceback and exit with `exit_code`.
+  The message is one line that names the input and what was expected.
   """
 
   exit_code = 2

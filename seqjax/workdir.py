@@ -136,6 +136,17 @@ def check_config(
   return {k: new.get(k) for k in names}
 
 
+def changes(workdir: str | os.PathLike[str]) -> dict[str, str]:
+  """What the bits of a result depend on, and differs between first and last start."""
+  starts = _read_config(Path(workdir))['starts']
+  first, last = starts[0], starts[-1]
+  return {
+    name: f'{first[name]} -> {last.get(name)}'
+    for name in ('devices_used', 'device_kind', 'cpu', 'jax', 'jaxlib', 'numpy')
+    if name in first and first[name] != last.get(name)
+  }
+
+
 def write_result(workdir: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
   """Writes result.json, keys in the order given.
 

@@ -107,7 +107,7 @@ def test_a_long_path_stays_one_word():
 
 def test_a_file_gets_plain_lines_seconds_apart():
   clock, stream = Clock(), io.StringIO()
-  with console.Progress(1000, stream=stream, min_seconds=5, clock=clock) as progress:
+  with console.Display(1000, stream=stream, min_seconds=5, clock=clock) as progress:
     for step in range(100, 1001, 100):
       clock.now += 2
       progress.update(step, loss=0.5)
@@ -125,7 +125,7 @@ def test_a_file_gets_plain_lines_seconds_apart():
 
 def test_a_resumed_run_counts_its_own_speed():
   clock, stream = Clock(), io.StringIO()
-  with console.Progress(1000, start_step=900, stream=stream, clock=clock) as progress:
+  with console.Display(1000, start_step=900, stream=stream, clock=clock) as progress:
     for step in (910, 920):
       clock.now += 10
       progress.update(step, loss=0.5)
@@ -134,7 +134,7 @@ def test_a_resumed_run_counts_its_own_speed():
 
 def test_a_line_wider_than_the_screen_is_not_cut():
   stream = io.StringIO()
-  with console.Progress(10, stream=stream) as progress:
+  with console.Display(10, stream=stream) as progress:
     progress.note('x' * 200)
   assert stream.getvalue() == 'x' * 200 + '\n'
 
@@ -142,7 +142,7 @@ def test_a_line_wider_than_the_screen_is_not_cut():
 def test_a_terminal_gets_a_bar_and_lines_that_stay():
   def show(stream):
     clock = Clock()
-    with console.Progress(1000, stream=stream, clock=clock) as progress:
+    with console.Display(1000, stream=stream, clock=clock) as progress:
       progress.update(100, loss=0.75)
       clock.now += 2
       progress.update(200, loss=0.5)
@@ -162,7 +162,7 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
   monkeypatch.setenv('TERM', 'dumb')
 
   def show(stream):
-    with console.Progress(1000, stream=stream) as progress:
+    with console.Display(1000, stream=stream) as progress:
       progress.update(100, loss=0.75)
 
   assert on_terminal(show) == 'step  100/1000  loss 0.7500\r\n'

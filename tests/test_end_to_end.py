@@ -16,7 +16,7 @@ _SETTINGS = ['num_epochs=60', 'log_every=2', 'save_every=2']
 
 
 def _toy(workdir, *settings):
-  # One thread of Eigen: several children at once must not fight for two cores.
+  # Without the eight forced devices of the tests: as a user's machine is.
   environment = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(_ROOT)}
   command = [sys.executable, str(_ROOT / 'tests' / 'toy.py'), str(workdir)]
   return subprocess.Popen(
@@ -67,13 +67,9 @@ def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_while_another_start_waits(tmp_path):
+def test_sigterm_saves_and_says_so(tmp_path):
   process = _toy(tmp_path)
   _wait_for_step(tmp_path, process, 4)
-  second = _toy(tmp_path)
-  output, _ = second.communicate()
-  assert second.returncode != 0
-  assert str(tmp_path) in output.splitlines()[-1], output
   process.terminate()
   output, _ = process.communicate()
   assert process.returncode == 75, output
@@ -82,9 +78,9 @@ def test_sigterm_while_another_start_waits(tmp_path):
 
 @pytest.mark.slow
 def test_the_experiment_runs_on_generated_reviews(tmp_path):
-  command = [sys.executable, '-m', 'experiments.imdb_lstm', '--dataset=synthetic']
-  command += ['--num_steps=10', '--length=20', '--vocab_size=500', '--batch_size=32']
-  command += ['--synthetic_size=200', f'--workdir={tmp_path}']
+  command = [sys.executable, '-m', 'experiments.imdb_lstm']
+  command += ['--flagfile=experiments/flags/demo.flags', '--synthetic_size=400']
+  command += ['--num_steps=10', f'--workdir={tmp_path}']
   environment = {**os.environ, 'XLA_FLAGS': ''}
   done = subprocess.run(
     command, cwd=_ROOT, env=environment, capture_output=True, text=True

@@ -28,7 +28,7 @@ _RANKS = {
   'progress': 6,
   'workdir': 6,
   'leaves': 6,
-  'integrity': 6.5,
+  'integrity': 6,
   'checkpoint': 7,
   'log': 7,
   'console': 7,

@@ -280,6 +280,12 @@ def test_hostile_legacy_files(tmp_path):
     file.attrs['model_config'] = np.ones(3)
   with pytest.raises(InputError, match="'model_config' of '/' is not one string"):
     interop.load(tmp_path / 'a.h5')
+  with h5py.File(tmp_path / 'a.h5', 'a') as file:
+    del file.attrs['model_config']
+    numbers = h5py.vlen_dtype(np.uint8)  # damaged, such a value crashes libhdf5
+    file.attrs.create('model_config', np.arange(3, dtype=np.uint8), dtype=numbers)
+  with pytest.raises(InputError, match="'model_config' of '/' is not one string"):
+    interop.load(tmp_path / 'a.h5')
 
 
 def test_damaged_bytes_never_end_in_another_error(saved, tmp_path):

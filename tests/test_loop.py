@@ -1,6 +1,7 @@
 """Whole runs: they learn, they end with the same bits, they say what is wrong."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -168,7 +169,7 @@ def test_a_changed_config_is_refused_by_name(uninterrupted):
     toy.train(folder, learning_rate=0.02)
   data = toy.examples()
   data.x[0, 0] += 1
-  with pytest.raises(InputError, match='data_sha256'):
+  with pytest.raises(InputError, match='training_sha256'):
     toy.train(folder, data=data)
   assert toy.train(folder, keep=2, save_every=6)['steps'] == 20  # of no consequence
 
@@ -195,6 +196,47 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_state(tmp_pa
   assert stop['event'] == 'stop'
   with pytest.raises(loop.DivergedError, match=f'step {stop["step"]}:'):
     toy.train(tmp_path, learning_rate=1e38, num_epochs=50)  # same bits, same end
+
+
+def test_values_of_the_validation_that_are_not_finite_stop_the_run(tmp_path):
+  data = toy.examples()
+  y = data.y.copy()
+  y[150:] = np.nan
+  with pytest.raises(loop.DivergedError, match='step 5: validation loss is nan'):
+    toy.train(tmp_path, data=Examples(data.x, y))
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+  with pytest.raises(loop.DivergedError, match=r'step \d+: .* none yet'):
+    toy.train(tmp_path, learning_rate=1e38, num_steps=1)
+  assert not list((tmp_path / 'checkpoints').glob('*-step*'))
+
+
+def test_a_lost_best_checkpoint_is_said_and_never_passed_off(tmp_path, capfd):
+  settings = {'learning_rate': 1e-30, 'num_epochs': 6, 'keep': 1}  # epoch 1 is the best
+  result = toy.train(tmp_path, **settings)
+  assert result['tested_epoch'] == 1
+  best = min((tmp_path / 'checkpoints').glob('*-step*'))
+  victim = max((p for p in best.rglob('*') if p.is_file()), key=os.path.getsize)
+  victim.write_bytes(b'')
+  capfd.readouterr()
+  result = toy.train(tmp_path, **settings)
+  shown = capfd.readouterr().out
+  assert f'checkpoint {best.name}' in shown
+  assert 'the last epoch is tested' in shown
+  assert result['tested_epoch'] == 6
+
+
+def test_other_devices_on_resume_are_said(tmp_path, capfd):
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, num_devices=1, wrap_feed=_interrupt_at(12, _die))
+  toy.train(tmp_path, num_devices=2)
+  assert 'devices_used 1 -> 2: expect the same values' in capfd.readouterr().out
+
+
+def test_free_fields_are_fields():
+  names = {spec.name for spec in dataclasses.fields(loop.TrainConfig)}
+  assert names >= loop._FREE_FIELDS
 
 
 def test_early_stopping_ends_after_patience(tmp_path):

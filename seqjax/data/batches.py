@@ -9,6 +9,16 @@ import numpy as np
 from seqjax.types import Batch, Examples
 
 
+class Batches(Protocol):
+  """What an evaluation runs through."""
+
+  @property
+  def fingerprint(self) -> str:
+    """SHA-256 of the data."""
+
+  def __iter__(self) -> Iterator[Batch]: ...
+
+
 class Feed(Protocol):
   """What a training loop is fed from."""
 
@@ -42,11 +52,7 @@ class Shuffled:
 
   @property
   def fingerprint(self) -> str:
-    found = hashlib.sha256()
-    for array in self._examples:
-      found.update(f'{array.dtype.str}{array.shape}'.encode())
-      found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    return _fingerprint(self._examples)
 
   def batch(self, step: int) -> Batch:
     epoch, index = divmod(step, self.steps_per_epoch)
@@ -107,6 +113,10 @@ class InOrder:
     _check(examples)
     self._examples, self._batch_size = examples, batch_size
 
+  @property
+  def fingerprint(self) -> str:
+    return _fingerprint(self._examples)
+
   def __iter__(self) -> Iterator[Batch]:
     N = len(self._examples.x)
     for start in range(0, N, self._batch_size):
@@ -121,6 +131,14 @@ def _take(examples: Examples, rows: np.ndarray, batch_size: int) -> Batch:
   weight[: len(rows)] = 1
   rows = np.concatenate([rows, filler])
   return Batch(examples.x[rows], examples.y[rows], weight)  # type: ignore[arg-type]
+
+
+def _fingerprint(examples: Examples) -> str:
+  found = hashlib.sha256()
+  for array in examples:
+    found.update(f'{array.dtype.str}{array.shape}'.encode())
+    found.update(np.ascontiguousarray(array).data)
+  return found.hexdigest()
 
 
 def _check(examples: Examples) -> None:

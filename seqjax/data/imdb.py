@@ -203,7 +203,8 @@ def _published() -> _Published:
 def _downloaded(folder: pathlib.Path) -> pathlib.Path | None:
   """An archive that was downloaded before, verified; a damaged one is removed."""
   for path in sorted(folder.rglob('*.tar.gz')):
-    if path.is_file():
+    # Below NAME.tmp.* tensorflow-datasets is downloading, maybe for another process.
+    if path.is_file() and '.tmp.' not in str(path.relative_to(folder)):
       with path.open('rb') as file:
         if hashlib.file_digest(file, 'sha256').hexdigest() == _published().sha256:
           return path

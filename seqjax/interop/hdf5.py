@@ -157,7 +157,12 @@ class Reader:
       return ''
     attribute = item.attrs.get_id(name)
     where = f'{self.path}: attribute {name!r} of {item.name!r}'
-    if attribute.shape != () or attribute.get_storage_size() > MAX_ATTRIBUTE:
+    is_text = attribute.get_type().get_class() == import_h5py().h5t.STRING
+    if (
+      attribute.shape != ()
+      or not is_text
+      or attribute.get_storage_size() > MAX_ATTRIBUTE
+    ):
       raise InputError(f'{where} is not one string')
     value = item.attrs[name]
     if isinstance(value, bytes):
@@ -178,7 +183,8 @@ class Reader:
     where = f'{self.path}: attribute {name!r} of {item.name!r}'
     if attribute.shape in (None, (0,)):
       return []
-    if len(attribute.shape) != 1 or attribute.dtype.kind not in 'SO':
+    is_text = attribute.get_type().get_class() == import_h5py().h5t.STRING
+    if len(attribute.shape) != 1 or not is_text:
       raise InputError(f'{where} is not a list of strings')
     # Strings of variable length can be one and the same: the file bounds only one.
     size = attribute.get_storage_size()
