@@ -78,7 +78,8 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     f'# {title}',
     '',
     f'{about["date"]}, commit {about["commit"]}; '
-    f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; Python {about["python"]}, {versions}.',
+    f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
+    f'Python {about["python"]}, {versions}.',
     '',
     "Milliseconds. Ratio: median over the best peer's median in the same run.",
     '',

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import struct
 import subprocess
 import sys
 import tracemalloc
@@ -76,89 +75,11 @@ def test_names_from_a_file_do_not_steer_the_terminal(tmp_path, capsys):
   assert out.count('\n') == 5
 
 
-def zipped(path, members, **changes):
-  """A zip of {name: content}; `changes` of its last member are made afterwards."""
-  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
-    for name, content in members.items():
-      archive.writestr(name, content)
-  raw = bytearray(path.read_bytes())
-  for signature, flags_at, size_at in ((b'PK\x03\x04', 6, 22), (b'PK\x01\x02', 8, 24)):
-    at = raw.rindex(signature)
-    if 'flags' in changes:
-      raw[at + flags_at] |= changes['flags']
-    if 'size' in changes:
-      raw[at + size_at : at + size_at + 4] = struct.pack('<I', changes['size'])
-  path.write_bytes(raw)
-
-
-@pytest.mark.usefixtures('bounded_memory')
-@pytest.mark.parametrize(
-  ('members', 'changes', 'message'),
-  [
-    ({'../evil': b'1'}, {}, 'leads out of the archive'),
-    ({'/etc/evil': b'1'}, {}, 'leads out of the archive'),
-    ({'a\\..\\evil': b'1'}, {}, 'leads out of the archive'),
-    ({'C:evil': b'1'}, {}, 'leads out of the archive'),
-    ({'model.weights.h5': bytes(20 << 20)}, {}, 'would grow from'),
-    ({'config.json': bytes(20 << 20)}, {}, 'would grow from'),
-    ({'model.weights.h5': b'1'}, {'flags': 1}, 'is encrypted'),
-    ({'model.weights.h5': b'12345'}, {'size': 3}, 'does not have the 3 bytes|readable'),
-    (
-      {'model.weights.h5': b'12345'},
-      {'size': 90},
-      'does not have the 90 bytes|readable',
-    ),
-    ({'config.json': b'{"config": {}}'}, {}, "no member 'model.weights.h5'"),
-    ({'config.json': b'{' * 9}, {}, 'not readable JSON'),
-    ({'config.json': b'[' * 200_000}, {}, 'not readable JSON'),
-    ({'config.json': b'[1]'}, {}, 'not a JSON object'),
-    (
-      {'config.json': b'{"config": {"layers": [1]}}'},
-      {},
-      'not a configuration of Keras',
-    ),
-    ({'model.weights.h5': b'not HDF5'}, {}, 'not a readable HDF5'),
-  ],
-)
-def test_hostile_zips(tmp_path, members, changes, message):
-  zipped(tmp_path / 'a.keras', members, **changes)
-  with pytest.raises(InputError, match=message):
-    interop.load(tmp_path / 'a.keras')
-  assert [p.name for p in tmp_path.iterdir()] == ['a.keras']
-
-
-def test_a_member_that_occurs_twice(tmp_path):
-  with zipfile.ZipFile(tmp_path / 'a.keras', 'w') as archive:
-    archive.writestr('config.json', '{}')
-    with pytest.warns(UserWarning, match='Duplicate name'):
-      archive.writestr('config.json', '{}')
-  with pytest.raises(InputError, match='occurs twice'):
-    interop.load(tmp_path / 'a.keras')
-
-
 def test_names_that_are_no_text(tmp_path):
-  zipped(tmp_path / 'a.keras', {'\u00e9': b'1'})
-  raw = (tmp_path / 'a.keras').read_bytes().replace('\u00e9'.encode(), b'\xff\xff')
-  (tmp_path / 'a.keras').write_bytes(raw)
-  with pytest.raises(InputError, match='not a readable zip'):
-    interop.load(tmp_path / 'a.keras')
   with h5py.File(tmp_path / 'a.weights.h5', 'w') as file:
     file.create_group(b'layers\xff')
   with pytest.raises(InputError, match='is not a name in UTF-8'):
     interop.load(tmp_path / 'a.weights.h5')
-
-
-def nested_config(depth):
-  config = {'class_name': 'Sequential', 'config': {'name': 'm', 'layers': []}}
-  for _ in range(depth):
-    config = {'class_name': 'Sequential', 'config': {'name': 'm', 'layers': [config]}}
-  return json.dumps(config)
-
-
-def test_models_in_models_without_end(tmp_path):
-  zipped(tmp_path / 'a.keras', {'config.json': nested_config(100)})
-  with pytest.raises(InputError, match='models in models, 33 deep'):
-    interop.load(tmp_path / 'a.keras')
 
 
 def external_link(file, folder):
@@ -282,8 +203,9 @@ def test_hostile_legacy_files(tmp_path):
     interop.load(tmp_path / 'a.h5')
   with h5py.File(tmp_path / 'a.h5', 'a') as file:
     del file.attrs['model_config']
-    numbers = h5py.vlen_dtype(np.uint8)  # damaged, such a value crashes libhdf5
-    file.attrs.create('model_config', np.arange(3, dtype=np.uint8), dtype=numbers)
+    numbers = h5py.h5t.vlen_create(h5py.h5t.NATIVE_UINT8)  # damaged, this can crash
+    scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5a.create(file.id, b'model_config', numbers, scalar)
   with pytest.raises(InputError, match="'model_config' of '/' is not one string"):
     interop.load(tmp_path / 'a.h5')
 

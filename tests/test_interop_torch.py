@@ -1,8 +1,6 @@
 """Weights from PyTorch and back: the same outputs and states, and refused files."""
 
 import functools
-import json
-import struct
 import sys
 import zipfile
 
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 
 import seqjax as sj
-from seqjax.interop import safetensors
 from seqjax.interop import torch as interop
 from seqjax.types import InputError
 
@@ -303,91 +300,6 @@ def test_a_mismatch_names_both_layers_and_shapes():
   params = {'encoder': interop.to_lstm(arrays('LSTM', H=6))}
   with pytest.raises(InputError, match=r"'encoder'.*'rnn/l0'.*\(3, 24\).*\(3, 16\)"):
     interop.load_into(params, arrays('LSTM', prefix='rnn.'))
-
-
-def stored(path, header, content=b''):
-  text = header if isinstance(header, bytes) else json.dumps(header).encode()
-  path.write_bytes(struct.pack('<Q', len(text)) + text + content)
-  return path
-
-
-def entry(shape=(2, 3), offsets=(0, 24), dtype='F32'):
-  return {'dtype': dtype, 'shape': list(shape), 'data_offsets': list(offsets)}
-
-
-def test_safetensors_of_every_dtype(tmp_path):
-  peer = pytest.importorskip('safetensors.numpy')
-  rng = np.random.default_rng(0)
-  dtypes = [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint16, np.bool_]
-  values = {
-    f'v.{np.dtype(d)}': (10 * rng.normal(size=(2, i + 1, 3))).astype(d)
-    for i, d in enumerate(dtypes)
-  }
-  values |= {'empty': np.zeros((0, 3), np.float32), 'scalar': np.float32(3)}
-  peer.save_file({k: np.asarray(v) for k, v in values.items()}, tmp_path / 'theirs')
-  safetensors.write(tmp_path / 'ours', values)
-  for found in (
-    safetensors.read(tmp_path / 'theirs'),
-    safetensors.read(tmp_path / 'ours'),
-    peer.load_file(tmp_path / 'ours'),
-  ):
-    assert set(found) == set(values)
-    for name, value in values.items():
-      assert found[name].dtype == value.dtype
-      np.testing.assert_array_equal(found[name], value)
-  with pytest.raises(ValueError, match="'c' is complex128"):
-    safetensors.write(tmp_path / 'c', {'c': np.ones(2, complex)})
-
-
-@pytest.mark.parametrize(
-  ('header', 'content', 'message'),
-  [
-    (b'{"a": 1', b'', 'not readable'),
-    (b'{' + b'"a":[' * 100_000, b'', 'not readable'),
-    (b'{"a": 1, "a": 2}', b'', 'a name occurs twice'),
-    ({'a': 1}, b'', 'needs dtype, shape and data_offsets'),
-    ({'a': entry() | {'more': 1}}, bytes(24), 'needs dtype, shape'),
-    ({'a': entry(dtype='F8')}, bytes(24), "dtype 'F8'"),
-    ({'a': entry(dtype=['F32'])}, bytes(24), 'dtype'),
-    ({'a': entry(shape=(-2, -3))}, bytes(24), 'no sizes'),
-    ({'a': entry(shape=(2.0, 3))}, bytes(24), 'no sizes'),
-    ({'a': entry(shape=(True, 6))}, bytes(24), 'no sizes'),
-    ({'a': entry(shape=[1] * 99)}, bytes(24), 'no sizes'),
-    ({'a': entry(offsets=(0, 24, 48))}, bytes(48), 'no sizes'),
-    ({'a': entry(shape=(1 << 40, 1 << 40))}, bytes(24), 'not what lies at 0 to 24'),
-    ({'a': entry(shape=(1 << 40,), offsets=(0, 1 << 42))}, bytes(24), 'of 24 bytes'),
-    ({'a': entry(offsets=(24, 0))}, bytes(24), 'not what lies'),
-    ({'a': entry()}, bytes(20), 'not what lies at 0 to 24 of 20 bytes'),
-    ({'a': entry()}, bytes(30), '6 bytes belong to no array'),
-    ({'a': entry(offsets=(8, 32))}, bytes(32), 'gap or overlaps at 8'),
-    ({'a': entry(), 'b': entry(offsets=(12, 36))}, bytes(36), "'b' leaves a gap"),
-  ],
-)
-def test_broken_safetensors(tmp_path, header, content, message):
-  with pytest.raises(InputError, match=message) as error:
-    interop.load(stored(tmp_path / 'a.safetensors', header, content))
-  assert 'a.safetensors' in str(error.value)
-  assert '\n' not in str(error.value)
-
-
-def test_safetensors_of_a_wrong_length(tmp_path):
-  path = tmp_path / 'a.safetensors'
-  path.write_bytes(struct.pack('<Q', 1 << 60) + b'{}')
-  with pytest.raises(InputError, match='its header has 1152921504606846976 bytes'):
-    interop.load(path)
-  for content in (b'', b'\x80\x02}', b'abc' * 9):
-    path.write_bytes(content)
-    with pytest.raises(InputError, match='neither safetensors nor a zip'):
-      interop.load(path)
-  stored(path, {'a': entry()}, bytes(24))
-  with pytest.raises(InputError, match='no key'):
-    interop.load(path, key='model')
-  with pytest.raises(InputError, match='No such file'):
-    interop.load(tmp_path / 'nope.pt')
-  with pytest.raises(InputError, match=r'must end in \.safetensors'):
-    interop.save(tmp_path / 'a.bin', {})
-  with pytest.raises(InputError, match='cannot be written'):
-    interop.save('/nonexistent/a.safetensors', {})
 
 
 def test_more_than_the_bytes_allowed(torch, tmp_path):

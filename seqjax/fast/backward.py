@@ -20,6 +20,7 @@ from seqjax.fast.forward import (
   steps_of_chunk,
 )
 from seqjax.fast.plan import Plan
+from seqjax.fast.products import side_by_side
 from seqjax.fast.source import Constants, time_slice
 from seqjax.fast.twin import Chunk
 from seqjax.types import Array, PyTree
@@ -48,41 +49,32 @@ def backward(
   """
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
-  dtype = inputs.carry.h.dtype
   first, last = real_chunks(plan, constants.real)
 
   def chunk(i: Array, loop: PyTree) -> PyTree:
-    cotangent, outs, dsource, dkernel, dbias = loop
+    cotangent, outs, dsource, drecurrent = loop
     k = last - 1 - i
     start = k * K
     local, saved = twin.linearise(weights, _chunk(plan, inputs, constants, trace, k))
     dy = None if dys is None else time_slice(dys, start, K)  # [B, K, H]
     cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, local, dy)
     gradients = twin.collect(weights, saved, outs)
-    dsource = inputs.source.add_gradients(
-      constants, dsource, start, gradients.projected
-    )
-    if dbias is not None:
-      dbias = dbias + gradients.bias
-    return cotangent, outs, dsource, dkernel + gradients.kernel, dbias
+    projected = gradients.projected
+    dsource = inputs.source.add_gradients(constants, dsource, start, projected)
+    more = (gradients.kernel, gradients.bias)
+    return cotangent, outs, dsource, jax.tree.map(jnp.add, drecurrent, more)
 
   if dys is not None and constants.real is not None:
     dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
-  cotangent, _, dsource, dkernel, dbias = jax.lax.fori_loop(
-    0,
-    last - first,
-    chunk,
-    (
-      dcarry,
-      _blank_outs(plan, inputs, constants, trace, weights),
-      inputs.source.no_gradients(dtype),
-      jnp.zeros_like(inputs.kernel, dtype),
-      None if inputs.bias is None else jnp.zeros_like(inputs.bias, dtype),
-    ),
-  )
+  outs, drecurrent = _blanks(plan, inputs, constants, trace, weights)
+  dsource = inputs.source.no_gradients(constants, inputs.carry.h.dtype)
+  loop = (dcarry, outs, dsource, drecurrent)
+  loop = jax.lax.fori_loop(0, last - first, chunk, loop)
+  cotangent, _, dsource, (dkernel, dbias) = loop
   if dys is not None and constants.real is not None:
     cotangent = _add_skipped(cotangent, dys, jnp.arange(dys.shape[1]) < first * K)
-  gradients = Inputs(dsource, dkernel, dbias, cotangent)
+  dsource = inputs.source.finish_gradients(dsource)
+  gradients = Inputs(dsource, side_by_side(dkernel), dbias, cotangent)
   return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
 
 
@@ -128,21 +120,25 @@ def _steps_back(
   return jax.lax.fori_loop(0, steps, body, (cotangent, outs))
 
 
-def _blank_outs(
+def _blanks(
   plan: Plan, inputs: Inputs, constants: Constants, trace: Trace, weights: Any
-) -> PyTree:
-  """Zeros for what a chunk's steps give: those past T in the last chunk stay zero."""
+) -> tuple[PyTree, PyTree]:
+  """Zeros for what a chunk's steps give, and for (kernel, bias) of `Gradients`.
 
-  def first_step(cotangent: PyTree) -> PyTree:
-    local, _ = plan.twin.linearise(
-      weights, _chunk(plan, inputs, constants, trace, jnp.int32(0))
-    )
-    return plan.twin.back(weights, cotangent, jax.tree.map(lambda a: a[:, 0], local))[1]
+  What steps past T would give, in the last chunk, stays zero.
+  """
 
-  outs = jax.eval_shape(first_step, inputs.carry)
-  return jax.tree.map(
-    lambda o: jnp.zeros_like(o, shape=(len(o), plan.K, *o.shape[1:])), outs
-  )
+  def first_chunk(cotangent: PyTree) -> PyTree:
+    chunk = _chunk(plan, inputs, constants, trace, jnp.int32(0))
+    local, saved = plan.twin.linearise(weights, chunk)
+    local_0 = jax.tree.map(lambda a: a[:, 0], local)
+    _, outs = plan.twin.back(weights, cotangent, local_0)
+    outs = jax.tree.map(lambda o: jnp.stack([o] * plan.K, 1), outs)
+    gradients = plan.twin.collect(weights, saved, outs)
+    return outs, (gradients.kernel, gradients.bias)
+
+  shapes = jax.eval_shape(first_chunk, inputs.carry)
+  return jax.tree.map(jnp.zeros_like, shapes)
 
 
 def _add_skipped(cotangent: PyTree, dys: Array, skipped: Array) -> PyTree:

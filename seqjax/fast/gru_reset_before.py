@@ -137,11 +137,8 @@ def _collect(weights: _Weights, saved: _Saved, outs: tuple[Array, ...]) -> Gradi
   dzr, dg = outs
   return Gradients(
     projected=jnp.concatenate([dzr, dg], -1),
-    kernel=jnp.concatenate(
-      [
-        product_to_kernel(weights.gates, saved.h, dzr),
-        product_to_kernel(weights.candidate, saved.rh, dg),
-      ],
-      -1,
+    kernel=(
+      *product_to_kernel(weights.gates, saved.h, dzr),
+      *product_to_kernel(weights.candidate, saved.rh, dg),
     ),
   )

@@ -33,10 +33,12 @@ class Plan(NamedTuple):
     return self.num_chunks * self.K
 
 
-def make_plan(twin: Twin, *, B: int, T: int, H: int, return_sequences: bool) -> Plan:
+def make_plan(
+  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, mask_per_gate: bool
+) -> Plan:
   """The plan for x [B, T, D] and H units."""
   K = chunk_length(T, 4 * B * twin.num_gates * H)
-  keep_gates = twin.keeps and H >= KEEP_GATES_FROM
+  keep_gates = twin.keeps and (H >= KEEP_GATES_FROM )
   return Plan(twin, T, K, return_sequences, keep_gates)
 
 

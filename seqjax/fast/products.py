@@ -4,6 +4,7 @@
 transposes, for the gradients of x and of the kernel, stand beside it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def make_product(kernel: Array, mask: Array | None) -> Product:
 
 def product(p: Product, x: Array, dtype: jnp.dtype) -> Array:
   """(x * mask) @ kernel: x [B, D] -> [B, G], or [B, K, D] -> [B, K, G], in `dtype`."""
-  return _side_by_side(
+  return side_by_side(
     [
       _matmul(_masked(x, mask), kernel, dtype)
       for kernel, mask in zip(p.kernels, p.masks, strict=True)
@@ -53,15 +54,21 @@ def product_to_x(p: Product, d: Array) -> Array:
   return sum(terms[1:], start=terms[0])
 
 
-def product_to_kernel(p: Product, x: Array, d: Array) -> Array:
-  """Gradient of the kernel: x [B, K, D], d [B, K, G] -> [D, G], in d's dtype."""
+def product_to_kernel(p: Product, x: Array, d: Array) -> tuple[Array, ...]:
+  """Gradients of the kernels: x [B, K, D], d [B, K, G] -> [D, G] in all, in d's dtype.
+
+  They stay apart until all chunks are added up: one concatenation, not one a chunk.
+  """
   parts = jnp.split(d, len(p.kernels), axis=-1)
-  return _side_by_side(
-    [
-      _outer(_masked(x, mask), part, p.kernels[0].dtype)
-      for part, mask in zip(parts, p.masks, strict=True)
-    ]
+  return tuple(
+    _outer(_masked(x, mask), part, p.kernels[0].dtype)
+    for part, mask in zip(parts, p.masks, strict=True)
   )
+
+
+def side_by_side(parts: Sequence[Array]) -> Array:
+  """Parts of a gate width, [..., G] in all."""
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def _masked(x: Array, mask: Array | None) -> Array:
@@ -82,7 +89,3 @@ def _outer(x: Array, d: Array, dtype: jnp.dtype) -> Array:
   x_rows = x.reshape(-1, x.shape[-1]).astype(dtype)
   d_rows = d.reshape(-1, d.shape[-1]).astype(dtype)
   return jnp.matmul(x_rows.T, d_rows, preferred_element_type=d.dtype)
-
-
-def _side_by_side(parts: list[Array]) -> Array:
-  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)

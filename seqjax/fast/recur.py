@@ -88,7 +88,12 @@ def recur(
   H = carry.h.shape[-1]
   twin = _TWINS[cell.name](cell)
   plan = make_plan(
-    twin, B=carry.h.size // H, T=T, H=H, return_sequences=return_sequences
+    twin,
+    B=carry.h.size // H,
+    T=T,
+    H=H,
+    return_sequences=return_sequences,
+    mask_per_gate=h_mask is not None and h_mask.ndim > carry.h.ndim,
   )
 
   def flat(a: Array, rank: int) -> Array:

@@ -10,8 +10,14 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from seqjax.fast.products import make_product, product, product_to_kernel, product_to_x
-from seqjax.types import Array
+from seqjax.fast.products import (
+  make_product,
+  product,
+  product_to_kernel,
+  product_to_x,
+  side_by_side,
+)
+from seqjax.types import Array, PyTree
 
 
 class Constants(NamedTuple):
@@ -38,27 +44,33 @@ class Dense(NamedTuple):
       return z
     return z + jnp.broadcast_to(self.bias.astype(dtype), z.shape)
 
-  def no_gradients(self, dtype: Any) -> 'Dense':
-    """Zeros for `add_gradients`; those of the weights in `dtype`."""
-    return Dense(
+  def no_gradients(self, constants: Constants, dtype: Any) -> PyTree:
+    """Zeros for `add_gradients`: of x, of the kernel in parts, of the bias."""
+    p = make_product(self.kernel, constants.x_mask)
+    return (
       jnp.zeros_like(self.x),
-      jnp.zeros_like(self.kernel, dtype),
+      tuple(jnp.zeros_like(kernel, dtype) for kernel in p.kernels),
       None if self.bias is None else jnp.zeros_like(self.bias, dtype),
     )
 
   def add_gradients(
-    self, constants: Constants, gradients: 'Dense', start: Array, d: Array
-  ) -> 'Dense':
+    self, constants: Constants, gradients: PyTree, start: Array, d: Array
+  ) -> PyTree:
     """Adds what d [B, K, G] of the steps from `start` gives."""
+    dx, dkernel, dbias = gradients
     p = make_product(self.kernel, constants.x_mask)
-    dx = product_to_x(p, d).astype(self.x.dtype)  # [B, K, D]
+    part = product_to_x(p, d).astype(dx.dtype)  # [B, K, D]
     x = time_slice(self.x, start, d.shape[1])
-    bias = gradients.bias
-    return Dense(
-      jax.lax.dynamic_update_slice_in_dim(gradients.x, dx, start, 1),
-      gradients.kernel + product_to_kernel(p, x, d),
-      None if bias is None else bias + d.sum((0, 1)),
+    return (
+      jax.lax.dynamic_update_slice_in_dim(dx, part, start, 1),
+      jax.tree.map(jnp.add, dkernel, product_to_kernel(p, x, d)),
+      None if dbias is None else dbias + d.sum((0, 1)),
     )
+
+  def finish_gradients(self, gradients: PyTree) -> 'Dense':
+    """The sums, each in its place."""
+    dx, dkernel, dbias = gradients
+    return Dense(dx, side_by_side(dkernel), dbias)
 
 
 class Table(NamedTuple):
@@ -80,16 +92,21 @@ class Table(NamedTuple):
     blank = jnp.zeros_like(self.rows, dtype, (*ids.shape, G))
     return jax.lax.fori_loop(0, K, body, blank)
 
-  def no_gradients(self, dtype: Any) -> 'Table':
-    """Zeros for `add_gradients`, in `dtype`."""
-    return Table(jnp.zeros_like(self.rows, dtype))
+  def no_gradients(self, constants: Constants, dtype: Any) -> Array:
+    """Zeros for `add_gradients`."""
+    del constants
+    return jnp.zeros_like(self.rows, dtype)
 
   def add_gradients(
-    self, constants: Constants, gradients: 'Table', start: Array, d: Array
-  ) -> 'Table':
+    self, constants: Constants, gradients: Array, start: Array, d: Array
+  ) -> Array:
     """Adds d [B, K, G] of the steps from `start` to the rows of their ids."""
     ids = time_slice(constants.ids, start, d.shape[1])
-    return Table(gradients.rows.at[ids].add(d, mode='drop'))
+    return gradients.at[ids].add(d, mode='drop')
+
+  def finish_gradients(self, gradients: Array) -> 'Table':
+    """The sum in its place."""
+    return Table(gradients)
 
 
 Source: TypeAlias = Dense | Table

@@ -30,7 +30,7 @@ class Gradients(NamedTuple):
   """Gradients that a chunk of K steps gives."""
 
   projected: Array  # [B, K, G]
-  kernel: Array  # [H, G] recurrent kernel
+  kernel: tuple[Array, ...]  # recurrent kernel in parts, [H, G] in all
   bias: Array | None = None  # [G] recurrent bias, where the cell has one
 
 

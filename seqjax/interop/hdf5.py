@@ -118,7 +118,7 @@ class Reader:
       raise InputError(f'{where} is empty')
     try:
       dtype = dataset.dtype
-    except TypeError as error:  # a type that NumPy does not have
+    except (TypeError, ValueError) as error:  # a type that NumPy does not have
       raise InputError(f'{where} does not hold numbers: {_line(error)}') from None
     # HDF5 has no bfloat16: Keras stores it as two opaque bytes.
     bfloat16 = dtype == np.dtype('V2') and dtype.names is None
