@@ -32,8 +32,10 @@ def one_step(cell, params, carry, x, x_mask=None, h_mask=None):
   return cell.step(params, carry, projected, h_mask)
 
 
-@pytest.mark.parametrize('use_bias', [True, False])
-@pytest.mark.parametrize('dropped', ['no', 'shared', 'per_gate'])
+@pytest.mark.parametrize(
+  ('dropped', 'use_bias'),
+  [('no', False), ('no', True), ('shared', True), ('per_gate', True)],
+)
 @pytest.mark.parametrize('kind', KINDS)
 def test_step_is_the_equation(kind, dropped, use_bias):
   rng = np.random.default_rng(3)

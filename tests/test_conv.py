@@ -22,11 +22,11 @@ def conv_params(K, D, F, seed=1):
 @pytest.mark.parametrize(
   'options',
   [
-    {'padding': 'valid', 'strides': 2},
-    {'padding': 'same', 'strides': 3},
+    pytest.param({'padding': 'valid', 'strides': 2}, marks=pytest.mark.slow),
+    pytest.param({'padding': 'same', 'strides': 3}, marks=pytest.mark.slow),
     {'padding': 'causal', 'dilation': 2},
   ],
-  ids=lambda options: options['padding'],
+  ids=str,
 )
 def test_conv_values_and_gradients_are_those_of_keras(options):
   x, params = random_x(2, 7, 3), conv_params(2, 3, 4)

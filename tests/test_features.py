@@ -117,7 +117,7 @@ def linen_params(kind, ours):
   return params
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize('kind', ['gru', pytest.param('lstm', marks=pytest.mark.slow)])
 def test_linen_cells_are_ours_with_fewer_biases(kind):
   B, T, D, H = 2, 4, 3, 5
   ours = weights(kind, D, H)

@@ -18,6 +18,8 @@ LAYERS = {
   'gru': sj.GRU,
   'gru_reset_before': functools.partial(sj.GRU, reset_after=False),
 }
+# What differs little between cells: the LSTM always, the others with the slow tests.
+SOME = [pytest.param(k, marks=[pytest.mark.slow] * (k != 'lstm')) for k in LAYERS]
 MASK = np.array([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0]], bool)  # row 1 has no real step
 
 
@@ -51,7 +53,9 @@ def closes(got, want, tolerance=2e-5):
   np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance / 10)
 
 
-@pytest.mark.parametrize('implementation', ['auto', 'reference'])
+@pytest.mark.parametrize(
+  'implementation', ['auto', pytest.param('reference', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('kind', LAYERS)
 def test_layer_is_the_numpy_loop(kind, implementation):
   """Scattered mask, a row without a real step, an initial carry; and the whole y."""
@@ -73,7 +77,7 @@ def test_layer_is_the_numpy_loop(kind, implementation):
     np.testing.assert_array_equal(last.c[1], carry[1, 1])
 
 
-@pytest.mark.parametrize('kind', LAYERS)
+@pytest.mark.parametrize('kind', SOME)
 def test_last_output_is_the_last_real_one(kind):
   """Pre- and post-padding alike, also where masked outputs are zero."""
   x, variables = random_x(B, T, D), variables_of(kind)
@@ -89,7 +93,7 @@ def test_last_output_is_the_last_real_one(kind):
     closes(apply(variables, padded, mask=mask), alone, 1e-6)
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize('kind', SOME)
 def test_padding_never_reaches_the_carry_or_a_gradient(kind):
   """Not even a NaN does."""
   x, variables = random_x(B, T, D), variables_of(kind)
@@ -107,7 +111,7 @@ def test_padding_never_reaches_the_carry_or_a_gradient(kind):
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
-@pytest.mark.parametrize('kind', LAYERS)
+@pytest.mark.parametrize('kind', SOME)
 def test_going_backwards_is_the_reversed_sequence(kind):
   x, variables = random_x(B, T, D), variables_of(kind)
   backwards = LAYERS[kind](H, return_sequences=True, go_backwards=True)
@@ -120,7 +124,9 @@ def test_going_backwards_is_the_reversed_sequence(kind):
   assert backwards.clone(return_sequences=False).compute_mask(x, MASK) is None
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru_reset_before'])
+@pytest.mark.parametrize(
+  'kind', ['gru_reset_before', pytest.param('lstm', marks=pytest.mark.slow)]
+)
 def test_one_step_without_a_batch_and_many_leading_axes(kind):
   variables = variables_of(kind)
   x = random_x(2, 3, 1, D)
@@ -139,7 +145,7 @@ def test_one_step_without_a_batch_and_many_leading_axes(kind):
     assert dropped.shape == (*some.shape[:-2], H)
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize('kind', SOME)
 def test_state_goes_on_across_calls(kind):
   """Stateful use: the carry of one piece is the start of the next."""
   x, variables = random_x(B, 6, D), variables_of(kind)
@@ -150,7 +156,7 @@ def test_state_goes_on_across_calls(kind):
   closes(jnp.concatenate([first, second], axis=1), whole, 1e-6)
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize('kind', SOME)
 def test_reset_begins_an_episode(kind):
   rng = np.random.default_rng(2)
   x, variables = random_x(B, T, D), variables_of(kind)
@@ -248,7 +254,7 @@ def test_bias_options():
   np.testing.assert_array_equal(draw.draw_bias(jax.random.key(0), (8,), 'float32'), 3)
 
 
-@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize('kind', SOME)
 def test_bfloat16_with_a_float32_carry(kind):
   x, variables = random_x(B, T, D), variables_of(kind)
   want = numpy_rnn.run(kind, arrays_of(variables), x)[0]

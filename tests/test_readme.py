@@ -23,7 +23,7 @@ def test_every_path_it_names_is_there():
   for row in rows:  # `seqjax/cells.py`, `scan.py`: what follows is in the same folder
     for name in re.findall(r'`(.*?)`', row):
       folder = (_ROOT / name).parent if '/' in name else folder
-      names.append(folder / pathlib.PurePath(name).name)
+      names.append(_ROOT / name if '/' in name else folder / name)
   assert len(links) > 1
   assert len(names) > 10
   for path in [_ROOT / link for link in links] + names:

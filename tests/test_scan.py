@@ -66,8 +66,15 @@ def reference(kind, weights, kwargs, params, x, carry, xp=np):
   return loss, (last, ys)
 
 
-@pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+  ('kind', 'case'),
+  [
+    # A cell without its masks is in them too: only one plain case is always run.
+    pytest.param(k, c, marks=[pytest.mark.slow] * (c != 'dropped' and k != 'lstm'))
+    for k in KINDS
+    for c in CASES
+  ],
+)
 def test_values_and_gradients_are_those_of_the_numpy_loop(kind, case):
   params, x, carry, weights, kwargs = random_case(kind, CASES[case])
   run = functools.partial(loss_of, kind, weights, kwargs)
@@ -137,6 +144,7 @@ def temp_bytes(remat_chunk, num_steps):
   return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_remat_memory_grows_as_the_square_root_of_the_steps():
   """O(T / k + k): at k = sqrt(T) four times the steps take twice the memory."""
   plain, chunked = temp_bytes(None, 4096), temp_bytes(64, 4096)
@@ -179,10 +187,10 @@ def test_bptt_stops_gradients_and_not_values():
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(params, x, carry)
 
   want = run(pieces)
-  for got in (run(truncated), run(truncated, chunk=3)):
-    jax.tree.map(
-      functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, want
-    )
+  got = run(truncated, chunk=3)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, want
+  )
   whole = run(truncated, steps=T)
   np.testing.assert_allclose(whole[0], want[0], rtol=1e-6)
   assert np.abs(whole[1][0][0] - want[1][0][0]).max() > 1e-3

@@ -226,6 +226,7 @@ class TestStack:
     closes(y, numpy_run('lstm', params['layers_1'], rows, mask=ids != 0)[0])
     np.testing.assert_array_equal(y[1], 0)
 
+  @pytest.mark.slow
   def test_carries_in_and_out_one_for_each_recurrent_layer(self):
     x = random_x(B, 6, D)
     stack = sj.Stack([
