@@ -1,8 +1,8 @@
 """Outputs and all gradients of random layers against Keras 3 on its JAX backend.
 
 A tensor agrees if no element differs by more than 1e-5 of the tensor's largest. Now and
-then terms cancel in a gradient until their rounding is more than that of what is left, in
-Keras as here; such a configuration has to agree to 1e-10 in float64.
+then terms cancel in a gradient until their rounding exceeds what is left, in Keras as
+here; such a configuration has to agree to 1e-10 in float64.
 """
 
 import dataclasses
