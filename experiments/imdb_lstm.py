@@ -3,9 +3,9 @@
 python -m experiments.imdb_lstm --flagfile=experiments/flags/imdb_lstm.flags \
   --data_dir=DIR --workdir=DIR
 
-Predicts from the words of a review, in their order, whether it is positive. Test accuracy
-of the best epoch 0.873 +- 0.003; two CPU cores, commit b9ea501. Source: the chapter,
-section 6.2.3, validation accuracy up to 0.88.
+Predicts from the words of a review, in their order, whether it is positive. Test
+accuracy of the best epoch 0.873 +- 0.003; two CPU cores, commit b9ea501. Source: the
+chapter, section 6.2.3, validation accuracy up to 0.88.
 """
 
 import dataclasses

@@ -39,7 +39,7 @@ def _results(recur, case, *, sequences=True, dtype=jnp.float32):
     (_, outputs), grads = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*args)
     return outputs, grads
 
-  with mock.patch.object(plan_lib, 'CHUNK_BYTES', case.chunk_bytes):
+  with mock.patch.multiple(plan_lib, CHUNK_BYTES=case.chunk_bytes, FEWEST_STEPS=1):
     return jax.jit(run, compiler_options=_QUICK)(params, x, carry)
 
 
@@ -74,6 +74,7 @@ def test_equals_the_reference_path_300_times(case):
   _check(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cell', list(CELLS))
 @pytest.mark.parametrize(
   'case',
@@ -97,6 +98,7 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
     _check(case)
 
 
+@pytest.mark.slow
 def test_float64_is_exact():
   case = Case(T=9, padding='scattered', recurrent_dropout=0.4)
   with jax.enable_x64(True):
@@ -107,3 +109,16 @@ def test_float64_is_exact():
         _results(scan.recur, case, dtype=jnp.float64),
         1e-13,
       )
+
+
+@pytest.mark.parametrize(
+  ('T', 'step_bytes', 'K'),
+  [
+    (80, 4 * 32 * 32, 80),  # tiny: all of T
+    (500, 4 * 128 * 128, 10),  # a divisor near 8
+    (100, 4 * 64 * 1024, 10),  # wide: a divisor near the fewest steps
+    (499, 4 * 128 * 128, 8),  # a prime: the last chunk is shorter
+  ],
+)
+def test_chunk_length(T, step_bytes, K):
+  assert plan_lib.chunk_length(T, step_bytes) == K

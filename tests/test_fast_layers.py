@@ -18,6 +18,7 @@ def _gradients(model, params, ids, **keywords):
   return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layer', [layers.SimpleRNN, layers.LSTM, layers.GRU])
 @pytest.mark.parametrize('mask_zero', [False, True])
 def test_a_classifier_is_the_same_on_either_path(layer, mask_zero):

@@ -17,6 +17,7 @@ from seqjax.fast import plan as plan_lib
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
   monkeypatch.setattr(plan_lib, 'CHUNK_BYTES', 700)
+  monkeypatch.setattr(plan_lib, 'FEWEST_STEPS', 1)
 
 
 def _gradients(recur, cell, keywords):
@@ -29,6 +30,7 @@ def _gradients(recur, cell, keywords):
   return jax.grad(loss, (0, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru'])
 @pytest.mark.parametrize('mapped', [(0, None, None, None), (None, 0, 0, 0)])
 def test_vmap_over_params_or_data(cell, mapped):
@@ -51,6 +53,7 @@ def test_vmap_over_params_or_data(cell, mapped):
   _assert_close(run(fast.recur), run(scan.recur))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
 def test_second_derivative(cell):
   case = Case(cell, T=8, padding='scattered', recurrent_dropout=0.4)

@@ -239,6 +239,7 @@ def slow(config):
   return pytest.param(config, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'config',
   [

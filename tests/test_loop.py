@@ -239,6 +239,7 @@ def test_free_fields_are_fields():
   assert names >= loop._FREE_FIELDS
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_after_patience(tmp_path):
   result = toy.train(tmp_path, learning_rate=1e-30, early_stopping=2, num_epochs=9)
   assert result['epochs'] == 3
@@ -253,6 +254,7 @@ def test_num_steps_ends_a_run_within_an_epoch(tmp_path):
   assert result['epochs'] == 2
 
 
+@pytest.mark.slow
 def test_numbers_of_devices_agree(tmp_path):
   params = {}
   for num_devices in (1, 2, 8):
@@ -294,6 +296,7 @@ def test_data_of_nan_is_caught_with_its_step(tmp_path):
     toy.train(tmp_path, data=Examples(data.x, y))
 
 
+@pytest.mark.slow
 def test_many_batches_of_evaluation_do_not_block_each_other(tmp_path):
   data = toy.examples(N=150 + 6_000)
   result = toy.train(tmp_path, data=data, num_steps=2, batch_size=8, num_devices=8)

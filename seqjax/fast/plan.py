@@ -5,9 +5,14 @@ from typing import NamedTuple
 
 from seqjax.fast.twin import Twin
 
-# Temporaries above about 32 MiB pay for page faults at every training step. Chunks of
-# 1 MiB of pre-activations stay in the cache; half and twice that do as well.
-CHUNK_BYTES = 2**20
+# Temporaries above 32 MiB are given back and faulted in again at every training step:
+# with dropout masks for each gate, chunks of 1 MiB of pre-activations make 34 MiB
+# at B 128, T 500, H 32 and cost 175 ms of CPU; half of that makes 30 MiB and 135 ms.
+CHUNK_BYTES = 2**19
+
+# A chunk adds to gradients of the size of the kernels: of few steps, wide layers
+# would do little else.
+FEWEST_STEPS = 8
 
 # From H = 128 up the recurrent matmul dominates, and keeping the gates [B, T, G] of the
 # forward pass is faster than computing them again.
@@ -33,12 +38,10 @@ class Plan(NamedTuple):
     return self.num_chunks * self.K
 
 
-def make_plan(
-  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, mask_per_gate: bool
-) -> Plan:
+def make_plan(twin: Twin, *, B: int, T: int, H: int, return_sequences: bool) -> Plan:
   """The plan for x [B, T, D] and H units."""
   K = chunk_length(T, 4 * B * twin.num_gates * H)
-  keep_gates = twin.keeps and (H >= KEEP_GATES_FROM )
+  keep_gates = twin.keeps and H >= KEEP_GATES_FROM
   return Plan(twin, T, K, return_sequences, keep_gates)
 
 
@@ -50,9 +53,10 @@ def chunk_length(T: int, step_bytes: int) -> int:
     step_bytes: Size of one step's pre-activations.
 
   Returns:
-    K in [1, T], such that K * step_bytes is between half and twice `CHUNK_BYTES`.
+    K in [1, T], such that K * step_bytes is between half and twice `CHUNK_BYTES`, or K
+    not far from `FEWEST_STEPS` where that is more.
   """
-  K = max(1, CHUNK_BYTES // step_bytes)
+  K = max(FEWEST_STEPS, CHUNK_BYTES // step_bytes)
   if T <= 2 * K:
     return T
   near = [k for k in range(max(1, K // 2), 2 * K + 1) if T % k == 0]

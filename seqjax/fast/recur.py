@@ -93,7 +93,6 @@ def recur(
     T=T,
     H=H,
     return_sequences=return_sequences,
-    mask_per_gate=h_mask is not None and h_mask.ndim > carry.h.ndim,
   )
 
   def flat(a: Array, rank: int) -> Array:
