@@ -13,6 +13,8 @@ from test_fast import _assert_close
 from seqjax import cells, fast, scan
 from seqjax.fast import plan as plan_lib
 
+pytestmark = pytest.mark.slow  # each compiles programs of its own
+
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
@@ -30,7 +32,6 @@ def _gradients(recur, cell, keywords):
   return jax.grad(loss, (0, 1, 2))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru'])
 @pytest.mark.parametrize('mapped', [(0, None, None, None), (None, 0, 0, 0)])
 def test_vmap_over_params_or_data(cell, mapped):
@@ -53,7 +54,6 @@ def test_vmap_over_params_or_data(cell, mapped):
   _assert_close(run(fast.recur), run(scan.recur))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
 def test_second_derivative(cell):
   case = Case(cell, T=8, padding='scattered', recurrent_dropout=0.4)

@@ -15,7 +15,7 @@ METRICS = {'accuracy': losses.binary_accuracy}
 
 
 def _setup(num_devices, dropout=0.0):
-  encoder = sj.GRU(5, dropout=dropout, recurrent_dropout=dropout)
+  encoder = sj.SimpleRNN(5, dropout=dropout, recurrent_dropout=dropout)
   model = sj.SequenceClassifier(11, 3, encoder)
   rng = np.random.default_rng(0)
   x = rng.integers(0, 11, (16, 6)).astype(np.int32)
