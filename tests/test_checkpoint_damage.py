@@ -282,6 +282,7 @@ def _kill_and_check(process, folder, seconds):
   return restored.step
 
 
+@pytest.mark.slow
 def test_killed_while_saving(tmp_path):
   folders = [tmp_path / 'a', tmp_path / 'b']
   processes = [_start_saving(folder) for folder in folders]

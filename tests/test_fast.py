@@ -61,7 +61,7 @@ def _check(case):
   )
 
 
-@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
 @hypothesis.given(cases())
 def test_equals_the_reference_path(case):
   _check(case)

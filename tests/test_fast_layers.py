@@ -50,6 +50,7 @@ def _spied(monkeypatch):
   return used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('keywords', 'vocab_size', 'source'),
   [
@@ -67,6 +68,7 @@ def test_when_a_table_pays(monkeypatch, keywords, vocab_size, source):
   assert used == [source]
 
 
+@pytest.mark.slow
 def test_an_id_outside_the_table_is_nan_in_its_row_alone():
   model = models.SequenceClassifier(7, 4, layers.GRU(6, implementation='fast'))
   params = model.init(jax.random.key(0), IDS, train=False)

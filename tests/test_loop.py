@@ -212,6 +212,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
   assert not list((tmp_path / 'checkpoints').glob('*-step*'))
 
 
+@pytest.mark.slow
 def test_a_lost_best_checkpoint_is_said_and_never_passed_off(tmp_path, capfd):
   settings = {'learning_rate': 1e-30, 'num_epochs': 6, 'keep': 1}  # epoch 1 is the best
   result = toy.train(tmp_path, **settings)
@@ -227,6 +228,7 @@ def test_a_lost_best_checkpoint_is_said_and_never_passed_off(tmp_path, capfd):
   assert result['tested_epoch'] == 6
 
 
+@pytest.mark.slow
 def test_other_devices_on_resume_are_said(tmp_path, capfd):
   with pytest.raises(_KilledError):
     toy.train(tmp_path, num_devices=1, wrap_feed=_interrupt_at(12, _die))
@@ -248,6 +250,7 @@ def test_early_stopping_ends_after_patience(tmp_path):
   assert again['epochs'] == 3
 
 
+@pytest.mark.slow
 def test_num_steps_ends_a_run_within_an_epoch(tmp_path):
   result = toy.train(tmp_path, num_steps=7)
   assert result['steps'] == 7

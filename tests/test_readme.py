@@ -4,10 +4,12 @@ import pathlib
 import re
 
 import jax
+import pytest
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_example_runs(capsys):
   (code,) = re.findall(r'```python\n(.*?)```', (_ROOT / 'README.md').read_text(), re.S)
   with jax.numpy_rank_promotion('allow'):  # nn.Dense adds [5] to [B, T, 5]

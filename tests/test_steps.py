@@ -56,6 +56,7 @@ def test_train_step_is_the_mean_gradient_of_the_rows_that_count(num_devices):
   assert int(sums['accuracy']) == int(np.sum((logits > 0) == (batch.y[:13] > 0.5)))
 
 
+@pytest.mark.slow
 def test_dropout_follows_from_key_and_step():
   results = []
   for key, first_step in ((7, 0), (7, 0), (8, 0), (7, 1)):
