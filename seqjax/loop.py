@@ -27,6 +27,9 @@ _FREE_FIELDS = frozenset(
   ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep', 'num_devices']
 )
 
+# (tested params on the host, result) -> more of the result
+Finish = Callable[[PyTree, Mapping[str, Any]], Mapping[str, Any]]
+
 
 class DivergedError(CommandError):
   """A loss, a gradient or the parameters are not finite any more."""
@@ -48,6 +51,9 @@ def train(
   monitor: Monitor,
   facts: Mapping[str, Any] | None = None,
   published: Mapping[str, float] | None = None,
+  resident: PyTree = None,
+  gather: steps.GatherFn | None = None,
+  finish: Finish | None = None,
 ) -> dict[str, Any]:
   """Trains a model, or goes on where a run in the same workdir was stopped.
 
@@ -69,6 +75,11 @@ def train(
     monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
+    resident: With `gather`, host arrays that are put on every device once.
+    gather: (resident, batch) -> the examples of a batch that holds indices into
+      `resident`; runs within the jitted steps. Feeds' fingerprints cover `resident`.
+    finish: Called at the end as (tested params, result): what it returns comes into
+      result.json too, and it may leave more in the workdir.
 
   Returns:
     What result.json holds.
@@ -88,11 +99,17 @@ def train(
     clip_global_norm=config.clip_global_norm,
   )
   mesh = parallel.make_mesh(config.num_devices, config.batch_size)
-  train_step = steps.make_train_step(model, loss, metrics, tx, mesh)
-  evaluate = _make_evaluate(steps.make_eval_step(model, loss, metrics, mesh), mesh)
+  train_step = steps.make_train_step(model, loss, metrics, tx, mesh, gather)
+  eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
   param_norm = jax.jit(optax.tree.norm)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  x = feed.batch(0).x
+  on_devices: tuple[PyTree, ...] = ()
+  first = feed.batch(0)
+  if gather is not None:
+    on_devices = (jax.device_put(resident, parallel.replicated(mesh)),)
+    first = jax.jit(gather)(*on_devices, first)
+  x = first.x
+  evaluate = _make_evaluate(eval_step, mesh, on_devices)
   folder = Path(config.workdir or f'runs/{name}')
 
   with workdir.lock(folder), signals.catch() as stop:
@@ -153,7 +170,7 @@ def train(
             break
           pending.begin()
           batch = parallel.put_batch(feed.batch(step), mesh)
-          state, sums = train_step(state, batch, step_key)
+          state, sums = train_step(state, batch, step_key, *on_devices)
           pending.add(sums)
 
         checkpoints.wait()
@@ -164,6 +181,8 @@ def train(
         _check_finite(test_values, step, log, checkpoints, 'test ')
         log.write('test', step, epoch=epoch, **test_values)
     result = report.make_result(name, config, progress, state, epoch, test_values)
+    if finish is not None:
+      result |= finish(jax.device_get(params), result)
     workdir.write_result(folder, result)
     report.draw(title, folder, config, progress, published)
     report.show_end(folder, result)
@@ -171,7 +190,9 @@ def train(
 
 
 def _make_evaluate(
-  eval_step: Callable[[PyTree, Batch], dict[str, Array]], mesh: Mesh
+  eval_step: Callable[..., dict[str, Array]],
+  mesh: Mesh,
+  on_devices: tuple[PyTree, ...],
 ) -> Callable[[PyTree, Iterable[Batch], signals.Stop], dict[str, float]]:
   """Returns (params, batches, stop) -> exact means over all examples of the batches."""
 
@@ -186,7 +207,7 @@ def _make_evaluate(
       # One batch at a time: on CPU devices, batches in flight together wait for each
       # other's sums with all the threads there are, and XLA ends the process.
       jax.block_until_ready(sums[-1:])
-      sums.append(eval_step(params, placed))
+      sums.append(eval_step(params, placed, *on_devices))
     total: dict[str, float] = {}
     for values in jax.device_get(sums):
       total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}

@@ -14,6 +14,7 @@ from seqjax.state import TrainState
 from seqjax.types import Array, Batch, PyTree
 
 ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
+GatherFn = Callable[[PyTree, Batch], Batch]  # (resident arrays, indices) -> examples
 
 
 def make_train_step(
@@ -22,8 +23,14 @@ def make_train_step(
   metrics: Mapping[str, ExampleFn],
   tx: optax.GradientTransformation,
   mesh: Mesh,
-) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
+  gather: GatherFn | None = None,
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
+
+  With `gather` it is (state, batch, key, resident): `resident`, arrays that stay on
+  every device, and the batch, which then holds indices into them, become the examples
+  within the step. An argument and not a constant of the program, or each program would
+  hold a copy.
 
   The gradient is that of the mean loss of the global batch, whatever the number of
   devices. `key` is the run's, the same for every step: it is folded with `state.step`,
@@ -35,9 +42,10 @@ def make_train_step(
   """
 
   def train_step(
-    state: TrainState, batch: Batch, key: Array
+    state: TrainState, batch: Batch, key: Array, *resident: PyTree
   ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(key, state.step)
+    batch = gather(resident[0], batch) if gather else batch
 
     def mean_loss(params: PyTree) -> tuple[Array, dict[str, Array]]:
       output = model.apply(
@@ -55,23 +63,35 @@ def make_train_step(
   whole, split = parallel.replicated(mesh), parallel.split(mesh)
   return jax.jit(
     train_step,
-    in_shardings=(whole, split, whole),
+    in_shardings=(whole, split, whole, whole)[: 4 if gather else 3],
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
 
 
 def make_eval_step(
-  model: nn.Module, loss: ExampleFn, metrics: Mapping[str, ExampleFn], mesh: Mesh
-) -> Callable[[PyTree, Batch], dict[str, Array]]:
-  """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'."""
+  model: nn.Module,
+  loss: ExampleFn,
+  metrics: Mapping[str, ExampleFn],
+  mesh: Mesh,
+  gather: GatherFn | None = None,
+) -> Callable[..., dict[str, Array]]:
+  """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'.
 
-  def eval_step(params: PyTree, batch: Batch) -> dict[str, Array]:
+  With `gather` it is (params, batch, resident), as in `make_train_step`.
+  """
+
+  def eval_step(params: PyTree, batch: Batch, *resident: PyTree) -> dict[str, Array]:
+    batch = gather(resident[0], batch) if gather else batch
     output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
     return _sums(output, batch, loss, metrics)
 
   whole, split = parallel.replicated(mesh), parallel.split(mesh)
-  return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=whole)
+  return jax.jit(
+    eval_step,
+    in_shardings=(whole, split, whole)[: 3 if gather else 2],
+    out_shardings=whole,
+  )
 
 
 def _sums(

@@ -44,7 +44,11 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """What one training or evaluation step sees."""
+  """What one training or evaluation step sees.
+
+  Where the data lies on the devices, x and y are [B] indices into it until the step has
+  gathered them.
+  """
 
   x: Array  # [B, T] int32 ids, or [B, T, D] float32
   y: Array  # [B] or [B, C] float32

@@ -179,6 +179,35 @@ def test_two_runs_on_one_workdir_are_refused(tmp_path):
     toy.train(tmp_path)
 
 
+def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
+  tmp_path, uninterrupted, capfd
+):
+  result, _, _ = uninterrupted
+  data = toy.examples()
+  rows = np.arange(200, dtype=np.int32)
+  finished = []
+
+  def finish(params, result):
+    finished.append((params, result['test_loss']))
+    return {'extra': 7}
+
+  again = toy.train(
+    tmp_path,
+    data=Examples(rows, rows),
+    resident=data,
+    gather=lambda on, at: at._replace(x=on.x[at.x], y=on.y[at.y]),
+    finish=finish,
+  )
+  assert again['best'] == pytest.approx(result['best'], rel=1e-5)
+  assert again['test_loss'] == pytest.approx(result['test_loss'], rel=1e-5)
+  assert again['num_params'] == result['num_params']
+  assert '[B, 9, 5]' in capfd.readouterr().out  # the summary is of gathered shapes
+  assert json.loads((tmp_path / 'result.json').read_text())['extra'] == 7
+  ((params, test_loss),) = finished
+  assert test_loss == again['test_loss']
+  assert isinstance(jax.tree.leaves(params)[0], np.ndarray)
+
+
 def test_one_trace_of_the_step(tmp_path, monkeypatch):
   calls, binary_xent = [], losses.binary_xent
   monkeypatch.setattr(

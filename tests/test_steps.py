@@ -78,3 +78,37 @@ def test_filler_rows_may_hold_anything():
   assert {k: float(v) for k, v in found.items()} == {
     k: float(v) for k, v in known.items()
   }
+
+
+@pytest.mark.parametrize('num_devices', [1, 4])
+def test_indices_into_resident_arrays_are_as_good_as_the_examples(num_devices):
+  model, tx, mesh, state, batch, step = _setup(num_devices)
+  start = jax.device_get(state)
+  order = np.random.default_rng(1).permutation(16).astype(np.int32)
+  resident = (np.empty_like(batch.x), np.empty_like(batch.y))
+  resident[0][order], resident[1][order] = batch.x, batch.y
+  indices = parallel.put_batch(Batch(order, order, batch.weight), mesh)
+
+  def gather(arrays, rows):
+    return rows._replace(x=arrays[0][rows.x], y=arrays[1][rows.y])
+
+  gathering = steps.make_train_step(
+    model, losses.binary_xent, METRICS, tx, mesh, gather
+  )
+  placed = jax.device_put(resident, parallel.replicated(mesh))
+  key = jax.random.key(2)
+  known, known_sums = step(state, parallel.put_batch(batch, mesh), key)
+  state = jax.device_put(start, parallel.replicated(mesh))
+  found, sums = gathering(state, indices, key, placed)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    (found, sums),
+    (known, known_sums),
+  )
+  arguments = (losses.binary_xent, METRICS, mesh)
+  evaluate = steps.make_eval_step(model, *arguments, gather)
+  plain = steps.make_eval_step(model, *arguments)
+  found = evaluate(found.params, indices, placed)
+  assert float(found['loss']) == pytest.approx(
+    float(plain(known.params, parallel.put_batch(batch, mesh))['loss']), rel=1e-6
+  )

@@ -37,7 +37,12 @@ def model(features=6):
 
 
 def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **settings):
-  """Trains the toy; `wrap_feed` may put something between the feed and the loop."""
+  """Trains the toy; `wrap_feed` may put something between the feed and the loop.
+
+  Further arguments are fields of the config, or go to `loop.train`.
+  """
+  fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
+  more = {name: settings.pop(name) for name in settings.keys() - fields}
   config = TrainConfig(workdir=str(workdir), **{**SETTINGS, **settings})
   data = examples() if data is None else data
   fit, held_out = (
@@ -55,6 +60,7 @@ def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **sett
     validation=InOrder(held_out, config.batch_size),
     test=InOrder(held_out, config.batch_size),
     monitor=Monitor('accuracy', higher_is_better=True),
+    **more,
   )
 
 
