@@ -13,10 +13,13 @@ os.environ['XLA_FLAGS'] = (
 )
 
 # Tests compile the same small programs again and again, in commands they start too:
-# each is compiled once. 16 s of CPU for a small training run become 1.5.
+# each is compiled once. 16 s of CPU for a small training run become 1.5. JAX writes a
+# program in place, and who reads it at that moment finds half of it: a folder for each
+# worker, and `own_programs` for tests that kill what they start.
 _RUN = os.environ.get('PYTEST_XDIST_TESTRUNUID', str(os.getpid()))
-_CACHE = pathlib.Path(tempfile.gettempdir(), f'seqjax-tests-{_RUN}')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
+_PROGRAMS = pathlib.Path(tempfile.gettempdir(), f'seqjax-tests-{_RUN}')
+_WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'alone')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_PROGRAMS / _WORKER)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
 
@@ -36,7 +39,14 @@ def real_data() -> pathlib.Path:
   return pathlib.Path(folder).resolve()
 
 
+@pytest.fixture
+def own_programs(tmp_path_factory, monkeypatch) -> None:
+  """Gives processes that the test starts, and may kill, a cache of programs."""
+  folder = tmp_path_factory.mktemp('programs')
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
+
+
 def pytest_sessionfinish(session):
   """Removes the compiled programs, once all workers are done."""
   if not hasattr(session.config, 'workerinput'):
-    shutil.rmtree(_CACHE, ignore_errors=True)
+    shutil.rmtree(_PROGRAMS, ignore_errors=True)

@@ -283,6 +283,7 @@ def _kill_and_check(process, folder, seconds):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
 def test_killed_while_saving(tmp_path):
   folders = [tmp_path / 'a', tmp_path / 'b']
   processes = [_start_saving(folder) for folder in folders]
@@ -291,6 +292,7 @@ def test_killed_while_saving(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
 def test_killed_twenty_times_while_saving(tmp_path):
   found = [0]
   for _ in range(20):

@@ -43,6 +43,7 @@ def _wait_for_step(workdir, process, step):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
 def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path):
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   process = _toy(whole)
@@ -67,6 +68,7 @@ def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
 def test_sigterm_saves_and_says_so(tmp_path):
   process = _toy(tmp_path)
   _wait_for_step(tmp_path, process, 4)
