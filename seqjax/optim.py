@@ -112,8 +112,9 @@ def _scale_by_keras_adam(
   b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
 ) -> optax.GradientTransformation:
   def init(params: PyTree) -> optax.ScaleByAdamState:
-    zeros = optax.tree.zeros_like(params)
-    return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), zeros, zeros)
+    # Two trees: a train step that donates its state may see no buffer twice.
+    mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+    return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
 
   def update(
     grads: PyTree, state: optax.ScaleByAdamState, params: PyTree | None = None
