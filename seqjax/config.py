@@ -51,7 +51,16 @@ def field(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class Flags:
+  """What a command can be told; each value is within the limits of its field."""
+
+  def __post_init__(self) -> None:
+    for spec in dataclasses.fields(self):
+      _check_limits(spec, getattr(self, spec.name))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(Flags):
   """What every training run can be told; experiments read the folders of data."""
 
   data_dir: str = field('', 'Folder of the real data.')
@@ -101,8 +110,7 @@ class TrainConfig:
   )
 
   def __post_init__(self) -> None:
-    for spec in dataclasses.fields(self):
-      _check_limits(spec, getattr(self, spec.name))
+    super().__post_init__()
     clips = [
       f'--{name}'
       for name in ('clip_value', 'clip_norm', 'clip_global_norm')
@@ -117,19 +125,36 @@ class TrainConfig:
       )
 
 
-C = TypeVar('C', bound=TrainConfig)
+C = TypeVar('C', bound=Flags)
 
 
 def main(config_class: type[C], run: Callable[[C], Any]) -> None:
-  """Runs an experiment from the command line: flags -> config -> `run`.
+  """Runs a command: flags -> config -> `run`.
 
   Exit codes: 0 done; 2 for input that cannot be used (a flag, a file, a folder) and 3
   for a training that diverged, each said in one line; 75 after SIGTERM and 130 after
   Ctrl-C (see `signals`); 1 with a traceback for anything else.
   """
-  for spec in dataclasses.fields(config_class):
-    _define_flag(spec, get_type_hints(config_class)[spec.name])
+  _define_flags(config_class, flags.FLAGS)
   app.run(lambda argv: _run(argv, config_class, run), flags_parser=_parse_flags)
+
+
+def parse(config_class: type[C], arguments: Sequence[str]) -> C:
+  """The config that a command would make of its arguments, --flagfile among them.
+
+  Raises:
+    InputError: The command would refuse them.
+  """
+  values = flags.FlagValues()
+  _define_flags(config_class, values)
+  try:
+    rest = values(['', *arguments])[1:]
+  except (flags.Error, OSError) as error:
+    raise InputError(str(error)) from error
+  if rest:
+    raise InputError(f'takes flags only, got the argument {rest[0]!r}')
+  names = [spec.name for spec in dataclasses.fields(config_class)]
+  return config_class(**{name: values[name].value for name in names})
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -173,14 +198,22 @@ def _check_limits(spec: dataclasses.Field, value: Any) -> None:
       raise InputError(f'--{spec.name} must be {words}, got {value}')
 
 
-def _define_flag(spec: dataclasses.Field, kind: Any) -> None:
+def _define_flags(config_class: type[Flags], values: flags.FlagValues) -> None:
+  kinds = get_type_hints(config_class)
+  for spec in dataclasses.fields(config_class):
+    _define_flag(spec, kinds[spec.name], values)
+
+
+def _define_flag(spec: dataclasses.Field, kind: Any, values: flags.FlagValues) -> None:
   """Defines the absl flag of one field; a type `X | None` is a flag of type X."""
   if get_origin(kind) in (Union, types.UnionType):
     (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
   default: Any = spec.default
   text = spec.metadata['help']
   if get_origin(kind) is Literal:
-    flags.DEFINE_enum(spec.name, default, list(get_args(kind)), text)
+    flags.DEFINE_enum(
+      spec.name, default, list(get_args(kind)), text, flag_values=values
+    )
     return
   define: dict[Any, Any] = {
     bool: flags.DEFINE_bool,
@@ -188,4 +221,4 @@ def _define_flag(spec: dataclasses.Field, kind: Any) -> None:
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
   }
-  define[kind](spec.name, default, text)
+  define[kind](spec.name, default, text, flag_values=values)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from seqjax.state import TrainState, init_state
 from seqjax.types import Array, Batch, CommandError, PyTree
 
 # Fields that do not change what is computed: a resumed run may have others.
-_FREE_FIELDS = frozenset(
+FREE_FIELDS = frozenset(
   ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep', 'num_devices']
 )
 
@@ -54,6 +54,9 @@ def train(
   resident: PyTree = None,
   gather: steps.GatherFn | None = None,
   finish: Finish | None = None,
+  frozen: Sequence[str] = (),
+  test_last: bool = False,
+  files: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> dict[str, Any]:
   """Trains a model, or goes on where a run in the same workdir was stopped.
 
@@ -71,7 +74,7 @@ def train(
     metrics: Further values (output, y) -> [B] to report.
     feed: Training batches.
     validation: Batches, each example once; run through after every epoch.
-    test: Batches; run through once, at the end, with the best epoch's parameters.
+    test: Batches; run through once, at the end, with the parameters of the best epoch.
     monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
@@ -80,6 +83,10 @@ def train(
       `resident`; runs within the jitted steps. Feeds' fingerprints cover `resident`.
     finish: Called at the end as (tested params, result): what it returns comes into
       result.json too, and it may leave more in the workdir.
+    frozen: Parameters that stay as they are, by their paths; see `optim.freeze`.
+    test_last: Test the last epoch's parameters, not the best one's.
+    files: Name -> what writes it at a path: what is needed to use the model later and
+      follows from config and data, such as its vocabulary. Written at every start.
 
   Returns:
     What result.json holds.
@@ -98,6 +105,7 @@ def train(
     clip_norm=config.clip_norm,
     clip_global_norm=config.clip_global_norm,
   )
+  tx = optim.freeze(tx, *frozen) if frozen else tx
   mesh = parallel.make_mesh(config.num_devices, config.batch_size)
   train_step = steps.make_train_step(model, loss, metrics, tx, mesh, gather)
   eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
@@ -119,8 +127,11 @@ def train(
       'validation_sha256': validation.fingerprint,
       'test_sha256': test.fingerprint,
     }
-    record = {**dataclasses.asdict(config), **fingerprints}
-    workdir.start_config(folder, record, environment, _FREE_FIELDS)
+    record = {'experiment': name, **dataclasses.asdict(config), **fingerprints}
+    workdir.start_config(folder, record, environment, FREE_FIELDS)
+    for file_name, write in (files or {}).items():
+      with workdir.naming(folder, file_name):
+        write(folder / file_name)
     state = init_state(model, tx, init_key, x)
     state = jax.device_put(state, parallel.replicated(mesh))
     with Checkpoints(folder / 'checkpoints', keep=config.keep) as checkpoints:
@@ -174,7 +185,9 @@ def train(
           pending.add(sums)
 
         checkpoints.wait()
-        params, epoch = _choose(checkpoints, state, progress)
+        params, epoch = state.params, progress.epochs
+        if not test_last:
+          params, epoch = _choose(checkpoints, state, progress)
         test_values = evaluate(params, test, stop)
         if stop:
           _leave(stop, folder, step, num_steps, checkpoints)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers import Embedding, RecurrentLayer
+from seqjax.layers.embedding import keras_uniform
 from seqjax.types import Array
 
 
@@ -21,18 +22,27 @@ class SequenceClassifier(nn.Module):
     encoder: Any module called as (x [B, T, E], train=, mask=) -> [B, H].
     mask_zero: Steps of id 0 are padding and masked; the chapter's models leave it off
       and run over the padding.
+    embedding_init: Initialiser of the embedding; see `pretrained`.
+    frozen: The embedding has no gradient; see `optim.freeze` for the optimiser's part.
   """
 
   vocab_size: int
   embed_size: int
   encoder: nn.Module
   mask_zero: bool = False
+  embedding_init: nn.initializers.Initializer = keras_uniform
+  frozen: bool = False
 
   @nn.compact
   def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Array:
     """int ids [B, T] and mask [B, T] -> logits [B]."""
     embedding = Embedding(
-      self.vocab_size, self.embed_size, mask_zero=self.mask_zero, name='embedding'
+      self.vocab_size,
+      self.embed_size,
+      mask_zero=self.mask_zero,
+      frozen=self.frozen,
+      embedding_init=self.embedding_init,
+      name='embedding',
     )
     # A recurrent layer right on the embedding may project its rows before it looks them
     # up; `summarize`, which initialises, sees the plain [B, T, E].

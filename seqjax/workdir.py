@@ -88,7 +88,7 @@ def start_config(
     write_config(folder, config, environment)
     return False
   changed = check_config(folder, config, ignore)
-  stored = _read_config(folder)
+  stored = read_config(folder)
   start = {**environment, 'config': changed} if changed else dict(environment)
   _write_json(folder, 'config.json', {**stored, 'starts': [*stored['starts'], start]})
   return True
@@ -122,7 +122,7 @@ def check_config(
   Raises:
     InputError: Other fields differ, or config.json is missing or damaged.
   """
-  old = _read_config(Path(workdir))['config']
+  old = read_config(Path(workdir))['config']
   new = json.loads(to_json(dict(config)))  # as the file has it: tuples are lists
   names = [k for k in {**old, **new} if old.get(k, ...) != new.get(k, ...)]
   refused = [
@@ -138,7 +138,7 @@ def check_config(
 
 def changes(workdir: str | os.PathLike[str]) -> dict[str, str]:
   """What the bits of a result depend on, and differs between first and last start."""
-  starts = _read_config(Path(workdir))['starts']
+  starts = read_config(Path(workdir))['starts']
   first, last = starts[0], starts[-1]
   return {
     name: f'{first[name]} -> {last.get(name)}'
@@ -244,7 +244,8 @@ def _write_json(folder: Path, name: str, record: dict[str, Any]) -> None:
     replace_file(folder / name, data)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+  """What config.json holds; raises InputError where it is missing or damaged."""
   path = folder / 'config.json'
   with naming(folder, path.name, 'read'):
     data = path.read_bytes()

@@ -267,7 +267,7 @@ def test_other_devices_on_resume_are_said(tmp_path, capfd):
 
 def test_free_fields_are_fields():
   names = {spec.name for spec in dataclasses.fields(loop.TrainConfig)}
-  assert names >= loop._FREE_FIELDS
+  assert names >= loop.FREE_FIELDS
 
 
 @pytest.mark.slow
@@ -350,3 +350,32 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     signal.signal(signal.SIGXFSZ, handler)
   assert toy.train(tmp_path)['steps'] == 20
+
+
+def test_the_last_epoch_can_be_tested_instead_of_the_best(tmp_path):
+  best = toy.train(tmp_path / 'best', learning_rate=0.3)
+  last = toy.train(tmp_path / 'last', learning_rate=0.3, test_last=True)
+  assert best['best'] == last['best']
+  assert best['tested_epoch'] == best['best']['epoch'] < 4
+  assert last['tested_epoch'] == 4
+  # The toy tests on its validation set.
+  assert last['test_loss'] == pytest.approx(last['final']['val_loss'], rel=1e-6)
+  assert best['test_loss'] == pytest.approx(best['best']['val_loss'], rel=1e-6)
+
+
+def test_adam_trains_and_frozen_parameters_stay(tmp_path):
+  settings = {'optimizer': 'adam', 'num_epochs': 1}
+  trained = toy.train(tmp_path / 'trained', **settings)
+  everything = ('embedding', 'encoder', 'head')
+  frozen = toy.train(tmp_path / 'frozen', **settings, frozen=everything)
+  one_step = toy.train(tmp_path / 'one', num_steps=1, frozen=everything)
+  assert frozen['params_sha256'] == one_step['params_sha256']
+  assert trained['params_sha256'] != frozen['params_sha256']
+
+
+def test_files_of_the_run_lie_in_its_workdir_and_config_names_it(tmp_path):
+  files = {'vocabulary.txt': lambda path: path.write_text('the and')}
+  toy.train(tmp_path, num_epochs=1, files=files)
+  assert (tmp_path / 'vocabulary.txt').read_text() == 'the and'
+  config = json.loads((tmp_path / 'config.json').read_text())['config']
+  assert config['experiment'] == 'toy'
