@@ -1,0 +1,46 @@
+"""GRU on IMDB reviews.
+
+python -m experiments.imdb_gru --flagfile=experiments/flags/imdb_gru.flags \
+  --data_dir=DIR --workdir=DIR
+
+The LSTM's experiment with the smaller cell: three gates' worth of weights, not four,
+and one state. The chapter runs the cell on the weather alone (section 6.3.5), so there
+is no published number.
+"""
+
+import dataclasses
+from typing import Any
+
+import seqjax as sj
+from experiments import sentiment
+from seqjax import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(sentiment.RecurrentConfig):
+  """The chapter's settings; see --help."""
+
+
+def make_model(config: Config) -> sj.SequenceClassifier:
+  """ids [B, T] -> logits [B]."""
+  return sj.SequenceClassifier(
+    config.vocab_size,
+    config.embed_size,
+    sj.GRU(**config.layer_options()),
+    mask_zero=config.mask_zero,
+  )
+
+
+def run(config: Config) -> dict[str, Any]:
+  """Trains; returns the result."""
+  return sentiment.train(
+    config,
+    sentiment.load(config),
+    name='imdb_gru',
+    title=f'GRU({config.features})',
+    model=make_model(config),
+  )
+
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

@@ -1,0 +1,49 @@
+"""Simple recurrent layers, one on top of the other, on IMDB reviews.
+
+python -m experiments.imdb_stacked_rnn \
+  --flagfile=experiments/flags/imdb_stacked_rnn.flags --data_dir=DIR --workdir=DIR
+
+All layers but the last return a state for every word, which the next one reads. Source:
+the chapter, section 6.2.1, which shows this model's summary and does not train it.
+"""
+
+import dataclasses
+from typing import Any
+
+import seqjax as sj
+from experiments import sentiment
+from seqjax import config as config_lib
+from seqjax.config import field
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(sentiment.RecurrentConfig):
+  """The chapter's settings; see --help."""
+
+  num_layers: int = field(4, 'Recurrent layers.', at_least=1)
+
+
+def make_model(config: Config) -> sj.SequenceClassifier:
+  """ids [B, T] -> logits [B]."""
+  layers = [
+    sj.SimpleRNN(**config.layer_options(), return_sequences=number < config.num_layers)
+    for number in range(1, config.num_layers + 1)
+  ]
+  return sj.SequenceClassifier(
+    config.vocab_size, config.embed_size, sj.Stack(layers), mask_zero=config.mask_zero
+  )
+
+
+def run(config: Config) -> dict[str, Any]:
+  """Trains; returns the result."""
+  return sentiment.train(
+    config,
+    sentiment.load(config),
+    name='imdb_stacked_rnn',
+    title=f'{config.num_layers} x SimpleRNN({config.features})',
+    model=make_model(config),
+  )
+
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

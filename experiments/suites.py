@@ -1,0 +1,74 @@
+"""What `reproduce` runs: tables of experiments and their published numbers.
+
+A new suite is a new entry of `SUITES`; nothing else has to know of it.
+"""
+
+from typing import NamedTuple
+
+
+class Number(NamedTuple):
+  """A number of a result, and what was published of it."""
+
+  metric: str  # path in result.json: 'best.val_accuracy', 'final.val_mae', 'test_loss'
+  published: float | None = None
+  said: str = ''  # what was published where that is no number: 'mid 50s %'
+
+
+class Row(NamedTuple):
+  """One run of a suite, to be repeated with several seeds."""
+
+  name: str  # of the flag file, of the folder of its runs, and in the table
+  experiment: str
+  numbers: tuple[Number, ...]
+  flags: tuple[str, ...] = ()  # beside those of the flag file
+  fewest: int = 1  # seeds, however few are asked for
+  most: int | None = None  # seeds, however many: 1 where nothing is random
+  against: str = ''  # another row: its run of the same seed is this one's partner
+
+
+_BEST = 'best.val_accuracy'  # of the epoch with the best validation accuracy
+_TEST = 'test_accuracy'
+_DRAWS = 10  # draws of 200 reviews: one alone says nothing
+
+_TEXT = (
+  Row('imdb_embedding', 'imdb_embedding', (Number(_BEST, 0.76), Number(_TEST))),
+  Row(
+    'imdb_glove_scratch',
+    'imdb_glove',
+    (Number(_BEST, said='mid 50s %'), Number(_TEST)),
+    fewest=_DRAWS,
+  ),
+  Row(
+    'imdb_glove',
+    'imdb_glove',
+    (Number(_BEST, said='high 50s %'), Number(_TEST, 0.58)),
+    fewest=_DRAWS,
+    against='imdb_glove_scratch',
+  ),
+  Row('imdb_simple_rnn', 'imdb_simple_rnn', (Number(_BEST, 0.84), Number(_TEST))),
+  Row('imdb_stacked_rnn', 'imdb_stacked_rnn', (Number(_BEST), Number(_TEST))),
+  Row('imdb_lstm', 'imdb_lstm', (Number(_BEST, 0.88), Number(_TEST))),
+  Row('imdb_gru', 'imdb_gru', (Number(_BEST), Number(_TEST))),
+  Row(
+    'imdb_bidirectional', 'imdb_bidirectional', (Number(_BEST, 0.886), Number(_TEST))
+  ),
+  Row('imdb_reversed', 'imdb_reversed', (Number(_BEST, 0.877), Number(_TEST))),
+  Row('imdb_conv1d', 'imdb_conv1d', (Number(_BEST, 0.85), Number(_TEST))),
+  Row(
+    'cookbook_simple_rnn',
+    'cookbook_simple_rnn',
+    (Number('test_loss', 0.856), Number(_TEST, 0.716)),
+  ),
+  Row(
+    'cookbook_simple_rnn_clipped',
+    'cookbook_simple_rnn',
+    (Number('test_loss'), Number(_TEST)),
+  ),
+  Row(
+    'cookbook_simple_rnn_relu',
+    'cookbook_simple_rnn',
+    (Number('test_loss'), Number(_TEST)),
+  ),
+)
+
+SUITES: dict[str, tuple[Row, ...]] = {'text': _TEXT}
