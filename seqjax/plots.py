@@ -26,7 +26,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 # Okabe & Ito's palette: told apart by colour-blind readers, and in grey.
-_BLUE, _ORANGE, _GREY = '#0072B2', '#D55E00', '#555555'
+BLUE, ORANGE, GREY = '#0072B2', '#D55E00', '#555555'
 _LABELS = {
   'loss': 'loss (mean per example)',
   'accuracy': 'accuracy (fraction correct)',
@@ -58,7 +58,7 @@ def curves(
     ValueError: No line holds an epoch, or `best_epoch` is none of them.
     InputError: The file cannot be written.
   """
-  _save(_curves_figure(metrics, title, best_epoch, published), Path(path))
+  save(_curves_figure(metrics, title, best_epoch, published), Path(path))
 
 
 def histogram(
@@ -80,7 +80,7 @@ def histogram(
     ValueError: `values` is empty, not [N], or not finite.
     InputError: The file cannot be written.
   """
-  _save(_histogram_figure(values, title, xlabel), Path(path))
+  save(_histogram_figure(values, title, xlabel), Path(path))
 
 
 def _curves_figure(
@@ -95,13 +95,13 @@ def _curves_figure(
   if best_epoch is not None and best_epoch not in {line['epoch'] for line in epochs}:
     raise ValueError(f'best_epoch {best_epoch} is none of the epochs drawn')
   published = dict(published or {})
-  names = _metric_names(epochs)
+  names = metric_names(epochs)
   unknown = published.keys() - set(names)
   if unknown:
     raise ValueError(f'published has {sorted(unknown)}, the epochs have {names}')
   columns = 2 if len(names) == 4 else min(len(names), 3)
   rows = math.ceil(len(names) / columns)
-  figure = _figure(title, width=4.4 * columns, height=3.4 * rows + 0.6)
+  figure = new_figure(title, width=4.4 * columns, height=3.4 * rows + 0.6)
   panels = figure.subplots(rows, columns, squeeze=False).flat
   for name, axes in zip(names, panels, strict=False):
     _draw_metric(axes, name, epochs, best_epoch, published.get(name))
@@ -123,7 +123,7 @@ def _curves_figure(
   return figure
 
 
-def _metric_names(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
+def metric_names(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
   """Metrics that have a validation side, without val_; if none has, all of them."""
   floats = [k for line in epochs for k, v in line.items() if isinstance(v, float)]
   names = list(dict.fromkeys(key.removeprefix(_PAIR) for key in floats))
@@ -139,10 +139,9 @@ def _draw_metric(
   best_epoch: int | None,
   published: float | None,
 ) -> None:
-  label = _LABELS.get(name, name.replace('_', ' '))
-  axes.set_ylabel(label[0].upper() + label[1:])
+  axes.set_ylabel(metric_label(name))
   axes.set_xlabel('Epoch')
-  train, held_out = _series(epochs, name), _series(epochs, _PAIR + name)
+  train, held_out = series(epochs, name), series(epochs, _PAIR + name)
   first = min(line['epoch'] for line in epochs)
   last = max(line['epoch'] for line in epochs)
   if train[0]:
@@ -151,16 +150,16 @@ def _draw_metric(
       linestyle='none',
       marker='o',
       markersize=5 if last - first < 20 else 3.5,
-      color=_BLUE,
+      color=BLUE,
       label='training',
     )
   if held_out[0]:
-    (line,) = axes.plot(*held_out, color=_ORANGE, linewidth=1.8, label='validation')
+    (line,) = axes.plot(*held_out, color=ORANGE, linewidth=1.8, label='validation')
     if len(held_out[0]) == 1:  # no line to see: a wide dash stands for it
       line.set(marker='_', markersize=22, markeredgewidth=1.8)
   if best_epoch is not None:
     axes.axvline(
-      best_epoch, color=_GREY, linestyle=':', linewidth=1.4, label='best epoch'
+      best_epoch, color=GREY, linestyle=':', linewidth=1.4, label='best epoch'
     )
     if best_epoch in held_out[0]:
       value = held_out[1][held_out[0].index(best_epoch)]
@@ -170,14 +169,20 @@ def _draw_metric(
   if published is not None:
     axes.set_title(f'published {published:.4g}', loc='left', fontsize=9)
     axes.axhline(
-      published, color=_GREY, linestyle='--', linewidth=1.2, label='published'
+      published, color=GREY, linestyle='--', linewidth=1.2, label='published'
     )
-  _dress(axes)
-  axes.set_xticks(_epoch_ticks(first, last))
+  dress(axes)
+  axes.set_xticks(epoch_ticks(first, last))
   axes.set_xlim(first - 0.5, last + 0.5)
 
 
-def _series(
+def metric_label(name: str) -> str:
+  """A metric's name for an axis, with its unit."""
+  label = _LABELS.get(name, name.replace('_', ' '))
+  return label[0].upper() + label[1:]
+
+
+def series(
   epochs: Sequence[Mapping[str, Any]], key: str
 ) -> tuple[list[int], list[float]]:
   """Epochs that have a value for `key`, and the values."""
@@ -185,7 +190,7 @@ def _series(
   return [epoch for epoch, _ in found], [value for _, value in found]
 
 
-def _epoch_ticks(first: int, last: int) -> list[int]:
+def epoch_ticks(first: int, last: int) -> list[int]:
   """The first epoch and round ones after it, twelve or so in all, none crowded."""
   span = last - first + 1
   step = next(s * 10**e for e in range(9) for s in (1, 5) if span <= 12 * s * 10**e)
@@ -201,19 +206,19 @@ def _histogram_figure(
     raise ValueError(f'histogram needs finite values [N], got shape {values.shape}')
   if values.dtype == bool:
     values = values.astype(int)
-  figure = _figure(title, width=6.0, height=3.8)
+  figure = new_figure(title, width=6.0, height=3.8)
   axes = figure.subplots()
   axes.hist(
-    values, bins=_bins(values).tolist(), color=_BLUE, edgecolor='white', linewidth=0.4
+    values, bins=_bins(values).tolist(), color=BLUE, edgecolor='white', linewidth=0.4
   )
   median = float(np.median(values))
-  axes.axvline(median, color=_ORANGE, linewidth=1.8, label=f'median {median:,.4g}')
+  axes.axvline(median, color=ORANGE, linewidth=1.8, label=f'median {median:,.4g}')
   axes.set_xlabel(xlabel)
   axes.set_ylabel('Count')
   axes.set_title(f'N = {values.size:,}', loc='right', fontsize=9)
   axes.locator_params(axis='y', integer=True)
   axes.legend(frameon=False, fontsize=9)
-  _dress(axes)
+  dress(axes)
   return figure
 
 
@@ -232,7 +237,8 @@ def _bins(values: np.ndarray, most: int = 60) -> np.ndarray:
   return np.linspace(low, high, math.ceil((high - low) / width) + 1)
 
 
-def _figure(title: str, width: float, height: float) -> Figure:
+def new_figure(title: str, width: float, height: float) -> Figure:
+  """An empty figure of this many inches, its title wrapped."""
   from matplotlib.figure import Figure
   from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -244,13 +250,15 @@ def _figure(title: str, width: float, height: float) -> Figure:
   return figure
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+  """Grid behind the data, no frame."""
   axes.grid(color='0.9', linewidth=0.8)
   axes.set_axisbelow(True)
   axes.spines[['top', 'right']].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+  """Writes a PNG, whole or not at all; raises InputError where it cannot be."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   picture = io.BytesIO()

@@ -33,6 +33,7 @@ _RANKS = {
   'log': 7,
   'console': 7,
   'plots': 7,
+  'comparisons': 8,
   'report': 8,
   'steps': 8,
   'loop': 9,
@@ -41,7 +42,7 @@ _RANKS = {
 _OWNERS = {
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data'},
-  'matplotlib': {'plots'},
+  'matplotlib': {'plots', 'comparisons'},
   'tensorboardX': {'log'},
   'absl.flags': {'config'},
   'h5py': {'interop'},

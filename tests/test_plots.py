@@ -127,11 +127,11 @@ def test_wrong_calls(arguments, message):
 
 
 def test_ticks_are_the_first_epoch_and_round_ones():
-  assert plots._epoch_ticks(1, 1) == [1]
-  assert plots._epoch_ticks(1, 12) == list(range(1, 13))
-  assert plots._epoch_ticks(1, 20) == [1, 5, 10, 15, 20]
-  assert plots._epoch_ticks(1, 100) == [1, *range(10, 101, 10)]
-  assert plots._epoch_ticks(4, 24) == [4, 10, 15, 20]
+  assert plots.epoch_ticks(1, 1) == [1]
+  assert plots.epoch_ticks(1, 12) == list(range(1, 13))
+  assert plots.epoch_ticks(1, 20) == [1, 5, 10, 15, 20]
+  assert plots.epoch_ticks(1, 100) == [1, *range(10, 101, 10)]
+  assert plots.epoch_ticks(4, 24) == [4, 10, 15, 20]
 
 
 @pytest.mark.parametrize('names', [['loss'], ['loss', 'accuracy'], list('abcde')])
