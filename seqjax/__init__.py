@@ -28,7 +28,7 @@ from seqjax.layers import (
   Zoneout,
   pretrained,
 )
-from seqjax.models import SequenceClassifier
+from seqjax.models import SequenceClassifier, SequenceRegressor
 
 __version__ = '0.1.0'
 
@@ -50,6 +50,7 @@ __all__ = [
   'RNNCell',
   'RepeatVector',
   'SequenceClassifier',
+  'SequenceRegressor',
   'SimpleRNN',
   'Stack',
   'TimeDistributed',

@@ -55,6 +55,23 @@ class SequenceClassifier(nn.Module):
     return jnp.squeeze(head(h), -1)  # [B]
 
 
+class SequenceRegressor(nn.Module):
+  """An encoder of the sequence, and one number: forecasts of the weather.
+
+  Attributes:
+    encoder: Any module called as (x [B, T, D], train=, mask=) -> [B, H].
+  """
+
+  encoder: nn.Module
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+    """x [B, T, D] and mask [B, T] -> [B]."""
+    h = self.encoder(x, train=train, mask=mask)  # [B, H]
+    head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
+    return jnp.squeeze(head(h), -1)  # [B]
+
+
 class LayerSummary(NamedTuple):
   """One row of a model's summary."""
 

@@ -19,6 +19,7 @@ _RANKS = {
   'scan': 2,
   'data': 2,
   'fast': 3,
+  'gather': 3,
   'layers': 4,
   'interop': 5,
   'models': 5,
@@ -35,6 +36,7 @@ _RANKS = {
   'plots': 7,
   'comparisons': 8,
   'report': 8,
+  'time_plots': 8,
   'steps': 8,
   'loop': 9,
 }
@@ -42,7 +44,7 @@ _RANKS = {
 _OWNERS = {
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data'},
-  'matplotlib': {'plots', 'comparisons'},
+  'matplotlib': {'plots', 'comparisons', 'time_plots'},
   'tensorboardX': {'log'},
   'absl.flags': {'config'},
   'h5py': {'interop'},

@@ -1,0 +1,60 @@
+"""Convolutions below a GRU on the weather of Jena: many rows, read in fewer steps.
+
+python -m experiments.jena_conv_gru \
+  --flagfile=experiments/flags/jena_conv_gru.flags --data_dir=DIR --workdir=DIR
+
+The convnet shortens half-hourly rows to a sequence that the GRU reads in order. Source:
+the chapter, section 6.4.4: validation MAE 0.27, not as good as the GRU, much faster.
+"""
+
+import dataclasses
+from typing import Any
+
+import seqjax as sj
+from experiments import forecasting, weather
+from seqjax import config as config_lib
+from seqjax.config import field
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(weather.Config):
+  """The chapter's settings; see --help."""
+
+  lookback: int = field(720, 'Rows that a window looks back.', at_least=1)
+  step: int = field(3, 'One row of so many is an input.', at_least=1)
+  features: int = field(32, 'Filters of each layer, units of the GRU.', at_least=1)
+  kernel_size: int = field(5, 'Rows that a filter sees.', at_least=1)
+  pool_size: int = field(3, 'Steps that become one.', at_least=1)
+  dropout: float = field(0.1, "Rate on the GRU's inputs.", at_least=0, below=1)
+  recurrent_dropout: float = field(0.5, "Rate on the GRU's state.", at_least=0, below=1)
+
+
+def make_model(config: Config) -> sj.SequenceRegressor:
+  """x [B, T, D] -> forecasts [B]."""
+  layers = [
+    sj.Conv1D(config.features, config.kernel_size, activation='relu'),
+    sj.MaxPooling1D(config.pool_size),
+    sj.Conv1D(config.features, config.kernel_size, activation='relu'),
+    sj.GRU(
+      config.features,
+      dropout=config.dropout,
+      recurrent_dropout=config.recurrent_dropout,
+    ),
+  ]
+  return sj.SequenceRegressor(sj.Stack(layers))
+
+
+def run(config: Config) -> dict[str, Any]:
+  """Trains; returns the result."""
+  return forecasting.train(
+    config,
+    weather.load(config),
+    name='jena_conv_gru',
+    title=f'Conv1D({config.features}) and GRU({config.features})',
+    model=make_model(config),
+    published=0.27,
+  )
+
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

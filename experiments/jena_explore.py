@@ -1,0 +1,76 @@
+"""A first look at the weather of Jena: what is in the file, and what it looks like.
+
+python -m experiments.jena_explore --flagfile=experiments/flags/jena_explore.flags \
+  --data_dir=DIR --workdir=DIR
+
+A table of all quantities, the faults that were found, and two pictures of the target:
+the whole series, and its first ten days. Source: the chapter, section 6.3.1.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import forecasting, weather
+from seqjax import config as config_lib
+from seqjax import console, time_plots, workdir
+from seqjax.data import quality
+
+_DAYS = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(weather.Config):
+  """The chapter's settings; see --help."""
+
+
+def run(config: Config) -> dict[str, Any]:
+  """Shows the series; returns what result.json holds."""
+  raw, name, _ = weather.read(config)
+  series, _, _, report = quality.clean(
+    raw, name, step_minutes=config.step_minutes, sentinel=config.sentinel
+  )
+  target = weather.column(series, config.target, name)
+  columns = {
+    column: {
+      'mean': float(np.mean(values, dtype=np.float64)),
+      'std': float(np.std(values, dtype=np.float64)),
+      'least': float(values.min()),
+      'median': float(np.median(values)),
+      'most': float(values.max()),
+    }
+    for column, values in zip(series.columns, series.values.T, strict=True)
+  }
+  result = {
+    'experiment': 'jena_explore',
+    'data': dataclasses.asdict(report),
+    'columns': columns,
+  }
+  folder = Path(config.workdir or 'runs/jena_explore')
+  with workdir.lock(folder):
+    workdir.start_config(
+      folder, dataclasses.asdict(config), workdir.environment(), forecasting.PLACES
+    )
+    workdir.write_result(folder, result)
+    days = series.times < series.times[0] + np.timedelta64(_DAYS, 'D')
+    pictures = {'series.png': slice(None), 'first_days.png': days}
+    for (file, rows), what in zip(
+      pictures.items(), ('all rows', f'the first {_DAYS} days'), strict=True
+    ):
+      time_plots.series(
+        series.times[rows],
+        series.values[rows, target],
+        folder / file,
+        title=f'{config.target}, {what}',
+        ylabel=config.target,
+      )
+  console.facts_table({'data': name, **report.lines()}, title='jena_explore')
+  console.results_table(columns, title='Quantities')
+  console.facts_table({'result': folder / 'result.json', 'pictures': folder / '*.png'})
+  return result
+
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

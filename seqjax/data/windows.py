@@ -1,0 +1,165 @@
+"""Windows of a series: which there are, and batches of them as row numbers.
+
+A window is named by its anchor, a row of the series: its inputs are the rows
+`anchor + offsets` and its target is the row `anchor + ahead`. Windows are never stored.
+A batch holds the rows of its anchors and targets; the values are taken from the series
+where it lies, by `gather.windows` on the device or `take` here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.types import Batch, InputError
+
+
+class Shape(NamedTuple):
+  """Which rows a window is made of, relative to its anchor."""
+
+  offsets: tuple[int, ...]  # T of them, increasing
+  ahead: int  # of the target; more than the last offset
+
+
+def sampled(lookback: int, step: int, delay: int) -> Shape:
+  """Every `step`-th row of the last `lookback`, the anchor included, and its future.
+
+  T = lookback // step inputs t - (T - 1) step, ..., t - step, t, and the target
+  t + delay.
+
+  Raises:
+    InputError: lookback is smaller than step, or one of the three less than 1.
+  """
+  if step < 1 or delay < 1 or lookback < step:
+    raise InputError(
+      f'--lookback={lookback} must be at least --step={step}, and --step and '
+      f'--delay={delay} at least 1'
+    )
+  T = lookback // step
+  return Shape(tuple(range(-(T - 1) * step, 1, step)), delay)
+
+
+def anchors(
+  segments: np.ndarray,
+  start: int,
+  stop: int,
+  shape: Shape,
+  *,
+  across_gaps: bool = False,
+) -> np.ndarray:
+  """Anchors of all windows within rows start ... stop - 1, increasing, int32 [N].
+
+  A split of n rows without gaps has n - span of them, where span, (T - 1) step + delay
+  for `sampled`, is how many rows lie between the first input and the target.
+
+  Args:
+    segments: int [rows of the series]; windows stay within one segment.
+    start: First row that a window may have; its target too lies before `stop`.
+    stop: End of the split.
+    shape: Of the windows.
+    across_gaps: Windows may go from one segment into another.
+  """
+  first, last = start - shape.offsets[0], stop - shape.ahead
+  rows = np.arange(first, max(first, last), dtype=np.int32)
+  if across_gaps:
+    return rows
+  # Segments are numbered in time order: equal ends, equal all the way.
+  whole = segments[rows + shape.offsets[0]] == segments[rows + shape.ahead]
+  return rows[whole]
+
+
+def take(
+  values: np.ndarray, target: int, shape: Shape, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """values [N, D], anchors [B] -> (x [B, T, D], y [B]): the twin of `gather.windows`.
+
+  Raises:
+    IndexError: A window leaves the series.
+  """
+  inputs = rows[:, None] + np.asarray(shape.offsets)  # [B, T]
+  if len(rows) and inputs.min() < 0:
+    raise IndexError(f'a window begins at row {inputs.min()}')
+  return values[inputs], values[rows + shape.ahead, target]
+
+
+class WindowSet:
+  """Windows of one series by their anchors, checked once to lie within it."""
+
+  def __init__(self, values: np.ndarray, target: int, shape: Shape, rows: np.ndarray):
+    """Takes the series [N, D], the target's column, and the anchors [M], M >= 1."""
+    if not len(rows):
+      raise ValueError('there are no windows')
+    low, high = int(rows.min()) + shape.offsets[0], int(rows.max()) + shape.ahead
+    if low < 0 or high >= len(values) or not 0 <= target < values.shape[1]:
+      raise ValueError(  # on a device such an index would become another in silence
+        f'windows of rows {low} to {high} and column {target} do not lie in a series '
+        f'{values.shape}'
+      )
+    self.values, self.target, self.shape = values, target, shape
+    self.rows = rows.astype(np.int32)
+
+  @property
+  def fingerprint(self) -> str:
+    """SHA-256 of the series and of which windows of it these are."""
+    found = hashlib.sha256(f'{self.shape}{self.target}{self.values.shape}'.encode())
+    found.update(np.ascontiguousarray(self.values).data)
+    found.update(self.rows.data)
+    return found.hexdigest()
+
+  def batch(self, rows: np.ndarray, batch_size: int) -> Batch:
+    """Anchors as x and target rows as y, int32 [B]; filled up at weight 0."""
+    weight = np.zeros(batch_size, np.float32)
+    weight[: len(rows)] = 1
+    filler = np.full(batch_size - len(rows), self.rows[0])
+    rows = np.concatenate([rows, filler]).astype(np.int32)
+    return Batch(rows, rows + np.int32(self.shape.ahead), weight)  # type: ignore[arg-type]
+
+
+class RandomWindows:
+  """A feed of windows drawn at random for each step; the same step, the same windows.
+
+  Within a batch each window comes once, if there are enough of them.
+  """
+
+  def __init__(
+    self, windows: WindowSet, batch_size: int, seed: int, steps_per_epoch: int
+  ):
+    self._windows, self._batch_size, self._seed = windows, batch_size, seed
+    self._steps_per_epoch = steps_per_epoch
+
+  @property
+  def steps_per_epoch(self) -> int:
+    return self._steps_per_epoch
+
+  @property
+  def fingerprint(self) -> str:
+    return self._windows.fingerprint
+
+  def batch(self, step: int) -> Batch:
+    rows = self._windows.rows
+    rng = np.random.default_rng((self._seed, step))
+    B = self._batch_size
+    return self._windows.batch(
+      rows[rng.choice(len(rows), B, replace=len(rows) < B, shuffle=False)], B
+    )
+
+
+class WindowsInOrder:
+  """Every window once, in the order of the anchors given."""
+
+  def __init__(self, windows: WindowSet, batch_size: int):
+    self._windows, self._batch_size = windows, batch_size
+
+  @property
+  def fingerprint(self) -> str:
+    return self._windows.fingerprint
+
+  def __iter__(self) -> Iterator[Batch]:
+    rows = self._windows.rows
+    for start in range(0, len(rows), self._batch_size):
+      yield self._windows.batch(
+        rows[start : start + self._batch_size], self._batch_size
+      )
