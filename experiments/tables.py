@@ -41,8 +41,12 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
 
 def draw(folder: pathlib.Path, row: Row) -> None:
   """Draws the curves of a row's finished runs, and the row against its partner."""
-  results = _results(folder, row.name)
-  if not results:
+  results = {
+    seed: result
+    for seed, result in _results(folder, row.name).items()
+    if (folder / row.name / f'seed{seed}' / 'metrics.jsonl').exists()
+  }
+  if not results:  # nothing is finished, or nothing was trained
     return
   published = {
     number.metric.removeprefix('best.val_'): number.published
