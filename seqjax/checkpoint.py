@@ -74,7 +74,7 @@ class Checkpoints:
     self._writes = jax.process_index() == 0
     if self._writes:
       self._release = weakref.finalize(self, os.close, integrity.take(self.directory))
-      self._number = max(map(_number, self.folders()), default=0)
+      self._number = max(saves(self.directory), default=0)
     # All Orbax calls go to this thread: they replace the event loop of the thread they
     # run in, and fail inside a running one (a notebook's).
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
@@ -164,9 +164,8 @@ class Checkpoints:
       logging.error('%s', write_error)  # the error under way is the one to raise
 
   def folders(self) -> list[pathlib.Path]:
-    """Returns the folders of all saves on disk, damaged or not, oldest first."""
-    found = self.directory.glob('*-step*')
-    return sorted((p for p in found if _FOLDER.fullmatch(p.name)), key=_number)
+    """Returns the folders of all saves on disk; see `saves`."""
+    return list(saves(self.directory).values())
 
   def _write(
     self, name: str, values: dict[str, np.ndarray], manifest: dict[str, Any]
@@ -230,7 +229,7 @@ class Checkpoints:
     if wrong := leaves.mismatches(kinds, wanted):
       raise InputError(f'{folder}: the model has changed: {wrong}')
     try:
-      values = self._thread.submit(_orbax_restore, folder / 'state', wanted).result()
+      values = self._thread.submit(orbax_restore, folder / 'state', wanted).result()
     except Exception as error:
       raise _UnreadableError(
         f'the files of {folder.name} are as they were written, but Orbax '
@@ -242,6 +241,12 @@ class Checkpoints:
       if found != manifest['leaves'][path][1]:
         raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
     return Restored(manifest['step'], state, manifest['progress'])
+
+
+def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
+  """Returns the folders of all saves by number, damaged or not, oldest first."""
+  found = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
+  return dict(sorted((int(m[1]), directory / m[0]) for m in found if m))
 
 
 class _UnreadableError(Exception):
@@ -256,7 +261,7 @@ def _orbax_save(folder: pathlib.Path, values: dict[str, np.ndarray]) -> None:
       checkpointer.save(folder, args=ocp.args.PyTreeSave(values))
 
 
-def _orbax_restore(folder: pathlib.Path, like: dict[str, Any]) -> dict[str, np.ndarray]:
+def orbax_restore(folder: pathlib.Path, like: dict[str, Any]) -> dict[str, np.ndarray]:
   """Reads the arrays by path that `_orbax_save` wrote, of the shapes of `like`."""
   full = [k for k, v in like.items() if 0 not in np.shape(v)]
   values = {k: np.zeros(v.shape, v.dtype) for k, v in like.items() if k not in full}
@@ -285,10 +290,6 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
       yield checkpointer
   finally:
     logger.removeFilter(not_orbax)
-
-
-def _number(folder: pathlib.Path) -> int:
-  return int(folder.name.partition('-')[0])
 
 
 def _is_best(folder: pathlib.Path) -> bool:

@@ -131,14 +131,14 @@ def test_intact_files_that_orbax_cannot_read_never_mean_a_new_start(
   tmp_path, monkeypatch
 ):
   save_steps(tmp_path, [1, 2])
-  orbax_restore = checkpoint._orbax_restore
+  orbax_restore = checkpoint.orbax_restore
 
   def fails(folder, like):
     if folder.parent.name.endswith('step2') or fails_always:
       raise ValueError('a format\nof tomorrow')
     return orbax_restore(folder, like)
 
-  monkeypatch.setattr(checkpoint, '_orbax_restore', fails)
+  monkeypatch.setattr(checkpoint, 'orbax_restore', fails)
   with Checkpoints(tmp_path) as checkpoints:
     fails_always = False
     assert_restored(checkpoints.restore(make_state(0)), 1)

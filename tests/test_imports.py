@@ -35,6 +35,7 @@ _RANKS = {
   'console': 7,
   'plots': 7,
   'comparisons': 8,
+  'trained': 8,
   'report': 8,
   'time_plots': 8,
   'steps': 8,
