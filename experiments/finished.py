@@ -41,6 +41,8 @@ def open_run(folder: str) -> Run:
     raise InputError(
       f'--workdir={folder}: a run of {name!r}, which is no experiment of this package'
     ) from error
+  if not hasattr(module, 'make_model'):
+    raise InputError(f'--workdir={folder}: a run of {name}, which has no model')
   fields = {spec.name for spec in dataclasses.fields(module.Config)}
   config = module.Config(**{k: v for k, v in record.items() if k in fields})
   return Run(pathlib.Path(folder), name, config, module.make_model(config))

@@ -16,7 +16,7 @@ def texts(monkeypatch) -> tuple[Reviews, Reviews]:
 
 
 def test_what_is_printed_and_drawn(texts, tmp_path, capsys):
-  train, test = texts
+  train, _ = texts
   imdb_explore.run(
     imdb_explore.Config(workdir=str(tmp_path), vocab_size=50, review=7, head=3)
   )

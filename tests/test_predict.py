@@ -125,7 +125,13 @@ def test_runs_that_are_not_whole_are_refused(copy, tmp_path):
 
 @pytest.mark.parametrize(
   ('name', 'match'),
-  [('sentiment', 'no prediction'), (None, 'names no experiment'), ('os.path', 'names')],
+  [
+    ('sentiment', 'no prediction'),
+    ('tables', 'has no model'),
+    ('none', 'no experiment of this package'),
+    (None, 'names no experiment'),
+    ('os.path', 'names no experiment'),
+  ],
 )
 def test_other_runs_are_refused(copy, name, match, monkeypatch):
   path = copy / 'config.json'
