@@ -41,14 +41,17 @@ def jax_runner(
     key, step_key = jax.random.split(key)
 
     def loss(params: Any) -> Any:
-      return optax.sigmoid_binary_cross_entropy(logits(params, x, step_key), y).mean()
+      with parallel.on(mesh):
+        found = logits(params, x, step_key)
+      return optax.sigmoid_binary_cross_entropy(found, y).mean()
 
     updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
     return optax.apply_updates(params, updates), opt_state, key
 
   def infer(state: Any, x: Any, y: Any) -> Any:
     del y
-    return logits(state[0], x, None)
+    with parallel.on(mesh):
+      return logits(state[0], x, None)
 
   # A copy: train gives its state away, and the caller's params are shared.
   state = (jax.tree.map(np.array, params), tx.init(params), jax.random.key(0))

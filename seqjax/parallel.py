@@ -7,14 +7,14 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from seqjax.types import InputError, PyTree
+from seqjax.types import BATCH_AXIS, InputError, PyTree
 
 # Fewer rows than this on a device cost more in waiting for each other than they save.
 _MIN_ROWS = 16
 
 
 def make_mesh(num_devices: int | None, batch_size: int) -> Mesh:
-  """A mesh with one axis, 'data', over the devices that share a batch.
+  """A mesh with one axis, `BATCH_AXIS`, over the devices that share a batch.
 
   A host without accelerator lends its CPU cores as devices: work inside a loop over
   time runs on one core a device, so that is what uses the others. JAX fixes the number
@@ -42,7 +42,7 @@ def make_mesh(num_devices: int | None, batch_size: int) -> Mesh:
     )
   check_divides(batch_size, num_devices)
   return jax.make_mesh(
-    (num_devices,), ('data',), (AxisType.Auto,), devices=devices[:num_devices]
+    (num_devices,), (BATCH_AXIS,), (AxisType.Auto,), devices=devices[:num_devices]
   )
 
 
@@ -64,7 +64,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def split(mesh: Mesh) -> NamedSharding:
   """Axis 0, the batch, cut over the devices."""
-  return NamedSharding(mesh, PartitionSpec('data'))
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+
+
+def on(mesh: Mesh) -> contextlib.AbstractContextManager:
+  """Within a jitted function: recurrent layers run each device's rows on it alone."""
+  return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:

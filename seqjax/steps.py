@@ -48,9 +48,11 @@ def make_train_step(
     batch = gather(resident[0], batch) if gather else batch
 
     def mean_loss(params: PyTree) -> tuple[Array, dict[str, Array]]:
-      output = model.apply(
-        {'params': params}, batch.x, mask=batch.mask, train=True, rngs={'dropout': key}
-      )
+      rngs = {'dropout': key}
+      with parallel.on(mesh):
+        output = model.apply(
+          {'params': params}, batch.x, mask=batch.mask, train=True, rngs=rngs
+        )
       sums = _sums(output, batch, loss, metrics)
       return sums['loss'] / sums['weight'], sums
 
@@ -83,7 +85,8 @@ def make_eval_step(
 
   def eval_step(params: PyTree, batch: Batch, *resident: PyTree) -> dict[str, Array]:
     batch = gather(resident[0], batch) if gather else batch
-    output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
+    with parallel.on(mesh):
+      output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
     return _sums(output, batch, loss, metrics)
 
   whole, split = parallel.replicated(mesh), parallel.split(mesh)

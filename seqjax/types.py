@@ -20,6 +20,8 @@ else:
 
 PyTree: TypeAlias = Any
 
+BATCH_AXIS = 'data'  # the axis of a mesh of devices over which a batch is cut
+
 
 class CommandError(Exception):
   """Ends a command: it prints the message in one line and exits with `exit_code`."""

@@ -6,6 +6,7 @@ import jax
 
 from seqjax import scan
 from seqjax.cells import Cell
+from seqjax.fast.devices import Arrays, over_devices
 from seqjax.fast.recur import Lookup, recur, supported
 from seqjax.types import Array, PyTree
 
@@ -19,26 +20,26 @@ def recur_as(
   x: Array | Lookup,
   carry: PyTree,
   *,
+  mask: Array | None = None,
+  x_mask: Array | None = None,
+  h_mask: Array | None = None,
+  go_backwards: bool = False,
+  zero_output_for_mask: bool = False,
   return_sequences: bool = True,
   reset: Array | None = None,
   bptt_steps: int | None = None,
   remat_chunk: int | None = None,
-  **options: Any,
 ) -> tuple[PyTree, Any]:
-  """`fast.recur` or `scan.recur`.
+  """`fast.recur` or `scan.recur`, on all devices of a mesh that is set.
 
   Args:
     implementation: 'fast', 'reference', or 'auto': the fast path on a CPU, wherever it
       can run; the reference path elsewhere, where the fast one is not measured.
-    cell: As for `recur`; so are params, x, carry and `options`.
-    params: Weights.
+    cell: As for `recur`; so are the arguments that are not named here.
     x: [..., T, D], or a `Lookup`, which is done as a table where that is faster.
-    carry: State before the first step.
-    return_sequences: Whether the outputs of all steps are wanted.
     reset: As in `scan.recur`; the reference path only.
     bptt_steps: As in `scan.recur`; the reference path only.
     remat_chunk: As in `scan.recur`; the reference path only.
-    **options: Masks and order, the same for both.
 
   Returns:
     (carry, h of all steps [..., T, H] if they are wanted).
@@ -47,7 +48,7 @@ def recur_as(
     ValueError: if `implementation` is 'fast' and that can't run; it says why.
   """
   check_implementation(implementation)
-  if isinstance(x, Lookup) and not _table_pays(x, options.get('x_mask')):
+  if isinstance(x, Lookup) and not _table_pays(x, x_mask):
     x = x.rows()
   only_scan = {'reset': reset, 'bptt_steps': bptt_steps, 'remat_chunk': remat_chunk}
   asked = [name for name, value in only_scan.items() if value is not None]
@@ -57,12 +58,33 @@ def recur_as(
   if implementation == 'fast' and reason is not None:
     raise ValueError(f"implementation='fast' can't run: {reason}")
   automatic = implementation == 'auto' and reason is None and _measured()
-  if implementation == 'fast' or automatic:
-    sequences = return_sequences
-    return recur(cell, params, x, carry, return_sequences=sequences, **options)
-  if isinstance(x, Lookup):
+  fast = implementation == 'fast' or automatic
+  if isinstance(x, Lookup) and not fast:
     x = x.rows()
-  return scan.recur(cell, params, x, carry, **only_scan, **options)  # type: ignore[arg-type]
+  order: dict[str, Any] = {
+    'go_backwards': go_backwards,
+    'zero_output_for_mask': zero_output_for_mask,
+  }
+
+  def run(arrays: Arrays) -> tuple[PyTree, Any]:
+    params, embedding = arrays.weights
+    given: dict[str, Any] = {**arrays.rows, **arrays.gate_rows}
+    x, carry, reset = given.pop('x'), given.pop('carry'), given.pop('reset')
+    if fast:
+      x = x if embedding is None else Lookup(x, embedding)
+      sequences = return_sequences
+      return recur(cell, params, x, carry, return_sequences=sequences, **given, **order)
+    more = {**only_scan, 'reset': reset}
+    return scan.recur(cell, params, x, carry, **given, **order, **more)
+
+  x, embedding = x if isinstance(x, Lookup) else (x, None)
+  rows = {'x': x, 'carry': carry, 'mask': mask, 'reset': reset}
+  gate_rows: dict[str, Array | None] = {}
+  for name, drop in (('x_mask', x_mask), ('h_mask', h_mask)):
+    a_gate = drop is not None and drop.ndim > carry.h.ndim
+    (gate_rows if a_gate else rows)[name] = drop
+  arrays = Arrays((params, embedding), rows, gate_rows)
+  return over_devices(run, arrays) if carry.h.ndim > 1 else run(arrays)
 
 
 def check_implementation(implementation: str) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.cells import Cell
 from seqjax.fast.derivatives import run
+from seqjax.fast.devices import varying_as
 from seqjax.fast.forward import Inputs
 from seqjax.fast.gru import gru_twin
 from seqjax.fast.gru_reset_before import gru_reset_before_twin
@@ -108,14 +109,15 @@ def recur(
     return jnp.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2)) if more else a
 
   if isinstance(x, Lookup):
-    ids, values = in_order(flat(x.ids, 1)), _varying_as(x, x.embedding)
+    ids, values = in_order(flat(x.ids, 1)), varying_as(x.ids, x.embedding)
   else:
     ids, values = None, in_order(flat(x, 2))
+  like = values if ids is None else ids
   inputs = _scaled_inputs(
     twin,
-    _varying_as(x, params),
+    varying_as(like, params),
     values,
-    jax.tree.map(lambda c: flat(c, 1), _varying_as(x, carry)),
+    jax.tree.map(lambda c: flat(c, 1), varying_as(like, carry)),
     is_lookup=ids is not None,
   )
   constants = Constants(
@@ -163,16 +165,6 @@ def supported(
   if jnp.promote_types(widest, carry.h.dtype) != carry.h.dtype:
     return f'the carry is {carry.h.dtype}, narrower than {widest}'
   return None
-
-
-def _varying_as(x: Array | Lookup, tree: PyTree) -> PyTree:
-  """`tree`; within a shard_map it varies over the same axes of the mesh as x.
-
-  So the loops may mix them, and gradients of weights are added up over the devices
-  once, behind the loops. XLA drops the zeros.
-  """
-  like = x.ids if isinstance(x, Lookup) else x
-  return jax.tree.map(lambda a: a + jnp.zeros_like(like, a.dtype, a.shape), tree)
 
 
 def _scaled_inputs(
