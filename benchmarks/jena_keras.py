@@ -162,7 +162,7 @@ def _train(name: str, config: weather.Config) -> dict[str, Any]:
     'test_mae': _error(model, data.test),
     'naive_mae': naive_error(data, data.validation),
     'naive_test_mae': naive_error(data, data.test),
-    'target_std': float(data.std[data.target]),
+    'target_std': data.std,
     'val_maes': errors,
     'training_seconds': training,
     'seconds': time.perf_counter() - start,

@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments.weather import MOST_STEPS, Config, Data
+from experiments.weather import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import console, gather, loop, losses, time_plots
-from seqjax.data.windows import RandomWindows, WindowSet, WindowsInOrder
+from seqjax.data.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
 from seqjax.progress import Monitor
 from seqjax.types import Array, PyTree
 
@@ -46,7 +46,7 @@ def train(
     model: x [B, T, D] -> forecasts [B], in standard deviations.
     published: Published validation MAE on the file of 2009 to 2016, likewise.
   """
-  std = float(data.std[data.target])
+  std = data.std
   metric = f'mae_{data.unit}'
 
   def in_unit(forecast: Array, y: Array) -> Array:
@@ -56,7 +56,11 @@ def train(
     folder = Path(config.workdir or f'runs/{name}')
     draw_forecasts(
       data,
-      {title: lambda rows: forecast(model, params, data, rows)},
+      {
+        title: lambda rows: forecast(
+          model, params, data.series.values, data.shape, rows
+        )
+      },
       folder / 'forecasts.png',
       config.target,
     )
@@ -87,6 +91,7 @@ def train(
     resident=data.series.values,
     gather=gather.windows(data.shape, data.target),
     finish=finish,
+    files={SCALING_FILE: data.scaling.save},
   )
   show(result, data, name)
   return result
@@ -109,7 +114,7 @@ def facts(config: Config, data: Data) -> dict[str, str]:
     **data.report.lines(),
     'windows': f'{words}; {len(data.shape.offsets)} inputs each',
     'naive forecast': f'validation MAE {naive:.4f} = '
-    f'{naive * data.std[data.target]:.3f} {data.unit}',
+    f'{naive * data.std:.3f} {data.unit}',
   }
 
 
@@ -132,7 +137,7 @@ def show(result: Mapping[str, Any], data: Data, name: str) -> None:
 
 def naive_numbers(data: Data) -> dict[str, Any]:
   """What result.json says of the naive forecast, and of the data."""
-  std = float(data.std[data.target])
+  std = data.std
   naive = naive_error(data, data.validation)
   naive_test = naive_error(data, data.test)
   return {
@@ -146,17 +151,21 @@ def naive_numbers(data: Data) -> dict[str, Any]:
 
 
 def forecast(
-  model: nn.Module, params: PyTree, data: Data, rows: np.ndarray
+  model: nn.Module, params: PyTree, values: np.ndarray, shape: Shape, rows: np.ndarray
 ) -> np.ndarray:
-  """Forecasts [M] for the windows with anchors [M], in standard deviations."""
-  take = gather.windows(data.shape, data.target)
-  chosen = WindowSet(data.series.values, data.target, data.shape, rows)
+  """Forecasts [M] for the windows with anchors [M], in standard deviations.
+
+  The inputs have to lie in the series, values [N, D]; the targets need not.
+  """
+  inputs = Shape(shape.offsets, 0)
+  take = gather.windows(inputs, 0)
+  chosen = WindowSet(values, 0, inputs, rows)
 
   @jax.jit
   def apply(params: PyTree, series: Array, batch: Any) -> Any:
     return model.apply({'params': params}, take(series, batch).x, train=False)
 
-  series = jax.device_put(data.series.values)
+  series = jax.device_put(values)
   found = [apply(params, series, batch) for batch in WindowsInOrder(chosen, _CHUNK)]
   return np.concatenate(found)[: len(rows)]
 

@@ -3,11 +3,16 @@
 python -m experiments.predict --workdir=RUN --text="A film to remember."
 python -m experiments.predict --workdir=RUN --file=reviews.txt
 cat reviews.txt | python -m experiments.predict --workdir=RUN
+python -m experiments.predict --workdir=RUN --file=weather.csv
 
 Reviews are one a line, and so are the answers: the probability that the review is
 positive, the label, how many words there are, which of them the run does not know, and
 how many at the beginning it does not read because they are too many. The run's folder
 is all that is needed: model, parameters of the best epoch and vocabulary are there.
+
+A run on weather forecasts from each row of a CSV file, of the columns that it was
+trained on, that has enough rows before it: when the forecast is made and for when, its
+value in the target's own unit, the value now, and what was measured if the file has it.
 """
 
 import dataclasses
@@ -19,7 +24,7 @@ from typing import Any
 
 import jax
 
-from experiments import few_reviews, finished, sentiment
+from experiments import few_reviews, finished, predict_series, sentiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.data.reviews import Vocabulary
@@ -36,7 +41,9 @@ class Config(config_lib.Flags):
 
   workdir: str = field('', 'Folder of the run.')
   text: str | None = field(None, 'One review.')
-  file: str | None = field(None, 'File of reviews, UTF-8, one a line; default stdin.')
+  file: str | None = field(
+    None, 'File of reviews, UTF-8, one a line, or CSV; default stdin.'
+  )
   json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
 
 
@@ -89,6 +96,13 @@ def _predict_reviews(config: Config, trained: finished.Run) -> None:
       print(json.dumps(answer) if config.json else _line(answer), flush=True)
 
 
+def _predict_series(config: Config, trained: finished.Run) -> None:
+  """A series by a forecaster."""
+  if config.text is not None:
+    raise InputError(f'--text: a run of {trained.experiment} needs --file')
+  predict_series.predict(config.file, config.json, trained)
+
+
 def _vocabulary(trained: finished.Run) -> Vocabulary | Tokenizer:
   path = trained.folder / sentiment.VOCABULARY_FILE
   if isinstance(trained.config, few_reviews.Config):
@@ -139,7 +153,8 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 
 # Config of the experiments -> what predicts from their runs.
 _PREDICTORS: dict[type, Callable[[Config, finished.Run], None]] = {
-  sentiment.Config: _predict_reviews
+  sentiment.Config: _predict_reviews,
+  weather.Config: _predict_series,
 }
 
 if __name__ == '__main__':

@@ -1,8 +1,10 @@
 """The flags of the experiments on weather, and the windows that they ask for."""
 
 import dataclasses
+import json
 import re
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -12,8 +14,11 @@ from seqjax.data import book_windows, jena, quality, series_csv, synthetic, wind
 from seqjax.data.series import Series
 from seqjax.data.windows import Shape, WindowSet
 from seqjax.types import InputError
+from seqjax.workdir import replace_file, to_json
 
 MOST_STEPS = 500  # the chapter's epoch
+# The file in a workdir that makes a series what the run was trained on.
+SCALING_FILE = 'scaling.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,13 +62,50 @@ class Config(config_lib.TrainConfig):
   synthetic_rows: int = field(12_000, 'Rows to generate.', at_least=50)
 
 
+class Scaling(NamedTuple):
+  """What makes a file's values those that a model is trained on, and back."""
+
+  columns: tuple[str, ...]  # D names
+  mean: np.ndarray  # [D] float32, of the training rows
+  std: np.ndarray  # [D]
+  step_seconds: int
+
+  def normal(self, values: np.ndarray) -> np.ndarray:
+    """Values [N, D] in standard deviations from the mean; 0 where all are alike."""
+    return (values - self.mean) / np.where(self.std, self.std, 1)
+
+  def save(self, path: Path) -> None:
+    """Writes it as JSON, with all digits."""
+    record = self._replace(mean=self.mean.tolist(), std=self.std.tolist())._asdict()
+    replace_file(path, to_json(record).encode() + b'\n')
+
+  @classmethod
+  def load(cls, path: Path) -> Self:
+    """Reads what `save` wrote.
+
+    Raises:
+      InputError: There is no such file, or it holds something else.
+    """
+    try:
+      record = json.loads(path.read_text(encoding='utf-8'))
+      return cls(
+        tuple(record['columns']),
+        np.array(record['mean'], np.float32),
+        np.array(record['std'], np.float32),
+        int(record['step_seconds']),
+      )
+    except (OSError, ValueError, KeyError, TypeError) as e:
+      raise InputError(
+        f'{path}: expected the scaling of a run on a series: {type(e).__name__}: {e}'
+      ) from e
+
+
 class Data(NamedTuple):
   """A series with normal values, and its windows."""
 
   series: Series  # values in standard deviations from the mean of the training rows
   target: int  # its column
-  mean: np.ndarray  # [D] float32, of the training rows
-  std: np.ndarray  # [D]
+  scaling: Scaling
   unit: str  # 'celsius', for the name of a metric
   shape: Shape
   train: WindowSet
@@ -72,9 +114,14 @@ class Data(NamedTuple):
   report: quality.Report
   is_published: bool  # whether the published numbers are of this file
 
+  @property
+  def std(self) -> float:
+    """The target's standard deviation, in its own unit."""
+    return float(self.scaling.std[self.target])
+
   def degrees(self, values: np.ndarray) -> np.ndarray:
     """The target's normal values in its own unit."""
-    return values * self.std[self.target] + self.mean[self.target]
+    return values * self.std + float(self.scaling.mean[self.target])
 
 
 def read(config: Config) -> tuple[Series, str, bool]:
@@ -110,9 +157,10 @@ def load(config: Config) -> Data:
     series = cleaned.series
   first, second = _borders(config, file_rows, name)
   mean, std = _moments(series.values[:first])
+  scaling = Scaling(series.columns, mean, std, cleaned.report.step_seconds)
   if not std[target]:
     raise InputError(f'{name}: {config.target!r} is constant over the training rows')
-  series = series._replace(values=(series.values - mean) / np.where(std, std, 1))
+  series = series._replace(values=scaling.normal(series.values))
   sizes = (config.lookback, config.step, config.delay)
   shape = windows.sampled(*sizes)  # checks the sizes
   if config.windows == 'book':
@@ -134,8 +182,7 @@ def load(config: Config) -> Data:
   return Data(
     series=series,
     target=target,
-    mean=mean,
-    std=std,
+    scaling=scaling,
     unit=_unit(config.target),
     shape=shape,
     train=training,

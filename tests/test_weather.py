@@ -92,13 +92,15 @@ def test_a_run_reports_what_its_best_parameters_forecast(small):
   template = init_state(model, tx, jax.random.key(0), np.zeros((1, 24, 14), 'f4'))
   with Checkpoints(folder / 'checkpoints') as checkpoints:
     params = checkpoints.restore_best(template).state.params
-  std = data.std[data.target]
+  std = data.std
   for key, chosen in (('val', data.validation), ('test', data.test)):
     x, y = windows.take(data.series.values, data.target, data.shape, chosen.rows)
     error = np.abs(model.apply({'params': params}, x, train=False) - y).mean()
     np.testing.assert_allclose(result[f'{key}_mae'], error, rtol=1e-5)
     np.testing.assert_allclose(result[f'{key}_mae_celsius'], error * std, rtol=1e-5)
-    found = forecasting.forecast(model, params, data, chosen.rows)
+    found = forecasting.forecast(
+      model, params, data.series.values, data.shape, chosen.rows
+    )
     np.testing.assert_allclose(np.abs(found - y).mean(), error, rtol=1e-5)
   assert result['val_mae'] == result['best']['val_loss']
   assert result['tested_epoch'] == result['best']['epoch']
@@ -120,9 +122,7 @@ def test_the_naive_forecast_is_of_the_very_same_windows(small, tmp_path):
     np.testing.assert_allclose(naive[key], expected, rtol=1e-5)
     assert result[column] == naive[key] == naive[column]
     celsius = key.replace('mae', 'mae_celsius')
-    np.testing.assert_allclose(
-      naive[celsius], expected * data.std[data.target], rtol=1e-5
-    )
+    np.testing.assert_allclose(naive[celsius], expected * data.std, rtol=1e-5)
 
 
 def test_explore_says_what_is_in_the_file(tmp_path, capsys):
@@ -179,7 +179,7 @@ def test_the_book_s_windows_are_of_the_file_as_it_is():
   data = weather.load(config)
   raw = synthetic.weather(0, 900, faults=True).values.astype(float)
   assert len(data.series.times) == 900
-  np.testing.assert_allclose(data.mean, raw[:400].mean(axis=0), rtol=1e-5)
+  np.testing.assert_allclose(data.scaling.mean, raw[:400].mean(axis=0), rtol=1e-5)
   np.testing.assert_array_equal(data.train.rows, range(48, 400))
   assert data.validation.rows.min() == 448
   assert data.validation.rows.max() + data.shape.ahead >= 700  # in the next split
