@@ -114,3 +114,32 @@ def test_a_bug_keeps_its_traceback(run):
 def test_input_error_names_the_flag_without_a_command_line():
   with pytest.raises(InputError, match='--batch_size must be at least 1, got 0'):
     config.TrainConfig(batch_size=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Width(config.TrainConfig):
+  width: int = config.field(32, 'How wide.', at_least=1)
+  half: bool = config.field(False, 'Whether by half.')
+
+
+def test_parse_is_the_config_of_a_command(tmp_path):
+  path = tmp_path / 'some.flags'
+  path.write_text('# a comment\n--width=5\n--clip_norm=0.5\n')
+  found = config.parse(_Width, [f'--flagfile={path}', '--width=6', '--half'])
+  assert found == _Width(width=6, clip_norm=0.5, half=True)
+  assert config.parse(_Width, []) == _Width()  # nothing is left of the call before
+
+
+@pytest.mark.parametrize(
+  ('argument', 'match'),
+  [
+    ('--widht=3', 'widht'),
+    ('--width=many', '--width=many'),
+    ('--width=0', '--width must be at least 1, got 0'),
+    ('stray', "got the argument 'stray'"),
+    ('--flagfile=missing.flags', r'missing\.flags'),
+  ],
+)
+def test_parse_refuses_what_a_command_would(argument, match):
+  with pytest.raises(InputError, match=match):
+    config.parse(_Width, [argument])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import pathlib
 
 import jax.numpy as jnp
@@ -119,3 +120,26 @@ def test_settings_that_cannot_be_are_refused_by_flag():
   _config('imdb_conv1d', '--length=41')
   with pytest.raises(InputError, match='--bucket_by_length needs --mask_zero'):
     _config('imdb_gru', '--bucket_by_length')
+
+
+_TEXT = sorted({row.experiment for row in suites.SUITES['text']})
+_TINY = ('--dataset=synthetic', '--synthetic_size=80', '--vocab_size=60', '--length=41')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', _TEXT)
+def test_experiments_on_reviews_run_on_generated_ones(name, tmp_path, capsys):
+  few = ('--num_train=64',) if name == 'imdb_glove' else ()
+  module, config = _config(
+    name, *_TINY, *few, '--num_epochs=1', '--batch_size=32', f'--workdir={tmp_path}'
+  )
+  result = module.run(config)
+  assert json.loads((tmp_path / 'result.json').read_text()) == result
+  assert result['experiment'] == name
+  assert result['steps'] == 2
+  assert 0 <= result['best']['val_accuracy'] <= 1
+  assert 0 < result['test_loss'] < 2
+  names = {path.name for path in tmp_path.iterdir()}
+  assert names >= {'config.json', 'metrics.jsonl', 'curves.png', 'vocabulary.json'}
+  review = 'first training review: '
+  assert (review in capsys.readouterr().out) == (name == 'cookbook_simple_rnn')
