@@ -136,7 +136,7 @@ def read(config: Config) -> tuple[Series, str, bool]:
     date_format=config.date_format,
     cache_dir=config.cache_dir,
   )
-  return series, str(source.path), source.is_published
+  return series, source.name, source.is_published
 
 
 def load(config: Config) -> Data:

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.client
 import logging
 import os
 import pathlib
-import queue
 import re
-import threading
-import urllib.request
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from seqjax.data import archives, cache, reviews
+from seqjax.data import archives, cache, network, reviews
 from seqjax.data.reviews import ReviewData, Reviews
 from seqjax.types import InputError
 
@@ -121,7 +117,12 @@ def _texts(source: _Source, root: pathlib.Path) -> tuple[Reviews, Reviews]:
     downloads = root / 'downloads'
     path = source.path or _downloaded(downloads)
     if path is None:
-      _check_reachable(source)
+      network.check_reachable(
+        URL,
+        size=_published().size,
+        place=source.place,
+        seconds=_ANSWER_SECONDS,
+      )
     _log.info('preparing the IMDB reviews of %s, once, in %s', path or URL, root)
     from seqjax.data import imdb_builder  # a second, on the first start alone
 
@@ -211,36 +212,3 @@ def _downloaded(folder: pathlib.Path) -> pathlib.Path | None:
       _log.warning('%s is damaged and is downloaded again', path)
       path.unlink()
   return None
-
-
-def _check_reachable(source: _Source) -> None:
-  """Raises InputError within seconds where the published archive cannot be had.
-
-  tensorflow-datasets would try ten times, and wait for a name server without limit.
-  """
-  answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-  # A daemon: Python has no timeout for a name server, and must not wait for it at exit.
-  threading.Thread(target=_ask, args=(URL, answers), daemon=True).start()
-  try:
-    reason = answers.get(timeout=_ANSWER_SECONDS)
-  except queue.Empty:
-    reason = f'no answer within {_ANSWER_SECONDS:g} s'
-  if reason:
-    raise InputError(
-      f'{source.place}, and {URL} cannot be had ({reason}): get that file and give its '
-      'folder with --data_dir'
-    )
-
-
-def _ask(url: str, answers: queue.SimpleQueue[str]) -> None:
-  """Puts the reason why a URL does not lead to the archive, '' when it does."""
-  try:
-    request = urllib.request.Request(url, method='HEAD')
-    with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS / 2) as response:
-      size = response.headers.get('Content-Length')
-  except (OSError, http.client.HTTPException, ValueError) as e:
-    answers.put(' '.join(str(getattr(e, 'reason', e) or type(e).__name__).split()))
-    return
-  expected = _published().size
-  wrong = size is not None and size != str(expected)  # of a hotel's network, say
-  answers.put(f'it has {size} bytes instead of {expected}' if wrong else '')

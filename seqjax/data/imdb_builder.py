@@ -6,18 +6,13 @@ is something to prepare.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
-import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from seqjax.types import InputError
+from seqjax.data import builders
 
 
 class Review(NamedTuple):
@@ -52,15 +47,7 @@ def prepare(
     OSError: `folder` or `download_dir` cannot be written, or their disk is full.
   """
   builder = _builder(folder, read=read, source=source)
-  config = tfds.download.DownloadConfig(force_checksums_validation=True)
-  try:
-    with _quiet():
-      builder.download_and_prepare(download_dir=download_dir, download_config=config)
-  except (OSError, RuntimeError) as e:  # array_record raises RuntimeError
-    for code in (errno.ENOSPC, errno.EDQUOT):
-      if os.strerror(code) in str(e):
-        raise OSError(code, os.strerror(code), str(folder)) from e
-    raise
+  builders.prepare(builder, folder, download_dir)
 
 
 def load(folder: pathlib.Path) -> dict[str, list[Review]]:
@@ -96,7 +83,7 @@ class ImdbReviews(
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return _Info(
+    return builders.Info(
       builder=self,
       description='50,000 film reviews, positive or negative (Maas et al. 2011).',
       homepage='https://ai.stanford.edu/~amaas/data/sentiment/',
@@ -115,7 +102,7 @@ class ImdbReviews(
   ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     path = self._source
     if isinstance(path, str):
-      path = _download(dl_manager, path)
+      path = builders.download(dl_manager, path)
     assert self._read is not None  # for mypy: only `prepare` comes here
     splits = self._read(path)
     return {name: self._generate_examples(rows) for name, rows in splits.items()}
@@ -127,47 +114,5 @@ class ImdbReviews(
       yield key, review._asdict()
 
 
-class _Info(tfds.core.DatasetInfo):
-  """Does not ask Google's servers for the data set's numbers: they do not know it."""
-
-  def initialize_from_bucket(self) -> None:
-    """Does nothing; the original leaves an empty folder in /tmp each time."""
-
-
 def _builder(folder: pathlib.Path, **kwargs: Any) -> ImdbReviews:
   return ImdbReviews(data_dir=folder, file_format='array_record', **kwargs)
-
-
-def _download(dl_manager: tfds.download.DownloadManager, url: str) -> pathlib.Path:
-  """Downloads a file; its size and checksum are verified by tensorflow-datasets."""
-  if sys.stderr.isatty():
-    tfds.display_progress_bar(True)
-  try:
-    return pathlib.Path(dl_manager.download(url))
-  except tfds.download.DownloadError as e:
-    raise InputError(f'{url}: cannot be downloaded: {_line(e)}') from e
-  except tfds.core.download.download_manager.NonMatchingChecksumError as e:
-    raise InputError(
-      f'{url}: what was downloaded is not the published archive: {_line(e)}'
-    ) from e
-  except OSError as e:  # those of the network among them
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-      raise
-    raise InputError(f'{url}: cannot be downloaded: {_line(e)}') from e
-  finally:
-    tfds.display_progress_bar(False)
-
-
-def _line(error: Exception) -> str:
-  return ' '.join(str(error).split())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Without tensorflow-datasets' bars for steps of a second, and its prints."""
-  tfds.display_progress_bar(False)
-  try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    tfds.display_progress_bar(True)

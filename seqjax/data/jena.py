@@ -1,11 +1,15 @@
 """Finds and reads a measured series: the weather of Jena, or any CSV of its shape.
 
 Of a folder, the file that --csv names; else the published file of 2009 to 2016, else
-the only jena_climate_*.csv; each as it is or in a zip.
+the only jena_climate_*.csv; each as it is or in a zip. A folder without any of them, or
+none, means the published zip from the network.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import logging
 import os
 import pathlib
@@ -13,14 +17,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.data import archives, cache, series_csv
-from seqjax.data.series import Series
+from seqjax.data import archives, cache, network, series_csv
+from seqjax.data.series import COLUMNS, Series
 from seqjax.types import InputError
 
 PUBLISHED = 'jena_climate_2009_2016.csv'
+URL = (
+  'https://storage.googleapis.com/tensorflow/tf-keras-datasets/'
+  'jena_climate_2009_2016.csv.zip'
+)
 
+_SIZE = 13_568_290  # bytes of the published zip, as Keras's download shows
+_ROWS = 420_551  # of the published file
 _VERSION = 1  # to be raised when the same file would be read otherwise
 _MAX_BYTES = 2**31  # of an unpacked CSV
+_ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +39,18 @@ _log = logging.getLogger(__name__)
 class Source(NamedTuple):
   """A file that holds a series, as it is or in a zip."""
 
-  path: pathlib.Path
+  path: pathlib.Path | None  # None: the published one, from the network
+  place: str = ''  # why the network
+
+  @property
+  def name(self) -> str:
+    """For messages."""
+    return URL if self.path is None else str(self.path)
 
   @property
   def is_published(self) -> bool:
     """Whether it is, by its name, the file of the published numbers."""
-    return self.path.name in (PUBLISHED, f'{PUBLISHED}.zip')
+    return self.path is None or self.path.name in (PUBLISHED, f'{PUBLISHED}.zip')
 
 
 def load(
@@ -51,25 +68,29 @@ def load(
     cache_dir: As for `cache.default_root`.
 
   Raises:
-    InputError: The file cannot be read, or something in it is wrong; with line and
-      column.
+    InputError: The file cannot be read, or something in it is wrong, with line and
+      column; or there is no network.
   """
+  root = cache.default_root(cache_dir)
+  identity = URL if source.path is None else archives.identity(source.path, _is_csv)
+  usual = (time_column, date_format) == (series_csv.TIME_COLUMN, series_csv.DATE_FORMAT)
   fields = {
-    'source': archives.identity(source.path, _is_csv),
+    'source': identity,
     'time_column': time_column,
     'date_format': date_format,
     'version': _VERSION,
   }
 
   def build() -> dict[str, np.ndarray]:
-    _log.info('reading %s, once', source.path)
-    content, name = _content(source.path)
-    times, values, columns = series_csv.read_csv(
-      content, name, time_column=time_column, date_format=date_format
-    )
+    if source.is_published and usual:
+      series = _published(source, root, fields)
+    else:
+      assert source.path is not None  # for mypy: `find` took a file
+      series = _read(source.path, time_column, date_format)
+    times, values, columns = series
     return {'times': times, 'values': values, 'columns': np.array(columns)}
 
-  arrays = cache.arrays(cache.default_root(cache_dir), 'series', fields, build)
+  arrays = cache.arrays(root, 'series', fields, build)
   return Series(arrays['times'], arrays['values'], tuple(arrays['columns'].tolist()))
 
 
@@ -77,7 +98,7 @@ def find(data_dir: str, csv: str = '') -> Source:
   """Decides which file is meant.
 
   Raises:
-    InputError: None is, or several are.
+    InputError: A file or folder that is named is not there, or several could be meant.
   """
   if csv:
     path = pathlib.Path(data_dir, csv)
@@ -97,11 +118,75 @@ def find(data_dir: str, csv: str = '') -> Source:
   others = [name for name in others if name.endswith(('.csv', '.csv.zip'))]
   if len(others) == 1:
     return Source(pathlib.Path(data_dir, others[0]))
-  place = f'--data_dir={data_dir}' if data_dir else '--data_dir is not given'
   if others:
-    raise InputError(f'{place} holds {", ".join(others)}: say which with --csv')
-  raise InputError(
-    f'{place}: expected the folder of {PUBLISHED}, or another with --csv'
+    raise InputError(
+      f'--data_dir={data_dir} holds {", ".join(others)}: say which with --csv'
+    )
+  place = '--data_dir is not given'
+  if data_dir:
+    place = f'--data_dir={data_dir} holds no {PUBLISHED}, and --csv names no other'
+  return Source(None, place)
+
+
+def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) -> Series:
+  """Prepares the published file with tensorflow-datasets, and reads it from there."""
+
+  def build(folder: pathlib.Path) -> None:
+    md5 = ''
+    if source.path is None:
+      headers = network.check_reachable(
+        URL, size=_SIZE, place=source.place, seconds=_ANSWER_SECONDS
+      )
+      md5 = _stated_md5(headers.get_all('x-goog-hash', []))
+    from seqjax.data import jena_builder  # a second, on the first start alone
+
+    _log.info('preparing %s, once, in %s', source.name, root)
+    read = functools.partial(_read_published, md5=md5)
+    jena_builder.prepare(folder, read, source.path or URL, root / 'downloads')
+
+  folder = cache.folder(root, 'jena-rows', fields, build)
+  from seqjax.data import jena_builder
+
+  return jena_builder.load(folder)
+
+
+def _stated_md5(headers: list[str]) -> str:
+  """The checksum that the server keeps of the file, in hexadecimal."""
+  values = [value.strip() for header in headers for value in header.split(',')]
+  for value in values:
+    if value.startswith('md5='):
+      return base64.b64decode(value.removeprefix('md5=')).hex()
+  raise InputError(f'{URL}: its server states no checksum to verify a download by')
+
+
+def _read_published(path: pathlib.Path, *, md5: str) -> Series:
+  """Reads the published file; a download, which has an `md5`, is verified before."""
+  if md5:
+    with path.open('rb') as file:
+      found = hashlib.file_digest(file, 'md5').hexdigest()
+    size = path.stat().st_size
+    if (size, found) != (_SIZE, md5):
+      path.unlink()
+      raise InputError(
+        f'{URL}: what was downloaded has {size:,} bytes of MD5 {found} instead of '
+        f'{_SIZE:,} of MD5 {md5}; it is removed, start again'
+      )
+  series = _read(path, series_csv.TIME_COLUMN, series_csv.DATE_FORMAT)
+  if series.columns != COLUMNS:
+    raise InputError(
+      f'{path}: expected the columns {", ".join(COLUMNS)}, got '
+      f'{", ".join(series.columns)}; give a file of another station another name'
+    )
+  if md5 and len(series.times) != _ROWS:
+    raise InputError(f'{URL}: has {len(series.times):,} rows instead of {_ROWS:,}')
+  return series
+
+
+def _read(path: pathlib.Path, time_column: str, date_format: str) -> Series:
+  _log.info('reading %s, once', path)
+  content, name = _content(path)
+  return series_csv.read_csv(
+    content, name, time_column=time_column, date_format=date_format
   )
 
 
