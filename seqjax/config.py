@@ -60,7 +60,55 @@ class Flags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(Flags):
+class ClusterConfig(Flags):
+  """Devices and processes: where a run takes place, and when one is given up."""
+
+  num_devices: int | None = field(
+    None,
+    'Devices that share a batch, over all processes; default all accelerators, or the '
+    'CPU cores.',
+    at_least=1,
+  )
+  data_parallel: Literal['jit', 'pmap'] = field(
+    'jit', 'How a step is spread over devices: the same numbers without dropout.'
+  )
+  accumulate_steps: int = field(
+    1, 'Parts of a batch, one after the other, when a batch does not fit.', at_least=1
+  )
+  distributed: bool = field(
+    False, 'One of several processes; Slurm, Open MPI, GKE and Cloud TPU are detected.'
+  )
+  coordinator: str | None = field(
+    None, 'HOST:PORT of process 0; else $JAX_COORDINATOR_ADDRESS, else detected.'
+  )
+  num_processes: int | None = field(
+    None, 'How many there are; else $SEQJAX_NUM_PROCESSES, else detected.', at_least=1
+  )
+  process_id: int | None = field(
+    None, 'Which one this is; else $SEQJAX_PROCESS_ID, else detected.', at_least=0
+  )
+  start_timeout: int = field(
+    300, 'Seconds to wait until all processes are there.', at_least=1
+  )
+  heartbeat_timeout: int = field(
+    60, 'Seconds of silence after which a process counts as lost.', at_least=5
+  )
+  end_timeout: int = field(
+    300, 'Seconds that the first process to end waits for the last.', at_least=1
+  )
+  step_timeout: float | None = field(
+    None,
+    'Exit with 124 if a step takes longer, in seconds; one that compiles has 600 more.',
+    above=0,
+    below=1e6,
+  )
+  compilation_cache: str = field(
+    '', 'Folder to keep compiled programs in, open to its owner alone; made if need be.'
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(ClusterConfig):
   """What every training run can be told; experiments read the folders of data."""
 
   data_dir: str = field('', 'Folder of the real data.')
@@ -103,11 +151,6 @@ class TrainConfig(Flags):
   keep: int = field(
     3, 'Latest checkpoints to keep; the best one is kept besides.', at_least=1
   )
-  num_devices: int | None = field(
-    None,
-    'Devices that share a batch; default all accelerators, or the CPU cores.',
-    at_least=1,
-  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -133,7 +176,7 @@ def main(config_class: type[C], run: Callable[[C], Any]) -> None:
 
   Exit codes: 0 done; 2 for input that cannot be used (a flag, a file, a folder) and 3
   for a training that diverged, each said in one line; 75 after SIGTERM and 130 after
-  Ctrl-C (see `signals`); 1 with a traceback for anything else.
+  Ctrl-C (see `signals`); 124 from the watchdog; 1 with a traceback for anything else.
   """
   _define_flags(config_class, flags.FLAGS)
   app.run(lambda argv: _run(argv, config_class, run), flags_parser=_parse_flags)

@@ -39,19 +39,29 @@ class RunLog:
   it survive a power cut.
   """
 
-  def __init__(self, workdir: str | os.PathLike[str], resume_step: int | None):
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    resume_step: int | None,
+    *,
+    writes: bool = True,
+  ):
     """Opens the files.
 
     Args:
       workdir: An existing folder, locked by the caller.
       resume_step: Step of the restored checkpoint. Lines of later steps, a torn last
         line and all `stop` lines are dropped. None starts metrics.jsonl anew.
+      writes: False in a process that is not to write: all is checked, no file touched.
 
     Raises:
       InputError: The folder cannot be written, or metrics.jsonl is missing or damaged.
     """
     self._folder = Path(workdir)
     self._step = 0 if resume_step is None else resume_step
+    self._writes = writes
+    if not writes:
+      return
     path = self._folder / 'metrics.jsonl'
     kept = []
     if resume_step is not None:
@@ -94,7 +104,7 @@ class RunLog:
         number = str(number)
       record[name] = number
     line = to_json(record).encode() + b'\n'
-    if line in self._replayed:
+    if not self._writes or line in self._replayed:
       return
     with naming(self._folder, 'metrics.jsonl'):
       self._metrics.write(line)
@@ -110,18 +120,24 @@ class RunLog:
     """
     record = {'step': int(step), **{name: float(v) for name, v in values.items()}}
     line = to_json(record).encode() + b'\n'
+    if not self._writes:
+      return
     with naming(self._folder, 'timing.jsonl'):
       self._timing.write(line)
     self._scalars('timing', record)
 
   def sync(self) -> None:
     """Brings all lines to the disk; call it before a checkpoint is declared."""
+    if not self._writes:
+      return
     with naming(self._folder, 'metrics.jsonl'):
       self._metrics.sync()
       self._timing.sync()
 
   def close(self) -> None:
     """Closes the files; a second call does nothing."""
+    if not self._writes:
+      return
     for file in (self._metrics, self._timing, self._events):
       file.close()
 

@@ -1,31 +1,45 @@
 """`train`: a whole run, from a config to a result, that can be killed at any moment."""
 
+import contextlib
 import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
-from jax.sharding import Mesh
 
-from seqjax import console, optim, parallel, report, signals, steps, workdir
+from seqjax import (
+  console,
+  distributed,
+  evaluation,
+  optim,
+  parallel,
+  programs,
+  report,
+  signals,
+  steps,
+  watchdog,
+  workdir,
+)
 from seqjax.checkpoint import Checkpoints
-from seqjax.config import TrainConfig
+from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.data.batches import Batches, Feed
 from seqjax.log import RunLog
 from seqjax.progress import Monitor, Pending, Progress, means
 from seqjax.state import TrainState, init_state
-from seqjax.types import Array, Batch, CommandError, PyTree
+from seqjax.types import CommandError, PyTree
 
 # Fields that do not change what is computed: a resumed run may have others.
 FREE_FIELDS = frozenset(
-  ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep', 'num_devices']
-)
+  ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep']
+  + [spec.name for spec in dataclasses.fields(ClusterConfig)]
+) - {'data_parallel', 'accumulate_steps'}  # these draw other dropout
 
 # (tested params on the host, result) -> more of the result
 Finish = Callable[[PyTree, Mapping[str, Any]], Mapping[str, Any]]
@@ -35,8 +49,10 @@ class DivergedError(CommandError):
   """A loss, a gradient or the parameters are not finite any more."""
 
   exit_code = 3
+  everywhere = True  # all processes have the same sums
 
 
+@distributed.across_processes
 def train(
   config: TrainConfig,
   *,
@@ -65,6 +81,8 @@ def train(
   window cut in two are saved with the state. The workdir holds config.json,
   metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the end curves.png and result.json.
 
+  With --distributed all processes of a run call this, with the same data.
+
   Args:
     config: Everything that flags can say.
     name: Of the experiment, as in its command.
@@ -81,8 +99,8 @@ def train(
     resident: With `gather`, host arrays that are put on every device once.
     gather: (resident, batch) -> the examples of a batch that holds indices into
       `resident`; runs within the jitted steps. Feeds' fingerprints cover `resident`.
-    finish: Called at the end as (tested params, result): what it returns comes into
-      result.json too, and it may leave more in the workdir.
+    finish: Called at the end as (tested params, result), in process 0: what it returns
+      comes into result.json too, and it may leave more in the workdir.
     frozen: Parameters that stay as they are, by their paths; see `optim.freeze`.
     test_last: Test the last epoch's parameters, not the best one's.
     files: Name -> what writes it at a path: what is needed to use the model later and
@@ -96,6 +114,7 @@ def train(
     DivergedError: a loss or a gradient is not finite.
     SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
   """
+  programs.keep(config.compilation_cache)
   num_steps = config.num_epochs * feed.steps_per_epoch
   num_steps = min(num_steps, config.num_steps or num_steps)
   tx = optim.make_optimizer(
@@ -106,51 +125,66 @@ def train(
     clip_global_norm=config.clip_global_norm,
   )
   tx = optim.freeze(tx, *frozen) if frozen else tx
-  mesh = parallel.make_mesh(config.num_devices, config.batch_size)
-  train_step = steps.make_train_step(model, loss, metrics, tx, mesh, gather)
+  parts, pmap = config.accumulate_steps, config.data_parallel == 'pmap'
+  mesh = parallel.make_mesh(config.num_devices, config.batch_size, parts)
+  train_step = steps.make_train_step(
+    model, loss, metrics, tx, mesh, gather, parts=parts, pmap=pmap
+  )
   eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
   param_norm = jax.jit(optax.tree.norm)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   on_devices: tuple[PyTree, ...] = ()
-  first = feed.batch(0)
+  x: Any = feed.batch(0).x
   if gather is not None:
-    on_devices = (jax.device_put(resident, parallel.replicated(mesh)),)
-    first = jax.jit(gather)(*on_devices, first)
-  x = first.x
-  evaluate = _make_evaluate(eval_step, mesh, on_devices)
-  folder = Path(config.workdir or f'runs/{name}')
+    on_devices = (parallel.replicate(resident, mesh),)
+    shape = jax.eval_shape(gather, resident, feed.batch(0)).x
+    x = np.zeros(shape.shape, shape.dtype)
+  folder, first = Path(config.workdir or f'runs/{name}'), distributed.is_first()
 
-  with workdir.lock(folder), signals.catch() as stop:
+  with (
+    contextlib.ExitStack() as held,
+    signals.catch() as stop,
+    watchdog.Watchdog(config.step_timeout) as watch,
+  ):
+    evaluate = evaluation.make(eval_step, mesh, on_devices, stop, watch)
     environment = {**workdir.environment(), 'devices_used': mesh.size}
-    fingerprints = {
-      'training_sha256': feed.fingerprint,
-      'validation_sha256': validation.fingerprint,
-      'test_sha256': test.fingerprint,
-    }
-    record = {'experiment': name, **dataclasses.asdict(config), **fingerprints}
-    workdir.start_config(folder, record, environment, FREE_FIELDS)
-    for file_name, write in (files or {}).items():
-      with workdir.naming(folder, file_name):
-        write(folder / file_name)
+
+    def start_folder() -> None:
+      held.enter_context(workdir.lock(folder))
+      fingerprints = {
+        'training_sha256': feed.fingerprint,
+        'validation_sha256': validation.fingerprint,
+        'test_sha256': test.fingerprint,
+      }
+      record = {'experiment': name, **dataclasses.asdict(config), **fingerprints}
+      workdir.start_config(folder, record, environment, FREE_FIELDS)
+      for file_name, write in (files or {}).items():
+        with workdir.naming(folder, file_name):
+          write(folder / file_name)
+
+    distributed.on_first(start_folder)
+    distributed.check_shared(folder / 'config.json')
     state = init_state(model, tx, init_key, x)
-    state = jax.device_put(state, parallel.replicated(mesh))
+    state = parallel.replicate(state, mesh)
     with Checkpoints(folder / 'checkpoints', keep=config.keep) as checkpoints:
       restored = checkpoints.restore(state)
       progress = Progress()
       if restored is not None:
         state, progress = restored.state, Progress(**restored.progress)
       start = int(state.step)
+      distributed.check_same(start, 'the step that was restored')
       report.show_start(name, folder, model, x, environment, num_steps, facts)
       report.show_restored(checkpoints, restored, workdir.changes(folder))
 
       resume_step = None if restored is None else start
-      log = RunLog(folder, resume_step)
+      log = RunLog(folder, resume_step, writes=first)
       with log, console.Display(num_steps, start_step=start) as shown:
         pending, epoch_start = Pending(), time.monotonic()
         for step in range(start, num_steps + 1):  # `step` steps are done
           epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
           epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
           is_best, saves = False, step > start and step % config.save_every == 0
+          watch.beat(compiles=step == start)
           asked = bool(stop)  # once: a signal may come while the state is half fetched
 
           if pending and (asked or epoch_ends or step % config.log_every == 0):
@@ -159,7 +193,7 @@ def train(
           if progress.window and (step % config.log_every == 0 or step == num_steps):
             log.write('train', step, epoch=epoch, **progress.close_window())
           if epoch_ends and progress.epochs < epoch and not asked:
-            values = evaluate(state.params, validation, stop)
+            values = evaluate(state.params, validation)
             asked = bool(stop)
             if not asked:  # else this epoch is evaluated after the next start
               _check_finite(values, step, log, checkpoints, 'validation ')
@@ -180,53 +214,29 @@ def train(
           if step == num_steps or progress.epochs_since_best >= patience:
             break
           pending.begin()
-          batch = parallel.put_batch(feed.batch(step), mesh)
+          batch = parallel.put_batch(feed.batch(step), mesh, parts, per_device=pmap)
           state, sums = train_step(state, batch, step_key, *on_devices)
           pending.add(sums)
+          if watch:
+            pending.wait_for_last_but_one()
 
         checkpoints.wait()
         params, epoch = state.params, progress.epochs
         if not test_last:
           params, epoch = _choose(checkpoints, state, progress)
-        test_values = evaluate(params, test, stop)
+        test_values = evaluate(params, test)
         if stop:
           _leave(stop, folder, step, num_steps, checkpoints)
         _check_finite(test_values, step, log, checkpoints, 'test ')
         log.write('test', step, epoch=epoch, **test_values)
     result = report.make_result(name, config, progress, state, epoch, test_values)
-    if finish is not None:
-      result |= finish(jax.device_get(params), result)
-    workdir.write_result(folder, result)
-    report.draw(title, folder, config, progress, published)
-    report.show_end(folder, result)
+    if first:
+      if finish is not None:
+        result |= finish(jax.device_get(params), result)
+      workdir.write_result(folder, result)
+      report.draw(title, folder, config, progress, published)
+      report.show_end(folder, result)
     return result
-
-
-def _make_evaluate(
-  eval_step: Callable[..., dict[str, Array]],
-  mesh: Mesh,
-  on_devices: tuple[PyTree, ...],
-) -> Callable[[PyTree, Iterable[Batch], signals.Stop], dict[str, float]]:
-  """Returns (params, batches, stop) -> exact means over all examples of the batches."""
-
-  def evaluate(
-    params: PyTree, batches: Iterable[Batch], stop: signals.Stop
-  ) -> dict[str, float]:
-    sums: list[dict[str, Array]] = []
-    for batch in batches:
-      if stop:
-        break  # what has been summed up is of no use
-      placed = parallel.put_batch(batch, mesh)
-      # One batch at a time: on CPU devices, batches in flight together wait for each
-      # other's sums with all the threads there are, and XLA ends the process.
-      jax.block_until_ready(sums[-1:])
-      sums.append(eval_step(params, placed, *on_devices))
-    total: dict[str, float] = {}
-    for values in jax.device_get(sums):
-      total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
-    return means(total)
-
-  return evaluate
 
 
 def _take_in(

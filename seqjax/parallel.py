@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,46 +14,62 @@ from seqjax.types import BATCH_AXIS, InputError, PyTree
 _MIN_ROWS = 16
 
 
-def make_mesh(num_devices: int | None, batch_size: int) -> Mesh:
+def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
   """A mesh with one axis, `BATCH_AXIS`, over the devices that share a batch.
 
   A host without accelerator lends its CPU cores as devices: work inside a loop over
   time runs on one core a device, so that is what uses the others. JAX fixes the number
-  of its devices at first use; once it has, this takes what there is.
+  of its devices at first use; once it has, this takes what there is. Several processes
+  have the same number of devices each.
 
   Args:
-    num_devices: How many; None: all accelerators, or of the CPU cores the most that
-      divide the batch and get 16 rows or more each.
+    num_devices: How many over all processes; None: all accelerators, or of the CPU
+      cores the most that divide the batch and get 16 rows or more each.
     batch_size: Rows of a global batch.
+    parts: Into how many parts, one after the other, each device cuts its rows.
 
   Raises:
     InputError: if there are not so many devices, or they do not divide the batch.
   """
-  _lend_cpu_cores(num_devices or _num_cores())
-  devices = jax.devices()
+  lend_cpu_cores(num_devices)
+  devices, processes = jax.devices(), jax.process_count()
   if num_devices is None:
     num_devices = len(devices)
     if devices[0].platform == 'cpu':
-      most = min(num_devices, _num_cores(), max(1, batch_size // _MIN_ROWS))
-      num_devices = max(n for n in range(1, most + 1) if batch_size % n == 0)
+      cores = _num_cores() if processes == 1 else num_devices
+      most = min(num_devices, cores, max(processes, batch_size // parts // _MIN_ROWS))
+      sizes = range(processes, most + 1, processes)
+      fits = [n for n in sizes if batch_size % (n * parts) == 0]
+      num_devices = max(fits, default=processes)
   if num_devices > len(devices):
     raise InputError(
       f'--num_devices={num_devices}, but JAX has {len(devices)} '
       f'{devices[0].platform} devices'
     )
-  check_divides(batch_size, num_devices)
-  return jax.make_mesh(
-    (num_devices,), (BATCH_AXIS,), (AxisType.Auto,), devices=devices[:num_devices]
-  )
-
-
-def check_divides(batch_size: int, num_devices: int) -> None:
-  """Raises InputError, with the sizes that fit, unless the devices divide the batch."""
-  if batch_size % num_devices:
-    below = batch_size // num_devices * num_devices
-    sizes = [size for size in (below, below + num_devices) if size]
+  if num_devices % processes:
     raise InputError(
-      f'--batch_size={batch_size} does not divide by {num_devices} devices; '
+      f'--num_devices={num_devices} must be a multiple of the {processes} processes'
+    )
+  check_divides(batch_size, num_devices, parts)
+  chosen = [
+    device
+    for process in range(processes)
+    for device in jax.local_devices(process)[: num_devices // processes]
+  ]
+  return jax.make_mesh((num_devices,), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
+
+
+def check_divides(batch_size: int, num_devices: int, parts: int = 1) -> None:
+  """Raises InputError, with the sizes that fit, unless the devices divide the batch."""
+  unit = num_devices * parts
+  if batch_size % unit:
+    below = batch_size // unit * unit
+    sizes = [size for size in (below, below + unit) if size]
+    by = f'{num_devices} devices'
+    if parts > 1:
+      by += f' times --accumulate_steps={parts}'
+    raise InputError(
+      f'--batch_size={batch_size} does not divide by {by}; '
       f'{" or ".join(map(str, sizes))} would'
     )
 
@@ -62,9 +79,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh: Mesh) -> NamedSharding:
-  """Axis 0, the batch, cut over the devices."""
-  return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
+  """The batch, `axis`, cut over the devices."""
+  return NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH_AXIS))
 
 
 def on(mesh: Mesh) -> contextlib.AbstractContextManager:
@@ -72,15 +89,65 @@ def on(mesh: Mesh) -> contextlib.AbstractContextManager:
   return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
-def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-  """Host arrays [B, ...] -> global arrays, cut over the devices; B must divide."""
-  sharding = split(mesh)
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Arrays that all processes have alike -> whole ones on every device."""
+  sharding = replicated(mesh)
+  if not mesh.is_multi_process:
+    return jax.device_put(tree, sharding)
+
+  def put(value: Any) -> jax.Array:
+    value = np.asarray(value)
+    # Copies: the next step will be given the memory of each.
+    return jax.make_array_from_callback(
+      value.shape, sharding, lambda index: np.array(value[index])
+    )
+
+  return jax.tree.map(put, tree)
+
+
+def put_batch(
+  batch: PyTree, mesh: Mesh, parts: int = 1, *, per_device: bool = False
+) -> PyTree:
+  """Host arrays [B, ...] -> global arrays, cut over the n devices; n k must divide B.
+
+  Every process is given the whole batch and keeps the rows of its devices, so the order
+  of the data does not depend on their number.
+
+  Args:
+    batch: The global batch, alike in all processes.
+    mesh: The n devices.
+    parts: k; with k > 1 part i holds the rows i B/k to (i + 1) B/k.
+    per_device: Whether a device's rows have an axis of their own, as pmap wants them.
+
+  Returns:
+    [B, ...] or [k, B/k, ...]; `per_device` [n, B/n, ...] or [n, k, B/n/k, ...].
+  """
+  n = mesh.size
+  sharding = split(mesh, 0 if parts == 1 or per_device else 1)
 
   def put(value: np.ndarray) -> jax.Array:
-    check_divides(len(value), mesh.size)
-    return jax.device_put(value, sharding)
+    check_divides(len(value), n, parts)
+    row = value.shape[1:]
+    if per_device:
+      value = value.reshape(parts, n, -1, *row).swapaxes(0, 1)
+      value = value[:, 0] if parts == 1 else value
+    elif parts > 1:
+      value = value.reshape(parts, -1, *row)
+    if not mesh.is_multi_process:
+      return jax.device_put(value, sharding)
+    return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 
   return jax.tree.map(put, batch)
+
+
+def lend_cpu_cores(num_devices: int | None) -> None:
+  """Makes JAX show so many CPU devices, or all cores, unless it has counted already."""
+  said = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+  if said or 'JAX_NUM_CPU_DEVICES' in os.environ:
+    return  # the user has said how many
+  # Once JAX has started it refuses: make_mesh then works with the devices it shows.
+  with contextlib.suppress(RuntimeError):
+    jax.config.update('jax_num_cpu_devices', num_devices or _num_cores())
 
 
 def _num_cores() -> int:
@@ -89,12 +156,3 @@ def _num_cores() -> int:
     if hasattr(os, 'sched_getaffinity')
     else (os.cpu_count() or 1)
   )
-
-
-def _lend_cpu_cores(num_cores: int) -> None:
-  """Makes JAX show this many CPU devices, where it has not counted them yet."""
-  if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
-    return  # the user has said how many
-  # Once JAX has started it refuses: make_mesh then works with the devices it shows.
-  with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', num_cores)

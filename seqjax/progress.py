@@ -112,6 +112,10 @@ class Pending:
     """Takes in the sums of a step without waiting for it."""
     self._sums.append(sums)
 
+  def wait_for_last_but_one(self) -> None:
+    """Blocks until only the newest step may be under way."""
+    jax.block_until_ready(self._sums[-2:-1])
+
   def fetch(self) -> tuple[list[dict[str, float]], float]:
     """Waits for all steps; returns their sums, and the seconds since the first."""
     sums = [

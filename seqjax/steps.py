@@ -1,5 +1,6 @@
 """The jitted steps of training and evaluation."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 
 from seqjax import losses, parallel
 from seqjax.state import TrainState
-from seqjax.types import Array, Batch, PyTree
+from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
 
 ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
 GatherFn = Callable[[PyTree, Batch], Batch]  # (resident arrays, indices) -> examples
@@ -24,6 +25,9 @@ def make_train_step(
   tx: optax.GradientTransformation,
   mesh: Mesh,
   gather: GatherFn | None = None,
+  *,
+  parts: int = 1,
+  pmap: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
@@ -33,8 +37,21 @@ def make_train_step(
   hold a copy.
 
   The gradient is that of the mean loss of the global batch, whatever the number of
-  devices. `key` is the run's, the same for every step: it is folded with `state.step`,
-  so that a resumed run draws the same masks.
+  devices, of parts that it is computed in, and for jit and pmap. `key` is the run's,
+  the same for every step: it is folded with `state.step`, so that a resumed run draws
+  the same masks. It is folded with the number of the part where there are several, and
+  by pmap with the device's: dropout then differs, row for row, and means the same.
+
+  Args:
+    model: Called as (x, train=, mask=).
+    loss: (output, y) -> [B].
+    metrics: More of such, to be summed up.
+    tx: The optimiser.
+    mesh: Devices that share the batch.
+    gather: See above.
+    parts: k: the batch comes as k parts, [k, B/k, ...], which a device works on one
+      after the other: it holds the activations of one.
+    pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
 
   Returns of the step:
     The next state, and float32 scalars: the sums over the batch of 'loss' and of each
@@ -45,27 +62,62 @@ def make_train_step(
     state: TrainState, batch: Batch, key: Array, *resident: PyTree
   ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(key, state.step)
-    batch = gather(resident[0], batch) if gather else batch
+    total = jnp.sum(batch.weight, dtype=jnp.float32)
+    if pmap:
+      key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXIS))
+      total = jax.lax.psum(total, BATCH_AXIS)
 
-    def mean_loss(params: PyTree) -> tuple[Array, dict[str, Array]]:
-      rngs = {'dropout': key}
-      with parallel.on(mesh):
-        output = model.apply(
-          {'params': params}, batch.x, mask=batch.mask, train=True, rngs=rngs
-        )
-      sums = _sums(output, batch, loss, metrics)
-      return sums['loss'] / sums['weight'], sums
+    def of_part(part: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
+      """Gradient of the part's share of the mean loss, and the part's sums."""
+      part = gather(resident[0], part) if gather else part
 
-    grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
+      def share(params: PyTree) -> tuple[Array, dict[str, Array]]:
+        rngs = {'dropout': key}
+        # pmap has cut the batch already: a device sees its rows alone.
+        with contextlib.nullcontext() if pmap else parallel.on(mesh):
+          output = model.apply(
+            {'params': params}, part.x, mask=part.mask, train=True, rngs=rngs
+          )
+        sums = _sums(output, part, loss, metrics)
+        return sums['loss'] / total, sums
+
+      return jax.grad(share, has_aux=True)(state.params)
+
+    def add_part(so_far: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, None]:
+      batch, number = part
+      found = of_part(batch, jax.random.fold_in(key, number))
+      return jax.tree.map(jnp.add, so_far, found), None
+
+    if parts == 1:
+      grads, sums = of_part(batch, key)
+    else:
+      names = ('loss', *metrics, 'weight')
+      zeros = (
+        jax.tree.map(jnp.zeros_like, state.params),
+        {name: jnp.zeros([], jnp.float32) for name in names},
+      )
+      (grads, sums), _ = jax.lax.scan(add_part, zeros, (batch, jnp.arange(parts)))
+    if pmap:
+      grads, sums = jax.lax.psum((grads, sums), BATCH_AXIS)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     sums['grad_norm'] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, opt_state), sums
 
-  whole, split = parallel.replicated(mesh), parallel.split(mesh)
+  number = 4 if gather else 3
+  if pmap:
+    return jax.pmap(
+      train_step,
+      axis_name=BATCH_AXIS,
+      in_axes=(None, 0, None, None)[:number],
+      out_axes=(None, None),
+      devices=list(mesh.devices.flat),
+      donate_argnums=0,
+    )
+  whole, split = parallel.replicated(mesh), parallel.split(mesh, int(parts > 1))
   return jax.jit(
     train_step,
-    in_shardings=(whole, split, whole, whole)[: 4 if gather else 3],
+    in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
   )

@@ -27,6 +27,7 @@ class CommandError(Exception):
   """Ends a command: it prints the message in one line and exits with `exit_code`."""
 
   exit_code = 1
+  everywhere = False  # whether all processes of a run raise it
 
 
 class InputError(CommandError, ValueError):

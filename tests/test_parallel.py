@@ -46,3 +46,21 @@ def test_put_batch_cuts_rows_in_order():
   with pytest.raises(InputError, match='does not divide'):
     parallel.put_batch(x[:7], mesh)
   assert len(jax.device_put(x, parallel.replicated(mesh)).addressable_shards) == 4
+
+
+@pytest.mark.parametrize('per_device', [False, True])
+def test_parts_hold_consecutive_rows_and_devices_share_each(per_device):
+  mesh = parallel.make_mesh(2, 12, 3)
+  placed = parallel.put_batch(np.arange(12), mesh, 3, per_device=per_device)
+  found = np.asarray(placed).swapaxes(0, 1) if per_device else np.asarray(placed)
+  np.testing.assert_array_equal(found.reshape(12), np.arange(12))
+  rows = {s.device.id: s.data.ravel().tolist() for s in placed.addressable_shards}
+  first, second = (rows[device.id] for device in mesh.devices)
+  assert first == [0, 1, 4, 5, 8, 9]
+  assert second == [2, 3, 6, 7, 10, 11]
+
+
+def test_parts_that_do_not_divide_are_an_error_that_says_what_would():
+  message = r'8 devices times --accumulate_steps=3; 24 or 48 would'
+  with pytest.raises(InputError, match=message):
+    parallel.make_mesh(8, 32, 3)

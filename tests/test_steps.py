@@ -14,7 +14,7 @@ from seqjax.types import Batch
 METRICS = {'accuracy': losses.binary_accuracy}
 
 
-def _setup(num_devices, dropout=0.0):
+def _setup(num_devices, dropout=0.0, **how):
   encoder = sj.SimpleRNN(5, dropout=dropout, recurrent_dropout=dropout)
   model = sj.SequenceClassifier(11, 3, encoder)
   rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def _setup(num_devices, dropout=0.0):
   mesh = parallel.make_mesh(num_devices, 16)
   state = init_state(model, tx, jax.random.key(1), x)
   state = jax.device_put(state, parallel.replicated(mesh))
-  step = steps.make_train_step(model, losses.binary_xent, METRICS, tx, mesh)
+  step = steps.make_train_step(model, losses.binary_xent, METRICS, tx, mesh, **how)
   return model, tx, mesh, state, batch, step
 
 
@@ -112,3 +112,57 @@ def test_indices_into_resident_arrays_are_as_good_as_the_examples(num_devices):
   assert float(found['loss']) == pytest.approx(
     float(plain(known.params, parallel.put_batch(batch, mesh))['loss']), rel=1e-6
   )
+
+
+def _after_two_steps(num_devices, dropout=0.0, parts=1, pmap=False):
+  *_, mesh, state, batch, step = _setup(num_devices, dropout, parts=parts, pmap=pmap)
+  for _ in range(2):
+    placed = parallel.put_batch(batch, mesh, parts, per_device=pmap)
+    state, sums = step(state, placed, jax.random.key(2))
+  return state, sums
+
+
+@pytest.mark.parametrize(
+  ('num_devices', 'parts', 'pmap'), [(1, 4, False), (4, 2, False), (4, 2, True)]
+)
+def test_parts_of_a_batch_and_pmap_give_the_step_of_the_whole(num_devices, parts, pmap):
+  # 13 of 16 rows count, so the parts weigh differently: a mean of means would be off.
+  whole, whole_sums = _after_two_steps(1)
+  state, sums = _after_two_steps(num_devices, parts=parts, pmap=pmap)
+  assert sums['weight'] == 13
+  for found, wanted in ((state, whole), (sums, whole_sums)):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6), found, wanted
+    )
+  for leaf in jax.tree.leaves(state):
+    assert leaf.sharding.is_fully_replicated
+    assert len(leaf.sharding.device_set) == num_devices
+
+
+@pytest.mark.slow
+def test_each_part_draws_its_own_dropout_by_its_number():
+  model, tx, _, state, batch, _ = _setup(1, dropout=0.5)
+  key = jax.random.fold_in(jax.random.key(2), 0)
+
+  def mean_loss(params):
+    total = 0.0
+    for number in range(2):
+      rows = slice(8 * number, 8 * number + 8)
+      rngs = {'dropout': jax.random.fold_in(key, number)}
+      logits = model.apply({'params': params}, batch.x[rows], train=True, rngs=rngs)
+      values = losses.binary_xent(logits, batch.y[rows])
+      total += jnp.sum(values * batch.weight[rows])
+    return total / 13
+
+  updates, _ = tx.update(
+    jax.grad(mean_loss)(state.params), state.opt_state, state.params
+  )
+  expected = optax.apply_updates(state.params, updates)
+  for num_devices in (1, 4):  # a row's mask does not depend on how many there are
+    *_, mesh, state, batch, step = _setup(num_devices, dropout=0.5, parts=2)
+    new, _ = step(state, parallel.put_batch(batch, mesh, 2), jax.random.key(2))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),
+      new.params,
+      expected,
+    )

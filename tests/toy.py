@@ -10,10 +10,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax import loop, losses
-from seqjax.config import TrainConfig
+from seqjax.config import TrainConfig, parse
 from seqjax.data.batches import InOrder, Shuffled
 from seqjax.progress import Monitor
-from seqjax.types import Examples
+from seqjax.types import CommandError, Examples
 
 SETTINGS = {
   'num_epochs': 4,
@@ -65,6 +65,10 @@ def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **sett
 
 
 if __name__ == '__main__':
-  types = {spec.name: spec.type for spec in dataclasses.fields(TrainConfig)}
-  pairs = (pair.split('=') for pair in sys.argv[2:])
-  train(sys.argv[1], **{k: (float if '.' in v else int)(v) for k, v in pairs})
+  names = [pair.partition('=')[0] for pair in sys.argv[2:]]
+  config = parse(TrainConfig, [f'--{pair}' for pair in sys.argv[2:]])
+  try:
+    train(sys.argv[1], **{name: getattr(config, name) for name in names})
+  except CommandError as error:
+    print(f'toy: {error}', file=sys.stderr)
+    sys.exit(error.exit_code)
