@@ -38,6 +38,7 @@ class Case:
   recurrent_dropout: float = 0.0
   use_bias: bool = True
   options: tuple[str, ...] = ()  # of go_backwards, zero_output_for_mask
+  resets: bool = False  # start anew before some steps
   seed: int = 0
 
 
@@ -58,6 +59,7 @@ def cases() -> st.SearchStrategy[Case]:
     options=st.sets(st.sampled_from(['go_backwards', 'zero_output_for_mask'])).map(
       lambda names: tuple(sorted(names))
     ),
+    resets=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
   )
 
@@ -95,6 +97,9 @@ def make(
   )
   keywords = {name: True for name in case.options}
   keywords |= {'x_mask': x_mask, 'h_mask': h_mask, 'mask': _padding(case, rng)}
+  keywords['reset'] = None
+  if case.resets:
+    keywords['reset'] = jnp.asarray(rng.random((*case.batch, case.T)) < 0.3)
   return cell, params, x, carry, keywords
 
 

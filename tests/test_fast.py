@@ -115,9 +115,9 @@ def test_float64_is_exact():
   ('T', 'step_bytes', 'K'),
   [
     (80, 4 * 32 * 32, 80),  # tiny: all of T
-    (500, 4 * 128 * 128, 10),  # a divisor near 8
+    (500, 4 * 128 * 128, 20),  # a divisor near 16
     (100, 4 * 64 * 1024, 10),  # wide: a divisor near the fewest steps
-    (499, 4 * 128 * 128, 8),  # a prime: the last chunk is shorter
+    (499, 4 * 128 * 128, 16),  # a prime: the last chunk is shorter
   ],
 )
 def test_chunk_length(T, step_bytes, K):

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from seqjax.fast.forward import (
   Inputs,
   Trace,
-  real_chunks,
-  real_steps,
+  active_chunks,
+  steps_of,
   steps_of_chunk,
 )
 from seqjax.fast.plan import Plan
 from seqjax.fast.products import side_by_side
 from seqjax.fast.source import Constants, time_slice
-from seqjax.fast.twin import Chunk
+from seqjax.fast.twin import Chunk, where_real
 from seqjax.types import Array, PyTree
 
 
@@ -49,15 +49,17 @@ def backward(
   """
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
-  first, last = real_chunks(plan, constants.real)
+  first, last = active_chunks(plan, constants)
 
   def chunk(i: Array, loop: PyTree) -> PyTree:
     cotangent, outs, dsource, drecurrent = loop
     k = last - 1 - i
     start = k * K
-    local, saved = twin.linearise(weights, _chunk(plan, inputs, constants, trace, k))
+    known = _chunk(plan, inputs, constants, trace, k)
+    local, saved = twin.linearise(weights, known)
     dy = None if dys is None else time_slice(dys, start, K)  # [B, K, H]
-    cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, local, dy)
+    steps = (local, dy, known.carried)
+    cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, *steps)
     gradients = twin.collect(weights, saved, outs)
     projected = gradients.projected
     dsource = inputs.source.add_gradients(constants, dsource, start, projected)
@@ -86,11 +88,15 @@ def _chunk(
   projected = None
   if plan.twin.projects_twice and not kept:
     projected = inputs.source.chunk(constants, start, K, inputs.carry.h.dtype)
+  h = jax.lax.dynamic_slice_in_dim(trace.h, start, K + 1, 1)
+  carried = steps_of(constants.carried, start, K)
   return Chunk(
     projected=projected,
-    h=jax.lax.dynamic_slice_in_dim(trace.h, start, K + 1, 1),
+    before=where_real(carried, h[:, :-1], 0.0),
+    after=h[:, 1:],
     memory=tuple(m[k] for m in trace.memory),
-    real=real_steps(constants.real, start, K),
+    real=steps_of(constants.real, start, K),
+    carried=carried,
     kept=kept,
   )
 
@@ -103,6 +109,7 @@ def _steps_back(
   start: Array,
   local: PyTree,
   dy: Array | None,
+  carried: Array | None,
 ) -> tuple[PyTree, PyTree]:
   """The serial part: from the cotangent after a chunk to the one before it."""
   steps = steps_of_chunk(plan, start)
@@ -114,6 +121,9 @@ def _steps_back(
       cotangent = cotangent._replace(h=cotangent.h + dy[:, j])
     local_j = jax.tree.map(lambda a: a[:, j], local)
     cotangent, out = plan.twin.back(weights, cotangent, local_j)
+    if carried is not None:  # what was before a new start has no part in it
+      carried_j = carried[:, j]
+      cotangent = jax.tree.map(lambda c: where_real(carried_j, c, 0.0), cotangent)
     put = jax.lax.dynamic_update_index_in_dim
     return cotangent, jax.tree.map(lambda b, v: put(b, v, j, 1), outs, out)
 

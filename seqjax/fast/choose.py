@@ -37,7 +37,6 @@ def recur_as(
       can run; the reference path elsewhere, where the fast one is not measured.
     cell: As for `recur`; so are the arguments that are not named here.
     x: [..., T, D], or a `Lookup`, which is done as a table where that is faster.
-    reset: As in `scan.recur`; the reference path only.
     bptt_steps: As in `scan.recur`; the reference path only.
     remat_chunk: As in `scan.recur`; the reference path only.
 
@@ -50,7 +49,7 @@ def recur_as(
   check_implementation(implementation)
   if isinstance(x, Lookup) and not _table_pays(x, x_mask):
     x = x.rows()
-  only_scan = {'reset': reset, 'bptt_steps': bptt_steps, 'remat_chunk': remat_chunk}
+  only_scan: dict[str, Any] = {'bptt_steps': bptt_steps, 'remat_chunk': remat_chunk}
   asked = [name for name, value in only_scan.items() if value is not None]
   reason = supported(cell, params, x, carry)
   if asked:
@@ -69,13 +68,12 @@ def recur_as(
   def run(arrays: Arrays) -> tuple[PyTree, Any]:
     params, embedding = arrays.weights
     given: dict[str, Any] = {**arrays.rows, **arrays.gate_rows}
-    x, carry, reset = given.pop('x'), given.pop('carry'), given.pop('reset')
+    x, carry = given.pop('x'), given.pop('carry')
     if fast:
       x = x if embedding is None else Lookup(x, embedding)
       sequences = return_sequences
       return recur(cell, params, x, carry, return_sequences=sequences, **given, **order)
-    more = {**only_scan, 'reset': reset}
-    return scan.recur(cell, params, x, carry, **given, **order, **more)
+    return scan.recur(cell, params, x, carry, **given, **order, **only_scan)
 
   x, embedding = x if isinstance(x, Lookup) else (x, None)
   rows = {'x': x, 'carry': carry, 'mask': mask, 'reset': reset}

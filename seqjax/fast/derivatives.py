@@ -5,14 +5,16 @@ second is that of the same steps under lax.scan, and so are all after it.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.fast.backward import backward
-from seqjax.fast.forward import Inputs, Trace, forward, real_steps
+from seqjax.fast.forward import Inputs, Trace, forward, steps_of
 from seqjax.fast.plan import Plan
 from seqjax.fast.source import Constants
+from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
 
 Outputs = tuple[PyTree, Array | None]  # last carry, h of all steps [B, T, H] | None
@@ -96,13 +98,15 @@ def _plain_run(plan: Plan, inputs: Inputs, constants: Constants) -> Outputs:
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   start = jnp.int32(0)
   projected = inputs.source.chunk(constants, start, plan.T, dtype)
-  real = real_steps(constants.real, start, plan.T)
+  flags = [steps_of(f, start, plan.T) for f in (constants.real, constants.carried)]
 
-  def body(state: PyTree, step: tuple[Array, Array | None]) -> tuple[PyTree, Array]:
-    state, _, _ = twin.step(weights, state, *step)
+  def body(state: PyTree, step: tuple[Any, ...]) -> tuple[PyTree, Array]:
+    projected, real, carried = step
+    state = carried_state(twin, carried, state)
+    state, _, _ = twin.step(weights, state, projected, real)
     return state, twin.finish(state).h
 
-  steps = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (projected, real))
+  steps = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (projected, *flags))
   state, ys = jax.lax.scan(body, twin.start(inputs.carry), steps)
   return twin.finish(state), jnp.swapaxes(ys, 0, 1) if plan.return_sequences else None
 

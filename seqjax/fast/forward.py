@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.fast.plan import Plan
 from seqjax.fast.source import Constants, Source
+from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
 
 
@@ -45,13 +46,16 @@ def forward(
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   dtype = inputs.carry.h.dtype
-  bounds = real_chunks(plan, constants.real)
+  bounds = active_chunks(plan, constants)
 
-  def step(j: Array, loop: PyTree, start: Array, projected: Array, real: Any) -> PyTree:
+  def step(j: Array, loop: PyTree, start: Array, projected: Array, flags: Any) -> Any:
     state, record = loop
-    real_j = None if real is None else real[:, j]
-    state, h, gates = twin.step(weights, state, projected[:, j], real_j)
+    real, carried = (None if flag is None else flag[:, j] for flag in flags)
+    output = None if carried is None else twin.finish(state).h  # of the step before
+    state = carried_state(twin, carried, state)
+    state, h, gates = twin.step(weights, state, projected[:, j], real)
     if record is not None:
+      h = h if output is None else output
       kept = tuple(map(lambda b, v: _put(b, v, start + j), record.gates, gates))
       record = record._replace(h=_put(record.h, h, start + j), gates=kept)
     return state, record
@@ -67,11 +71,11 @@ def forward(
       )
       record = record._replace(memory=memory)
     projected = inputs.source.chunk(constants, start, K, dtype)
-    real = real_steps(constants.real, start, K)
+    flags = [steps_of(f, start, K) for f in (constants.real, constants.carried)]
     return jax.lax.fori_loop(
       0,
       steps_of_chunk(plan, start),
-      lambda j, loop: step(j, loop, start, projected, real),
+      lambda j, loop: step(j, loop, start, projected, flags),
       (state, record),
     )
 
@@ -91,11 +95,11 @@ def forward(
   return carry, record._replace(h=h)
 
 
-def real_steps(real: Array | None, start: Array, K: int) -> Array | None:
-  """The mask of a chunk, [B, K, 1], of real [B, T]."""
-  if real is None:
+def steps_of(flags: Array | None, start: Array, K: int) -> Array | None:
+  """The flags of a chunk, [B, K, 1], of flags [B, T]."""
+  if flags is None:
     return None
-  return jax.lax.dynamic_slice_in_dim(real, start, K, 1)[..., None]
+  return jax.lax.dynamic_slice_in_dim(flags, start, K, 1)[..., None]
 
 
 def steps_of_chunk(plan: Plan, start: Array) -> int | Array:
@@ -105,26 +109,32 @@ def steps_of_chunk(plan: Plan, start: Array) -> int | Array:
   return jnp.minimum(plan.K, plan.T - start)
 
 
-def real_chunks(plan: Plan, real: Array | None) -> tuple[Any, Any]:
-  """The first chunk with a real step in any row, and one past the last."""
-  if real is None:
+def active_chunks(plan: Plan, constants: Constants) -> tuple[Any, Any]:
+  """The first chunk in which any row changes its state, and one past the last.
+
+  It does so in a real step, and where it starts anew.
+  """
+  if constants.real is None:
     return 0, plan.num_chunks
+  active = constants.real
+  if constants.carried is not None:
+    active = active | ~constants.carried
 
   # Batches sorted by length pay for their length only, in one compilation. Under vmap
   # the bounds stay scalars, those of all batches together: a loop bound that differs
   # between them would turn every write of the loop into a select.
   @jax.custom_batching.custom_vmap
-  def bounds(real: Array) -> tuple[Array, Array]:
-    used = real.any(0).reshape(plan.num_chunks, plan.K).any(1)
+  def bounds(active: Array) -> tuple[Array, Array]:
+    used = active.any(0).reshape(plan.num_chunks, plan.K).any(1)
     first, last = jnp.argmax(used), len(used) - jnp.argmax(used[::-1])
     return first, jnp.where(used.any(), last, first)
 
   @bounds.def_vmap
-  def _(axis_size: int, in_batched: Any, real: Array) -> Any:
+  def _(axis_size: int, in_batched: Any, active: Array) -> Any:
     del axis_size, in_batched  # one argument: it is batched
-    return bounds(real.reshape(-1, real.shape[-1])), (False, False)
+    return bounds(active.reshape(-1, active.shape[-1])), (False, False)
 
-  return bounds(real)
+  return bounds(active)
 
 
 def _blank(plan: Plan, inputs: Inputs) -> Trace:

@@ -120,7 +120,7 @@ def _gates(
 def _linearise(
   activation: cells.Activation, weights: _Weights, chunk: Chunk
 ) -> tuple[_Local, _Saved]:
-  h, real = chunk.h[:, :-1], chunk.real
+  h, real = chunk.before, chunk.real
   t, g, a_h = _gates(activation, weights, h, chunk.projected, real)
   t_z, t_r = jnp.split(t, 2, axis=-1)
   z, r = sigmoid_of(t_z), sigmoid_of(t_r)

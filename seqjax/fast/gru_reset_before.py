@@ -108,7 +108,7 @@ def _gates(
 def _linearise(
   activation: cells.Activation, weights: _Weights, chunk: Chunk
 ) -> tuple[_Local, _Saved]:
-  h = chunk.h[:, :-1]
+  h = chunk.before
   t, g, rh = _gates(activation, weights, h, chunk.projected, chunk.real)
   t_z, t_r = jnp.split(t, 2, axis=-1)
   z = sigmoid_of(t_z)

@@ -68,16 +68,17 @@ def _step(
 
 
 def _linearise(recurrent: Product, chunk: Chunk) -> tuple[_Local, Array]:
-  h, real = chunk.h[:, :-1], chunk.real
+  h, real = chunk.before, chunk.real
   if chunk.kept:
     (t,) = chunk.kept
   else:
     t = jnp.tanh(chunk.projected + product(recurrent, h, h.dtype))
   i, f, g, o = _gates(t)
   f, ig = where_real(real, f, 1.0), where_real(real, i * g, 0.0)
-  c = _memories(chunk.memory[0], f, ig)  # [B, K + 1, H]
+  c = _memories(chunk.memory[0], f, ig, chunk.carried)  # [B, K + 1, H]
   tanh_c = jnp.tanh(c[:, 1:])
-  P = jnp.concatenate([0.5 * g, 0.5 * c[:, :-1], i, 0.5 * tanh_c], -1) * (1 - t * t)
+  before = where_real(chunk.carried, c[:, :-1], 0.0)
+  P = jnp.concatenate([0.5 * g, 0.5 * before, i, 0.5 * tanh_c], -1) * (1 - t * t)
   Q = o * (1 - tanh_c * tanh_c)
   masked = None if real is None else 1 - real.astype(f.dtype)
   return _Local(where_real(real, P, 0.0), where_real(real, Q, 0.0), f, masked), h
@@ -105,15 +106,18 @@ def _gates(t: Array) -> tuple[Array, Array, Array, Array]:
   return sigmoid_of(i), sigmoid_of(f), g, sigmoid_of(o)
 
 
-def _memories(c: Array, f: Array, ig: Array) -> Array:
-  """c [B, K + 1, H] before each step and after the last: c' = f c + ig.
+def _memories(c: Array, f: Array, ig: Array, carried: Array | None) -> Array:
+  """c [B, K + 1, H] after the step before each step, and after the last: c' = f c + ig.
 
   Only the c that starts a chunk is kept by the forward pass; this elementwise loop
   costs less than writing and reading T * B * H more floats.
   """
 
   def body(j: Array, cs: Array) -> Array:
-    c = f[:, j] * cs[:, j] + ig[:, j]
+    before = cs[:, j]
+    if carried is not None:
+      before = where_real(carried[:, j], before, 0.0)
+    c = f[:, j] * before + ig[:, j]
     return jax.lax.dynamic_update_index_in_dim(cs, c, j + 1, 1)
 
   B, K, H = f.shape

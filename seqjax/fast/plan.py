@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from seqjax.fast.twin import Twin
 
-# Temporaries above 32 MiB are given back and faulted in again at every training step:
-# with dropout masks for each gate, chunks of 1 MiB of pre-activations make 34 MiB
-# at B 128, T 500, H 32 and cost 175 ms of CPU; half of that makes 30 MiB and 135 ms.
-CHUNK_BYTES = 2**19
+# An LSTM's training step at B 128, T 500, H 32 on one device takes 79 ms with chunks of
+# half of this, 61 ms with these, 92 ms with eight times as much.
+CHUNK_BYTES = 2**20
 
 # A chunk adds to gradients of the size of the kernels: of few steps, wide layers
 # would do little else.
@@ -38,9 +37,14 @@ class Plan(NamedTuple):
     return self.num_chunks * self.K
 
 
-def make_plan(twin: Twin, *, B: int, T: int, H: int, return_sequences: bool) -> Plan:
-  """The plan for x [B, T, D] and H units."""
-  K = chunk_length(T, 4 * B * twin.num_gates * H)
+def make_plan(
+  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, gate_masks: bool
+) -> Plan:
+  """The plan for x [B, T, D] and H units, with dropout masks for each gate or not."""
+  # Masks for each gate double the temporaries of a chunk. Above 32 MiB in all, these
+  # are given back and faulted in again at every training step: at B 128, T 500, H 32
+  # an LSTM then makes 34 MiB and costs 175 ms of CPU; with half the chunks 135 ms.
+  K = chunk_length(T, (8 if gate_masks else 4) * B * twin.num_gates * H)
   keep_gates = twin.keeps and H >= KEEP_GATES_FROM
   return Plan(twin, T, K, return_sequences, keep_gates)
 

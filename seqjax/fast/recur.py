@@ -54,6 +54,7 @@ def recur(
   go_backwards: bool = False,
   zero_output_for_mask: bool = False,
   return_sequences: bool = True,
+  reset: Array | None = None,
 ) -> tuple[PyTree, Array | None]:
   """Runs a cell over sequences: values and gradients of `seqjax.scan.recur`.
 
@@ -74,6 +75,7 @@ def recur(
     go_backwards: Process from the last step to the first.
     zero_output_for_mask: The output of a masked step is 0, not the one before.
     return_sequences: Whether the outputs of all steps are wanted.
+    reset: bool [..., T]; where True the state is zero again before that step.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
@@ -94,6 +96,7 @@ def recur(
     T=T,
     H=H,
     return_sequences=return_sequences,
+    gate_masks=any(m is not None and m.ndim > carry.h.ndim for m in (x_mask, h_mask)),
   )
 
   def flat(a: Array, rank: int) -> Array:
@@ -125,6 +128,7 @@ def recur(
     x_mask=None if x_mask is None else flat(x_mask, 1),
     h_mask=None if h_mask is None else flat(h_mask, 1),
     real=None if mask is None else in_order(flat(mask, 1)),
+    carried=None if reset is None else ~in_order(flat(reset, 1)),
   )
   carry, ys = run(plan, inputs, constants)
   carry = jax.tree.map(lambda c: c.reshape(*batch_shape, H), carry)

@@ -55,10 +55,10 @@ def _step(
 def _linearise(
   activation: cells.Activation, recurrent: Product, chunk: Chunk
 ) -> tuple[tuple[Array, ...], Array]:
-  P = where_real(chunk.real, SLOPES[activation](chunk.h[:, 1:]), 0.0)
+  P = where_real(chunk.real, SLOPES[activation](chunk.after), 0.0)
   if chunk.real is None:
-    return (P,), chunk.h[:, :-1]
-  return (P, _masked_part(chunk.real, P.dtype)), chunk.h[:, :-1]
+    return (P,), chunk.before
+  return (P, _masked_part(chunk.real, P.dtype)), chunk.before
 
 
 def _back(

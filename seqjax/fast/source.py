@@ -27,6 +27,7 @@ class Constants(NamedTuple):
   x_mask: Array | None  # dropout, [B, D] or [n, B, D], for `Dense`
   h_mask: Array | None  # dropout, [B, H] or [n, B, H]
   real: Array | None  # bool [B, T]
+  carried: Array | None  # bool [B, T], False where the state starts anew before a step
 
 
 class Dense(NamedTuple):

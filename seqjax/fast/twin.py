@@ -20,9 +20,11 @@ class Chunk(NamedTuple):
   """What the backward pass knows of K steps before it linearises them."""
 
   projected: Any  # [B, K, G] input part of the pre-activations; None if not asked for
-  h: Array  # [B, K + 1, H] outputs: h[:, j] before step j, h[:, j + 1] after it
+  before: Array  # [B, K, H] h before each step, 0 where the state starts anew there
+  after: Array  # [B, K, H] h after each step
   memory: tuple[Array, ...]  # the carry before the first step, [B, H]s, without h
   real: Array | None  # bool [B, K, 1], False where a step is masked
+  carried: Array | None  # bool [B, K, 1], False where the state starts anew
   kept: tuple[Array, ...]  # what `Twin.step` gave to keep, [B, K, ...]; or ()
 
 
@@ -80,6 +82,14 @@ def where_real(real: Array | None, x: Array, otherwise: Array | float) -> Array:
     return x
   real = jnp.broadcast_to(real, x.shape)
   return jnp.where(real, x, jnp.broadcast_to(jnp.asarray(otherwise, x.dtype), x.shape))
+
+
+def carried_state(twin: Twin, carried: Array | None, state: PyTree) -> PyTree:
+  """The loop's state before a step: a new one where `carried` [B, 1] fails."""
+  if carried is None:
+    return state
+  zeros = twin.start(jax.tree.map(jnp.zeros_like, twin.finish(state)))
+  return jax.tree.map(lambda s, zero: where_real(carried, s, zero), state, zeros)
 
 
 # The derivative of each activation, from its value.
