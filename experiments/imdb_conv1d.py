@@ -10,6 +10,7 @@ phrase counts and not its place. Source: the chapter, section 6.4, validation ac
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import seqjax as sj
@@ -27,7 +28,9 @@ class Config(sentiment.Config):
   features: int = field(32, 'Filters of each convolution.', at_least=1)
   kernel_size: int = field(7, 'Words that a filter sees.', at_least=1)
   pool_size: int = field(5, 'Steps that become one between the two.', at_least=1)
-  learning_rate: float = field(1e-4, 'Step size of the optimiser.', above=0)
+  learning_rate: float = field(
+    1e-4, 'Step size of the optimiser.', above=0, below=math.inf
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.suites import Number, Row
 from seqjax import comparisons
 from seqjax.log import read_metrics
-from seqjax.workdir import replace_file, to_json
+from seqjax.workdir import naming, replace_file, to_json
 
 MARKDOWN, JSON = 'table.md', 'table.json'
 _MOST_EXACT = 16  # pairs whose 2^n signs are all tried
@@ -24,6 +24,9 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
     folder: Holds NAME/seedS/ of the rows; runs without a result.json do not count.
     suite: Its name.
     rows: Of the suite.
+
+  Raises:
+    InputError: The disk refuses.
   """
   entries, pairs = [], []
   for row in rows:
@@ -35,8 +38,12 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
       if results.keys() & partners.keys():
         pairs.append(_pair(row, number, results, partners))
   record = {'suite': suite, 'rows': entries, 'pairs': pairs}
-  replace_file(folder / JSON, to_json(record, indent=2).encode() + b'\n')
-  replace_file(folder / MARKDOWN, markdown(entries, pairs).encode())
+  for name, text in (
+    (JSON, to_json(record, indent=2) + '\n'),
+    (MARKDOWN, markdown(entries, pairs)),
+  ):
+    with naming(folder, name):
+      replace_file(folder / name, text.encode())
 
 
 def draw(folder: pathlib.Path, row: Row) -> None:
@@ -134,7 +141,7 @@ def markdown(
 
 def _results(folder: pathlib.Path, name: str) -> dict[int, dict[str, Any]]:
   """Seed -> result.json of the finished runs of a row."""
-  paths = (folder / name).glob('seed*/result.json')
+  paths = (folder / name).glob('seed[0-9]*/result.json')
   found = {int(path.parent.name.removeprefix('seed')): path for path in paths}
   return {seed: json.loads(found[seed].read_text()) for seed in sorted(found)}
 

@@ -5,9 +5,17 @@ import json
 import shutil
 import types
 
+import numpy as np
 import pytest
 
-from experiments import imdb_embedding, imdb_glove, predict, sentiment
+from experiments import (
+  few_reviews,
+  finished,
+  imdb_embedding,
+  imdb_glove,
+  predict,
+  sentiment,
+)
 from seqjax import config as config_lib
 from seqjax.data import synthetic
 from seqjax.types import InputError
@@ -91,6 +99,12 @@ def test_a_run_with_a_tokenizer_drops_the_words_it_does_not_know(tmp_path, capsy
   (two,) = _answers(capsys, workdir=str(tmp_path), text='the plot was')
   assert one['unknown'] == ['zebra']
   assert one['probability'] == two['probability']
+
+  # The vectors brought along are those of the best epoch still, bit for bit.
+  run = finished.open_run(str(tmp_path))
+  params = finished.best_params(run, np.zeros((1, 20), np.int32))
+  _, matrix = few_reviews.load(config)
+  np.testing.assert_array_equal(params['embedding']['embedding'], np.float32(matrix))
 
 
 @pytest.fixture
