@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 import types
 
@@ -18,6 +19,7 @@ from experiments import (
 )
 from seqjax import config as config_lib
 from seqjax.data import synthetic
+from seqjax.data.reviews import Vocabulary
 from seqjax.types import InputError
 
 _SETTINGS = {
@@ -71,6 +73,17 @@ def test_a_review_alone_is_predicted_as_among_others(trained, capsys, monkeypatc
   for a, b in zip(together, alone, strict=True):
     assert a.pop('probability') == pytest.approx(b.pop('probability'), rel=1e-5)
     assert a == b
+
+
+def test_a_short_review_is_padded_as_in_training(trained, capsys):
+  folder, _ = trained
+  run = finished.open_run(str(folder))
+  vocabulary = Vocabulary.load(folder / sentiment.VOCABULARY_FILE)
+  x = vocabulary.rows(['a clever plot'], 20)
+  params = finished.best_params(run, x)
+  logit = float(run.model.apply({'params': params}, x, train=False)[0])
+  (answer,) = _answers(capsys, workdir=str(folder), text='A clever plot!')
+  assert answer['probability'] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-5)
 
 
 def test_unknown_words_and_what_is_not_read_are_reported(trained, capsys):
