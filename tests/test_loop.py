@@ -352,6 +352,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(tmp_path):
   assert toy.train(tmp_path)['steps'] == 20
 
 
+@pytest.mark.slow
 def test_the_last_epoch_can_be_tested_instead_of_the_best(tmp_path):
   best = toy.train(tmp_path / 'best', learning_rate=0.3)
   last = toy.train(tmp_path / 'last', learning_rate=0.3, test_last=True)
@@ -363,6 +364,7 @@ def test_the_last_epoch_can_be_tested_instead_of_the_best(tmp_path):
   assert best['test_loss'] == pytest.approx(best['best']['val_loss'], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_adam_trains_and_frozen_parameters_stay(tmp_path):
   settings = {'optimizer': 'adam', 'num_epochs': 1}
   trained = toy.train(tmp_path / 'trained', **settings)

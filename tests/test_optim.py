@@ -70,6 +70,15 @@ def test_clipped_steps_are_those_of_keras(name, clip):
     np.testing.assert_allclose(g, w, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize('name', ['rmsprop', 'adam'])
+def test_no_array_of_the_state_is_there_twice(name):
+  """A train step donates its state, and XLA refuses to be given a buffer twice."""
+  state = optim.make_optimizer(name, 1e-3).init({'a': jnp.ones(3), 'b': jnp.ones(2)})
+  found = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+  assert len(found) > 1
+  assert len(set(found)) == len(found)
+
+
 def test_optax_defaults_are_something_else():
   """Why the epsilons are ours: on tiny gradients optax's own steps are far off."""
   params = random_gradients((0.0, 0.0), 1)[0]

@@ -103,6 +103,7 @@ def test_unknown_words_and_what_is_not_read_are_reported(trained, capsys):
   assert same['probability'] == answer['probability']
 
 
+@pytest.mark.slow
 def test_a_run_with_a_tokenizer_drops_the_words_it_does_not_know(tmp_path, capsys):
   config = imdb_glove.Config(
     **_SETTINGS, num_train=30, num_validation=20, num_epochs=1, workdir=str(tmp_path)
