@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n auto -q
 
-.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick clean
+.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick faults clean
 
 demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
 	rm -rf runs/demo
@@ -32,6 +32,9 @@ bench: .venv/ready peers
 
 bench-quick: .venv/ready
 	$(PY) -m benchmarks.run --quick
+
+faults: .venv/ready  ## kills, damage, full disks: what a run does; writes docs/faults.md
+	$(PY) -m faults
 
 peers: .venv/ready  ## PyTorch and safetensors, for comparisons; not part of the lock file
 	$(PY) -m pip install --quiet torch==2.13.0 safetensors

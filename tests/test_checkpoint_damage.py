@@ -47,10 +47,10 @@ def _delete(path, rng):
   path.unlink()
 
 
-_DAMAGES = [_flip, _truncate, _scramble, _append, _delete]
+DAMAGES = [_flip, _truncate, _scramble, _append, _delete]
 
 
-@pytest.mark.parametrize('damage', _DAMAGES)
+@pytest.mark.parametrize('damage', DAMAGES)
 def test_any_damage_to_any_file_is_found(tmp_path, damage):
   whole = tmp_path / 'whole'
   save_steps(whole, [1, 2])
@@ -80,7 +80,7 @@ def test_a_hundred_random_damages_to_random_steps(tmp_path):
     hit = set()
     for _ in range(rng.randrange(1, 5)):
       path = rng.choice([path for path in files_of(folder) if path.stat().st_size])
-      rng.choice(_DAMAGES)(path, rng)
+      rng.choice(DAMAGES)(path, rng)
       hit.add(int(path.relative_to(folder).parts[0].partition('-step')[2]))
     with Checkpoints(folder) as checkpoints:
       intact = sorted({1, 2, 3} - hit)

@@ -4,8 +4,11 @@ As a command it trains in a workdir: `python tests/toy.py WORKDIR [field=value .
 """
 
 import dataclasses
+import pathlib
 import sys
+import time
 
+import jax
 import numpy as np
 
 import seqjax as sj
@@ -31,12 +34,14 @@ def examples(N=200, T=9, V=12):
   return Examples(x, (first3 < first5).astype(np.float32))
 
 
-def model(features=6):
-  encoder = sj.LSTM(features, dropout=0.1, recurrent_dropout=0.1)
+def model(features=6, rate=0.1):
+  encoder = sj.LSTM(features, dropout=rate, recurrent_dropout=rate)
   return sj.SequenceClassifier(12, 5, encoder)
 
 
-def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **settings):
+def train(
+  workdir, *, wrap_feed=lambda feed: feed, features=6, rate=0.1, data=None, **settings
+):
   """Trains the toy; `wrap_feed` may put something between the feed and the loop.
 
   Further arguments are fields of the config, or go to `loop.train`.
@@ -53,7 +58,7 @@ def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **sett
     config,
     name='toy',
     title='A toy',
-    model=model(features),
+    model=model(features, rate),
     loss=losses.binary_xent,
     metrics={'accuracy': losses.binary_accuracy},
     feed=wrap_feed(Shuffled(fit, config.batch_size, config.seed)),
@@ -64,11 +69,46 @@ def train(workdir, *, wrap_feed=lambda feed: feed, features=6, data=None, **sett
   )
 
 
+class _Stuck:
+  """A feed that does not return from a step in process 1, once in a workdir."""
+
+  def __init__(self, feed, step, workdir):
+    self._feed, self._step = feed, step
+    self._mark = pathlib.Path(workdir, 'was-stuck')
+    self.steps_per_epoch, self.fingerprint = feed.steps_per_epoch, feed.fingerprint
+
+  def batch(self, step):
+    if step == self._step and jax.process_index() == 1 and not self._mark.exists():
+      self._mark.touch()
+      while True:
+        time.sleep(1)
+    return self._feed.batch(step)
+
+
+def _spoil(kind):
+  """Data with something wrong: NaN in a label, or an id outside the vocabulary."""
+  data = examples()
+  if kind == 'nan':
+    data.y[40] = np.nan
+  if kind == 'id':
+    data.x[40, 2] = 12
+  return data
+
+
+def main(arguments):
+  """Trains as flags say; further ones: rate, bad=nan|id, stuck_at=STEP."""
+  workdir, *pairs = arguments
+  found = dict(pair.split('=') for pair in pairs)
+  more = {'rate': float(found.pop('rate', 0.1)), 'data': _spoil(found.pop('bad', ''))}
+  if stuck_at := found.pop('stuck_at', None):
+    more['wrap_feed'] = lambda feed: _Stuck(feed, int(stuck_at), workdir)
+  config = parse(TrainConfig, [f'--{name}={value}' for name, value in found.items()])
+  train(workdir, **{name: getattr(config, name) for name in found}, **more)
+
+
 if __name__ == '__main__':
-  names = [pair.partition('=')[0] for pair in sys.argv[2:]]
-  config = parse(TrainConfig, [f'--{pair}' for pair in sys.argv[2:]])
   try:
-    train(sys.argv[1], **{name: getattr(config, name) for name in names})
+    main(sys.argv[1:])
   except CommandError as error:
     print(f'toy: {error}', file=sys.stderr)
     sys.exit(error.exit_code)
