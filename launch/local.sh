@@ -45,7 +45,7 @@ while ((left)); do
     code=$status
     if ((left)); then
       # SIGKILL, as a stopped process hears nothing else.
-      (sleep "$grace" && kill -KILL "${pids[@]}" 2>/dev/null) &
+      (sleep "$grace" && kill -KILL "${pids[@]}") >/dev/null 2>&1 &
       killer=$!
     fi
   fi
