@@ -141,11 +141,8 @@ def train(
     x = np.zeros(shape.shape, shape.dtype)
   folder, first = Path(config.workdir or f'runs/{name}'), distributed.is_first()
 
-  with (
-    contextlib.ExitStack() as held,
-    signals.catch() as stop,
-    watchdog.Watchdog(config.step_timeout) as watch,
-  ):
+  with contextlib.ExitStack() as held, signals.catch() as stop:
+    watch = held.enter_context(watchdog.Watchdog(config.step_timeout))
     evaluate = evaluation.make(eval_step, mesh, on_devices, stop, watch)
     environment = {**workdir.environment(), 'devices_used': mesh.size}
 
@@ -220,10 +217,11 @@ def train(
           if watch:
             pending.wait_for_last_but_one()
 
-        checkpoints.wait()
+        distributed.on_first(checkpoints.wait)
         params, epoch = state.params, progress.epochs
         if not test_last:
           params, epoch = _choose(checkpoints, state, progress)
+          distributed.check_same(epoch, 'the epoch to test')
         test_values = evaluate(params, test)
         if stop:
           _leave(stop, folder, step, num_steps, checkpoints)
