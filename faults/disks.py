@@ -80,7 +80,7 @@ def _mounted(folder: pathlib.Path, whole: pathlib.Path, *, full: bool) -> Row:
   place = folder / name.replace(' ', '-')
   place.mkdir()
   mount = (
-    f'mount -t tmpfs -o size=400k none {place}'
+    f'mount -t tmpfs -o size=200k none {place}'
     if full
     else (f'mount --bind {place} {place} && mount -o remount,bind,ro {place}')
   )
