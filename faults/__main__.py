@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 from absl import logging as absl_logging
 
@@ -59,14 +60,11 @@ def main(wanted: list[str]) -> int:
     for row in rows:
       print(f'{"ok " if row.good else "BAD"} {row.fault}: {row.outcome}', flush=True)
     print(f'    {name}: {time.monotonic() - began:.0f} s', flush=True)
-    stored[name] = rows
+    stored[name] = {'commit': _commit(), 'rows': rows}
     record.write_text(json.dumps(stored))
   _write(stored)
   bad = [
-    row
-    for rows in stored.values()
-    for row in map(lambda r: Row(*r), rows)
-    if not row.good
+    row for found in stored.values() for row in found['rows'] if not Row(*row).good
   ]
   print(f'{time.monotonic() - start:.0f} s; {_TABLE}')
   if bad:
@@ -76,13 +74,17 @@ def main(wanted: list[str]) -> int:
   return 0
 
 
-def _write(stored: dict[str, list[Row]]) -> None:
+def _commit() -> str:
+  command = ['git', 'rev-parse', '--short', 'HEAD']
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  return done.stdout.strip()
+
+
+def _write(stored: dict[str, dict[str, Any]]) -> None:
   import jax
   import orbax.checkpoint as ocp
 
-  commit = subprocess.run(
-    ['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True
-  ).stdout.strip()
+  commits = ' and '.join(dict.fromkeys(found['commit'] for found in stored.values()))
   lines = [
     '# Faults, and what a run does',
     '',
@@ -90,14 +92,14 @@ def _write(stored: dict[str, list[Row]]) -> None:
     'that of a run without a fault. The job is the toy of the tests: 300 steps of an',
     'LSTM with dropout, saved every 2 steps.',
     '',
-    f'{datetime.date.today()}, commit {commit}, Python {platform.python_version()}, '
+    f'{datetime.date.today()}, commit {commits}, Python {platform.python_version()}, '
     f'JAX {jax.__version__}, Orbax {ocp.__version__}, {os.cpu_count()} CPU cores.',
     '',
     '| | fault | tries | outcome |',
     '|---|---|---|---|',
   ]
   for name, _, _, title in _FAMILIES:
-    for row in (Row(*row) for row in stored.get(name, [])):
+    for row in (Row(*row) for row in stored.get(name, {'rows': []})['rows']):
       outcome = row.outcome if row.good else f'**{row.outcome}**'
       lines.append(f'| {title} | {row.fault} | {row.tries} | {outcome} |')
   _TABLE.write_text('\n'.join(lines) + '\n')

@@ -127,8 +127,9 @@ def _initialize(config: ClusterConfig) -> None:
     )
   except ValueError as error:
     raise InputError(
-      f'--distributed: {error} Found no Slurm, Open MPI, GKE or Cloud TPU that says '
-      'so: give --coordinator=HOST:PORT, --num_processes and --process_id'
+      f'--distributed: {" ".join(str(error).split())} Where there is no Slurm, Open '
+      'MPI, GKE or Cloud TPU, give --coordinator=HOST:PORT, --num_processes and '
+      '--process_id'
     ) from error
 
 

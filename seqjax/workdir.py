@@ -39,9 +39,9 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
   if not os.fspath(workdir):
     raise InputError('--workdir is empty; it must name a folder')
   folder = Path(workdir)
-  if folder.exists() and not folder.is_dir():
-    raise InputError(f'--workdir {folder} is a file; it must name a folder')
   with naming(folder, '.lock'):
+    if folder.exists() and not folder.is_dir():
+      raise InputError(f'--workdir {folder} is a file; it must name a folder')
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
   try:

@@ -84,6 +84,7 @@ def test_a_workdir_that_is_no_folder_is_named(tmp_path):
   cases = [
     (file, 'is a file'),
     (file / 'below', 'Not a directory'),
+    (tmp_path / ('x' * 300), 'File name too long'),
     ('', '--workdir is empty'),
   ]
   for path, message in cases:
