@@ -15,6 +15,7 @@ import seqjax as sj
 from experiments import forecasting, weather
 from seqjax import config as config_lib
 from seqjax.config import field
+from seqjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,16 @@ class Config(weather.Config):
   features: int = field(32, 'Filters of each layer.', at_least=1)
   kernel_size: int = field(5, 'Rows that a filter sees.', at_least=1)
   pool_size: int = field(3, 'Steps that become one.', at_least=1)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    k, p, inputs = self.kernel_size, self.pool_size, self.lookback // self.step
+    fewest = k - 1 + p * (k - 1 + p * k)
+    if inputs < fewest:
+      raise InputError(
+        f'--lookback must be at least {fewest} times --step for three convolutions of '
+        f'--kernel_size={k} around --pool_size={p}, got {inputs} times'
+      )
 
 
 def make_model(config: Config) -> sj.SequenceRegressor:

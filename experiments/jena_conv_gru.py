@@ -14,6 +14,7 @@ import seqjax as sj
 from experiments import forecasting, weather
 from seqjax import config as config_lib
 from seqjax.config import field
+from seqjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,16 @@ class Config(weather.Config):
   pool_size: int = field(3, 'Steps that become one.', at_least=1)
   dropout: float = field(0.1, "Rate on the GRU's inputs.", at_least=0, below=1)
   recurrent_dropout: float = field(0.5, "Rate on the GRU's state.", at_least=0, below=1)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    k, p, inputs = self.kernel_size, self.pool_size, self.lookback // self.step
+    fewest = k - 1 + p * k
+    if inputs < fewest:
+      raise InputError(
+        f'--lookback must be at least {fewest} times --step for two convolutions of '
+        f'--kernel_size={k} around --pool_size={p}, got {inputs} times'
+      )
 
 
 def make_model(config: Config) -> sj.SequenceRegressor:

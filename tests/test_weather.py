@@ -1,6 +1,7 @@
 """The experiments on weather: sizes, splits, numbers, faults in what they are told."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -142,8 +143,9 @@ def test_explore_says_what_is_in_the_file(tmp_path, capsys):
 @pytest.mark.parametrize('name', _TOTALS)
 def test_each_experiment_runs_and_writes_its_result(name, tmp_path):
   module = importlib.import_module(f'experiments.{name}')
-  sizes = {'lookback': 160} if 'conv' in name else {}
-  result = module.run(module.Config(**(_SMALL | sizes), workdir=str(tmp_path)))
+  sizes = {'lookback': 61, 'step': 1} if 'conv' in name else {}
+  config = module.Config(**(_SMALL | {'num_epochs': 1} | sizes), workdir=str(tmp_path))
+  result = module.run(config)
   keys = {'val_mae', 'val_mae_celsius', 'naive_mae', 'test_mae', 'test_mae_celsius'}
   assert keys <= result.keys()
   assert (tmp_path / 'forecasts.png').exists()
@@ -232,6 +234,19 @@ def test_the_unit_of_a_column(column, unit):
 def test_settings_that_cannot_be_are_said(changed, message):
   with pytest.raises(InputError, match=message):
     weather.load(weather.Config(**(_SMALL | changed)))
+
+
+@pytest.mark.parametrize(
+  ('name', 'fewest'), [('jena_conv1d', 61), ('jena_conv_gru', 19)]
+)
+def test_windows_too_short_for_convolutions_are_refused(name, fewest):
+  module = importlib.import_module(f'experiments.{name}')
+  config = module.Config(lookback=2 * fewest + 1, step=2)
+  x = jax.ShapeDtypeStruct((3, fewest, 14), np.float32)
+  init = functools.partial(module.make_model(config).init, train=False)
+  jax.eval_shape(init, jax.random.key(0), x)
+  with pytest.raises(InputError, match=f'at least {fewest} times --step'):
+    module.Config(lookback=2 * fewest - 1, step=2)
 
 
 def test_a_constant_target_is_refused_and_a_constant_input_is_zero(tmp_path):
