@@ -4,7 +4,7 @@ python -m benchmarks.host_share [--steps=50] [--repeats=10]
 
 The loop as `loop.train` has it (row numbers of a batch drawn and sent, the step, a look
 at the sums every 20 steps) against the same compiled step on batches that lie on the
-device already, one after the other without a look: what that takes is the device's. The
+device already, without fetching anything: what that takes is the device's. The
 two take turns in blocks, so that other work on the machine meets both; the share is the
 median over the pairs of blocks. Beside it stands the CPU time of the thread that feeds
 the device, which no other work disturbs. Generated series, the chapter's setting.
@@ -103,6 +103,10 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
     nonlocal state
     for index in range(count):
       state, _ = step(state, placed[index % len(placed)], key, series)
+      # With more than 32 steps under way, two CPU devices wait for each other's
+      # gradients with all the threads there are.
+      if (index + 1) % _LOOK == 0:
+        jax.block_until_ready(state)
     jax.block_until_ready(state)
 
   return loop, device
