@@ -106,6 +106,12 @@ class ClusterConfig(Flags):
     '', 'Folder to keep compiled programs in, open to its owner alone; made if need be.'
   )
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for name in ('coordinator', 'num_processes', 'process_id'):
+      if getattr(self, name) is not None and not self.distributed:
+        raise InputError(f'--{name} needs --distributed')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(ClusterConfig):

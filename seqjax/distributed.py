@@ -53,23 +53,22 @@ def session(config: ClusterConfig) -> Iterator[None]:
   if not jax.distributed.is_initialized() or jax.process_count() == 1:
     yield
     return
-  with contextlib.ExitStack() as stack:
-    if jax.process_index():
-      silence = stack.enter_context(open(os.devnull, 'w'))
-      stack.enter_context(contextlib.redirect_stdout(silence))
-    try:
-      yield
-    except SystemExit:
+  if jax.process_index():
+    # For good: experiments print at the end, too.
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+  try:
+    yield
+  except SystemExit:
+    raise
+  except CommandError as error:
+    if error.everywhere:
       raise
-    except CommandError as error:
-      if error.everywhere:
-        raise
-      print(f'process {jax.process_index()}: {error}', file=sys.stderr)
-      _leave_at_once(error.exit_code)
-    except BaseException:
-      print(f'process {jax.process_index()}:', file=sys.stderr)
-      traceback.print_exc()
-      _leave_at_once(1)
+    print(f'process {jax.process_index()}: {error}', file=sys.stderr)
+    _leave_at_once(error.exit_code)
+  except BaseException:
+    print(f'process {jax.process_index()}:', file=sys.stderr)
+    traceback.print_exc()
+    _leave_at_once(1)
 
 
 def is_first() -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import sys
 import time
@@ -81,10 +82,8 @@ def train(
   window cut in two are saved with the state. The workdir holds config.json,
   metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the end curves.png and result.json.
 
-  With --distributed all processes of a run call this, with the same data.
-
   Args:
-    config: Everything that flags can say.
+    config: Everything that flags can say. With --distributed all processes call this.
     name: Of the experiment, as in its command.
     title: What is trained on what, for readers.
     model: Called as (x, train=, mask=).
@@ -228,12 +227,15 @@ def train(
         _check_finite(test_values, step, log, checkpoints, 'test ')
         log.write('test', step, epoch=epoch, **test_values)
     result = report.make_result(name, config, progress, state, epoch, test_values)
-    if first:
-      if finish is not None:
-        result |= finish(jax.device_get(params), result)
-      workdir.write_result(folder, result)
+
+    def write_result() -> None:
+      more = finish(jax.device_get(params), result) if finish is not None else {}
+      workdir.write_result(folder, {**result, **more})
       report.draw(title, folder, config, progress, published)
-      report.show_end(folder, result)
+
+    distributed.on_first(write_result)
+    result = json.loads((folder / 'result.json').read_text())  # in all processes
+    report.show_end(folder, result)
     return result
 
 

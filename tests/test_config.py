@@ -143,3 +143,9 @@ def test_parse_is_the_config_of_a_command(tmp_path):
 def test_parse_refuses_what_a_command_would(argument, match):
   with pytest.raises(InputError, match=match):
     config.parse(_Width, [argument])
+
+
+def test_flags_of_a_cluster_without_one_are_refused():
+  with pytest.raises(InputError, match='--process_id needs --distributed'):
+    config.TrainConfig(process_id=0)
+  config.TrainConfig(process_id=0, distributed=True)
