@@ -213,7 +213,7 @@ def train(
           batch = parallel.put_batch(feed.batch(step), mesh, parts, per_device=pmap)
           state, sums = train_step(state, batch, step_key, *on_devices)
           pending.add(sums)
-          if watch:
+          if watch or parallel.shares_threads(mesh):
             pending.wait_for_last_but_one()
 
         distributed.on_first(checkpoints.wait)

@@ -84,6 +84,16 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH_AXIS))
 
 
+def shares_threads(mesh: Mesh) -> bool:
+  """Whether the devices of a mesh are cores of one host, several of them.
+
+  XLA runs their programs in one pool of threads. Of many programs under way at once,
+  those of one device can take all threads and wait in a sum over the devices for one
+  that gets none: XLA ends the process after 40 s. Few programs may be under way there.
+  """
+  return mesh.size > 1 and mesh.devices.flat[0].platform == 'cpu'
+
+
 def on(mesh: Mesh) -> contextlib.AbstractContextManager:
   """Within a jitted function: recurrent layers run each device's rows on it alone."""
   return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)

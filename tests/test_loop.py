@@ -16,6 +16,7 @@ import toy
 from seqjax import loop, losses, optim, signals, workdir
 from seqjax.checkpoint import Checkpoints
 from seqjax.log import read_metrics
+from seqjax.progress import Pending
 from seqjax.state import init_state
 from seqjax.types import Examples, InputError
 
@@ -381,3 +382,25 @@ def test_files_of_the_run_lie_in_its_workdir_and_config_names_it(tmp_path):
   assert (tmp_path / 'vocabulary.txt').read_text() == 'the and'
   config = json.loads((tmp_path / 'config.json').read_text())['config']
   assert config['experiment'] == 'toy'
+
+
+@pytest.mark.parametrize(('num_devices', 'most'), [(1, 5), (2, 2)])
+def test_on_several_cores_few_steps_are_under_way(
+  tmp_path, monkeypatch, num_devices, most
+):
+  under_way, seen = [], []
+  add, wait = Pending.add, Pending.wait_for_last_but_one
+
+  def added(pending, sums):
+    add(pending, sums)
+    under_way.append(1)
+    seen.append(len(under_way))
+
+  def waited(pending):
+    wait(pending)
+    del under_way[1:]
+
+  monkeypatch.setattr(Pending, 'add', added)
+  monkeypatch.setattr(Pending, 'wait_for_last_but_one', waited)
+  toy.train(tmp_path, num_epochs=1, log_every=5, save_every=5, num_devices=num_devices)
+  assert max(seen) == most

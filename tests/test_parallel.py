@@ -64,3 +64,8 @@ def test_parts_that_do_not_divide_are_an_error_that_says_what_would():
   message = r'8 devices times --accumulate_steps=3; 24 or 48 would'
   with pytest.raises(InputError, match=message):
     parallel.make_mesh(8, 32, 3)
+
+
+@pytest.mark.parametrize(('num_devices', 'shared'), [(1, False), (2, True)])
+def test_cores_of_one_host_share_threads(num_devices, shared):
+  assert parallel.shares_threads(parallel.make_mesh(num_devices, 4)) is shared
