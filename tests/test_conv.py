@@ -151,6 +151,10 @@ def test_what_is_too_short_is_refused(layer, x, message):
 
 
 def test_wrong_options_and_masks_are_refused():
+  with pytest.raises(ValueError, match='kernel_size must be at least 1, got 0'):
+    sj.Conv1D(2, 0)
+  with pytest.raises(ValueError, match=r'pool_size must be an integer, got 1\.5'):
+    sj.MaxPooling1D(1.5)
   with pytest.raises(ValueError, match='padding must be one of valid, same, causal'):
     sj.Conv1D(2, 2, padding='full')
   with pytest.raises(

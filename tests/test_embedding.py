@@ -66,6 +66,10 @@ def test_an_id_out_of_range_is_an_error_or_nan_and_never_a_word():
     on_device = np.asarray(apply(jnp.asarray(ids)))
     assert np.isnan(on_device[1, 0]).all()
     assert not np.isnan(on_device).reshape(4, 2)[[0, 1, 3]].any()
+  with pytest.raises(ValueError, match='num_embeddings must be at least 1, got 0'):
+    sj.Embedding(0, 2)
+  with pytest.raises(ValueError, match='needs integer ids, got a list'):
+    apply([[0, 1]])
   with pytest.raises(ValueError, match='needs integer ids, got float32'):
     apply(np.zeros((1, 2), np.float32))
 

@@ -171,6 +171,15 @@ def test_reset_begins_an_episode(kind):
     closes(y, want)
 
 
+def test_reset_going_backwards_begins_with_an_episodes_last_step():
+  x, variables = random_x(1, T, D), variables_of('gru')
+  layer = sj.GRU(H, return_sequences=True, go_backwards=True)
+  y = jitted(layer)(variables, x, reset=np.array([[1, 0, 1, 0, 0]], bool))
+  for start, end in ((0, 2), (2, T)):
+    alone = jitted(layer)(variables, x[:, start:end])
+    closes(y[:, T - end : T - start], alone, 1e-6)
+
+
 def test_remat_and_bptt_are_options_of_the_layer():
   x, variables = random_x(B, T, D), variables_of('lstm')
 
@@ -321,6 +330,10 @@ def test_vmap_over_layers_and_over_the_batch():
   ('bad', 'message'),
   [
     ({'x': np.zeros(D, 'f')}, r'LSTM needs float x \[..., T, D\], got float32\(3,\)'),
+    ({'x': [[[1.0]]]}, r'LSTM needs float x .* got a list'),
+    ({'x': np.zeros((B, 0, D), 'f')}, r'at least one step .* got x \(2, 0, 3\)'),
+    ({'x': np.zeros((B, T, 0), 'f')}, r'at least one step .* got x \(2, 5, 0\)'),
+    ({'mask': [[True] * T] * B}, r'needs mask bool\(2, 5\).* got a list'),
     ({'x': np.zeros((B, T, D), int)}, r'LSTM needs float x .* got int64\(2, 5, 3\)'),
     (
       {'mask': np.ones((B, T + 1), bool)},
@@ -345,6 +358,9 @@ def test_wrong_arguments_are_named(bad, message):
   ('options', 'message'),
   [
     ({'features': 0}, 'features must be at least 1, got 0'),
+    ({'features': 3.0}, 'features must be an integer, got 3.0'),
+    ({'bptt_steps': 0}, 'bptt_steps must be at least 1, got 0'),
+    ({'remat_chunk': 2.5}, 'remat_chunk must be an integer, got 2.5'),
     ({'activation': 'swish!'}, "activation must be one of .* got 'swish!'"),
     ({'recurrent_activation': 'no'}, "activation must be one of .* got 'no'"),
     ({'implementation': 'fastest'}, "implementation must be .* got 'fastest'"),

@@ -138,6 +138,8 @@ class TestBidirectional:
     [
       ({'merge_mode': 'add'}, "merge_mode must be one of concat, .* got 'add'"),
       ({'backward_layer': sj.LSTM(3)}, 'go_backwards set the other way'),
+      ({'forward_layer': nn.Dense(3)}, 'forward_layer must be .* got Dense'),
+      ({'backward_layer': nn.Dense(3)}, 'backward_layer must be .* got Dense'),
       (
         {'backward_layer': sj.LSTM(3, go_backwards=True, return_sequences=True)},
         'differ in return_sequences',
@@ -147,6 +149,15 @@ class TestBidirectional:
   def test_what_does_not_fit_is_refused(self, options, message):
     with pytest.raises(ValueError, match=message):
       sj.Bidirectional(**{'forward_layer': sj.LSTM(3)} | options)
+
+  def test_wrong_arguments_are_named(self):
+    x = random_x(B, T, D)
+    with pytest.raises(ValueError, match=r'initial_carry \(forward, backward\), got 1'):
+      apply(sj.Bidirectional(sj.LSTM(H)), self.PARAMS, x, initial_carry=(None,))
+    layer = sj.Bidirectional(sj.LSTM(H), sj.GRU(2, go_backwards=True), merge_mode='sum')
+    params = self.PARAMS | {'backward_layer': weights_of('gru', h=2)}
+    with pytest.raises(ValueError, match=r"'sum' needs .* \(2, 4\) and \(2, 2\)"):
+      apply(layer, params, x)
 
 
 class TestTimeDistributed:
@@ -183,6 +194,12 @@ class TestTimeDistributed:
     np.testing.assert_array_equal(
       documents.compute_mask(x, jnp.asarray(words)), [[1, 1, 0], [1, 0, 0]]
     )
+
+  def test_a_mask_that_does_not_fit_is_refused(self):
+    with pytest.raises(ValueError, match=r'needs mask bool\(2, 5\) .* bool\(2, 4\)'):
+      sj.TimeDistributed(jnp.tanh).apply(
+        {}, random_x(B, T, D), train=False, mask=MASK[:, :4]
+      )
 
   def test_no_axis_beyond_time_is_refused(self):
     with pytest.raises(ValueError, match=r'needs x \[B, T, ...\], got \(2, 3\)'):
@@ -257,7 +274,33 @@ class TestStack:
   def test_a_layer_below_that_drops_time_is_refused(self):
     with pytest.raises(ValueError, match=r'layers\[0\] needs return_sequences=True'):
       sj.Stack([sj.LSTM(3), nn.Dense(2), sj.LSTM(3)])
+    with pytest.raises(ValueError, match=r'layers\[0\] leaves no time axis'):
+      sj.Stack([sj.GlobalMaxPooling1D(), sj.LSTM(3)])
+    inner = sj.Stack([sj.LSTM(3)])
+    with pytest.raises(ValueError, match=r'layers\[0\].layers\[0\] needs return_seq'):
+      sj.Stack([inner, sj.LSTM(3)])
     sj.Stack([sj.LSTM(3), sj.RepeatVector(4), sj.LSTM(3)])  # has a time axis again
+    sj.Stack([inner, sj.RepeatVector(4), sj.LSTM(3)])
+
+  def test_a_stack_in_a_stack_is_its_layers_one_by_one(self):
+    """Mask and resets reach the inner layers, and those behind it turned round."""
+    x, reset = random_x(B, T, D), np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0]], bool)
+    turned = sj.LSTM(H, return_sequences=True, go_backwards=True)
+    nested = sj.Stack([sj.Stack([turned, jnp.tanh]), sj.GRU(2, return_sequences=True)])
+    below, above = weights_of('lstm'), weights_of('gru', H, 2)
+    params = {'layers_0': {'layers_0': below}, 'layers_1': above}
+    y = apply(nested, params, x, mask=MASK, reset=reset)
+    flat = sj.Stack([turned, jnp.tanh, sj.GRU(2, return_sequences=True)])
+    params = {'layers_0': below, 'layers_2': above}
+    np.testing.assert_array_equal(y, apply(flat, params, x, mask=MASK, reset=reset))
+    for row, (start, end) in ((0, (0, 3)), (0, (3, 5)), (1, (0, 1)), (1, (1, 5))):
+      alone = x[row : row + 1, start:end]
+      mask = MASK[row : row + 1, start:end]
+      middle = numpy_run('lstm', below, alone, mask=mask, go_backwards=True)[2]
+      want = numpy_run('gru', above, np.tanh(middle), mask=mask[:, ::-1])[2]
+      closes(y[row : row + 1, T - end : T - start], want)
+    with pytest.raises(ValueError, match='an inner Stack, which returns no carries'):
+      sj.Stack([sj.Stack([sj.LSTM(3, return_carry=True)])])
 
 
 class Decay(NamedTuple):
@@ -305,11 +348,13 @@ class TestRNN:
     for b in range(B):
       h = start[b]
       for out, t in enumerate(range(T - 1, -1, -1)):
-        h = 0 * h if reset[b, t] else h
+        h = 0 * h if t + 1 < T and reset[b, t + 1] else h  # an episode's last step
         h = 0.5 * h + x[b, t] @ kernel if MASK[b, t] else h
         want[b, out] = h
     closes(y, want)
     closes(carry.h, want[:, -1])
+    with pytest.raises(ValueError, match='cell must be an RNNCell, got LSTM'):
+      sj.RNN(sj.LSTM(2))
     chunked = layer.clone(remat_chunk=2)
     closes(
       apply(chunked, params, x, mask=MASK, reset=reset, initial_carry=(start,))[1], want

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqjax import cells
+from seqjax.layers.checks import check_flags, check_sizes
 from seqjax.types import Array
 
 Padding = Literal['valid', 'same', 'causal']
@@ -49,6 +50,12 @@ class Conv1D(nn.Module):
   def __post_init__(self) -> None:
     _check_padding(self.padding, ('valid', 'same', 'causal'))
     cells.activation_function(self.activation)
+    check_sizes(
+      features=self.features,
+      kernel_size=self.kernel_size,
+      strides=self.strides,
+      dilation=self.dilation,
+    )
     super().__post_init__()
 
   def setup(self) -> None:
@@ -109,6 +116,7 @@ class _Pooling1D(nn.Module):
 
   def __post_init__(self) -> None:
     _check_padding(self.padding, ('valid', 'same'))
+    check_sizes(pool_size=self.pool_size, strides=self.strides)
     super().__post_init__()
 
   def _options(self) -> dict[str, Any]:
@@ -205,10 +213,7 @@ def zero_padding(x: Array, mask: Array, fill: float = 0.0) -> Array:
   Raises:
     ValueError: if the mask is not bool, or not of x's shape less the last axis.
   """
-  if mask.shape != x.shape[:-1] or mask.dtype != bool:
-    raise ValueError(
-      f'mask must be bool{x.shape[:-1]} for x {x.shape}, got {mask.dtype}{mask.shape}'
-    )
+  check_flags('mask must be', mask, x.shape[:-1], x.shape)
   return jnp.where(jnp.broadcast_to(jnp.expand_dims(mask, -1), x.shape), x, fill)
 
 

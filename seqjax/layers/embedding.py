@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import fast
+from seqjax.layers.checks import check_sizes, described
 from seqjax.types import Array
 
 
@@ -63,6 +64,10 @@ class Embedding(nn.Module):
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
+  def __post_init__(self) -> None:
+    check_sizes(num_embeddings=self.num_embeddings, features=self.features)
+    super().__post_init__()
+
   @nn.compact
   def __call__(self, ids: Array, *, late: bool = False) -> Any:
     """Integer ids [...] -> rows [..., E].
@@ -74,8 +79,9 @@ class Embedding(nn.Module):
       ValueError: if ids are not integers, or NumPy ids lie outside [0, V).
     """
     V = self.num_embeddings
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-      raise ValueError(f'Embedding needs integer ids, got {ids.dtype}{ids.shape}')
+    is_array = hasattr(ids, 'shape') and hasattr(ids, 'dtype')
+    if not is_array or not jnp.issubdtype(ids.dtype, jnp.integer):
+      raise ValueError(f'Embedding needs integer ids, got {described(ids)}')
     if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < V:
       bad = np.argwhere((ids < 0) | (ids >= V))[0].tolist()
       raise ValueError(f'id {ids[tuple(bad)]} at index {bad} is not in [0, {V})')

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from seqjax import cells, dropout, fast
+from seqjax.layers.checks import check_carry, check_sequence, check_sizes
+from seqjax.layers.order import output_mask, resets
 from seqjax.types import Array, PyTree
 
 Initializer = nn.initializers.Initializer
@@ -66,8 +68,9 @@ class RecurrentLayer(nn.Module):
   def __post_init__(self) -> None:
     dropout.check_rate('dropout', self.dropout)
     dropout.check_rate('recurrent_dropout', self.recurrent_dropout)
-    if self.features < 1:
-      raise ValueError(f'features must be at least 1, got {self.features}')
+    check_sizes(
+      features=self.features, bptt_steps=self.bptt_steps, remat_chunk=self.remat_chunk
+    )
     fast.check_implementation(self.implementation)
     self.cell()  # refuses an unknown activation here, not at the first call
     super().__post_init__()
@@ -90,8 +93,9 @@ class RecurrentLayer(nn.Module):
       mask: bool [..., T], True where a step is real. A masked step carries the state
         through. A row without a real step returns its initial state.
       initial_carry: The cell's carry, each field [..., H]; None: zeros.
-      reset: bool [..., T]; where True the state is zero again before that step, for
-        sequences that hold several episodes.
+      reset: bool [..., T], True at the first step of an episode, for sequences that
+        hold several: there the state is zero again. With `go_backwards` it is so
+        before an episode's last step, so that no episode sees another either way.
 
     Returns:
       y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
@@ -101,9 +105,12 @@ class RecurrentLayer(nn.Module):
       ValueError: if the shapes of x, mask, reset and initial_carry do not fit together.
     """
     cell = self.cell()
-    values = x.embedding if isinstance(x, fast.Lookup) else x
-    as_array: Any = jax.ShapeDtypeStruct(x.shape, values.dtype)
-    check_sequence(type(self).__name__, as_array, mask=mask, reset=reset)
+    values: Any = x
+    described: Any = x
+    if isinstance(x, fast.Lookup):
+      values = x.embedding
+      described = jax.ShapeDtypeStruct(x.shape, values.dtype)
+    check_sequence(type(self).__name__, described, mask=mask, reset=reset)
     *batch_shape, _, D = x.shape
     params = self._params(D, cell.num_gates * self.features)
     values, *params = promote_dtype(values, *params, dtype=self.dtype)
@@ -140,7 +147,7 @@ class RecurrentLayer(nn.Module):
       h_mask=h_mask,
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
-      reset=reset,
+      reset=resets(self, reset),
       bptt_steps=self.bptt_steps,
       remat_chunk=self.remat_chunk,
       return_sequences=self.return_sequences,
@@ -255,38 +262,3 @@ class GRU(RecurrentLayer):
 
   def bias_shape(self, G: int) -> tuple[int, ...]:
     return (2, G) if self.reset_after else (G,)
-
-
-def check_sequence(layer: str, x: Array, **flags: Array | None) -> None:
-  """Raises ValueError unless x is float [..., T, D] and each flag bool [..., T]."""
-  if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(f'{layer} needs float x [..., T, D], got {x.dtype}{x.shape}')
-  for name, flag in flags.items():
-    if flag is not None and (flag.shape != x.shape[:-1] or flag.dtype != bool):
-      raise ValueError(
-        f'{layer} needs {name} bool{x.shape[:-1]} for x {x.shape}, '
-        f'got {flag.dtype}{flag.shape}'
-      )
-
-
-def check_carry(layer: str, carry: Sequence[Array], zeros: PyTree) -> PyTree:
-  """`carry` in the type and dtypes of `zeros`; ValueError where the shapes differ."""
-  fields = zeros._fields
-  if len(carry) != len(fields):
-    raise ValueError(
-      f'{layer} needs initial_carry ({", ".join(fields)}), got {len(carry)} arrays'
-    )
-  for name, value, zero in zip(fields, carry, zeros, strict=True):
-    if value.shape != zero.shape:
-      raise ValueError(
-        f'{layer} needs initial_carry.{name} {zero.shape}, got {value.shape}'
-      )
-  arrays = zip(carry, zeros, strict=True)
-  return type(zeros)(*(jnp.asarray(value, zero.dtype) for value, zero in arrays))
-
-
-def output_mask(layer: Any, mask: Array | None) -> Array | None:
-  """The mask of what a recurrent layer returns, in the order of its steps."""
-  if mask is None or not layer.return_sequences:
-    return None
-  return jnp.flip(mask, -1) if layer.go_backwards else mask

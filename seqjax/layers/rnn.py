@@ -26,12 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import cells, scan
-from seqjax.layers.recurrent import (
-  RecurrentLayer,
-  check_carry,
-  check_sequence,
-  output_mask,
-)
+from seqjax.layers.checks import check_carry, check_sequence, check_sizes
+from seqjax.layers.order import output_mask, resets
+from seqjax.layers.recurrent import RecurrentLayer
 from seqjax.types import Array, PyTree
 
 
@@ -79,6 +76,12 @@ class RNN(nn.Module):
   bptt_steps: int | None = None
   remat_chunk: int | None = None
 
+  def __post_init__(self) -> None:
+    if not hasattr(self.cell, 'zero_carry'):
+      raise ValueError(f'cell must be an RNNCell, got {type(self.cell).__name__}')
+    check_sizes(bptt_steps=self.bptt_steps, remat_chunk=self.remat_chunk)
+    super().__post_init__()
+
   def __call__(
     self,
     x: Array,
@@ -115,7 +118,7 @@ class RNN(nn.Module):
       project=lambda x: cell.apply(variables, x, method='project'),
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
-      reset=reset,
+      reset=resets(self, reset),
       bptt_steps=self.bptt_steps,
       remat_chunk=self.remat_chunk,
       key=self.make_rng('dropout') if drops else None,

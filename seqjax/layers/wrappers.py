@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers.calling import call_layer
+from seqjax.layers.checks import check_flags, check_sizes
 from seqjax.types import Array
 
 MERGES: dict[str, Callable[[Array, Array], Array]] = {
@@ -36,9 +37,11 @@ class Bidirectional(nn.Module):
 
   def __post_init__(self) -> None:
     forward = self.forward_layer
+    _check_recurrent('forward_layer', forward)
     if self.backward_layer is None:
       self.backward_layer = _copy(forward, go_backwards=not forward.go_backwards)
     backward = self.backward_layer
+    _check_recurrent('backward_layer', backward)
     if self.merge_mode is not None and self.merge_mode not in MERGES:
       raise ValueError(
         f'merge_mode must be one of {", ".join(MERGES)} or None, '
@@ -67,30 +70,44 @@ class Bidirectional(nn.Module):
       train: As for the layers.
       mask: bool [..., T], for both directions.
       initial_carry: (forward, backward), either may be None.
-      reset: bool [..., T], True where an episode begins. Backwards the state is zero
-        again before an episode's last step, so that no episode sees another.
+      reset: bool [..., T], True where an episode begins, for both layers.
 
     Returns:
       y [..., T, 2H] in the order of time with `return_sequences`, else [..., 2H] (H if
       merged otherwise, a pair if not merged); with `return_carry`
       ((forward carry, backward carry), y).
+
+    Raises:
+      ValueError: if `initial_carry` is no pair, or `merge_mode` asks for outputs of one
+        size and they differ; and what the layers raise.
     """
     carries, ys = [], []
     layers = (self.forward_layer, self.backward_layer)
-    for layer, carry in zip(layers, initial_carry or (None, None), strict=True):
-      flags = reset
-      if reset is not None and layer.go_backwards:
-        first = jnp.zeros_like(reset[..., :1])
-        flags = jnp.concatenate([reset[..., 1:], first], axis=-1)
-      y = layer(x, train=train, mask=mask, initial_carry=carry, reset=flags)
+    given = (None, None) if initial_carry is None else initial_carry
+    if len(given) != 2:
+      raise ValueError(
+        f'Bidirectional needs initial_carry (forward, backward), got {len(given)}'
+      )
+    for layer, carry in zip(layers, given, strict=True):
+      y = layer(x, train=train, mask=mask, initial_carry=carry, reset=reset)
       if layer.return_carry:
         carry, y = y
         carries.append(carry)
       if layer.return_sequences and layer.go_backwards:
         y = jnp.flip(y, -2)
       ys.append(y)
-    y = tuple(ys) if self.merge_mode is None else MERGES[self.merge_mode](*ys)
+    y = self._merged(*ys)
     return (tuple(carries), y) if carries else y
+
+  def _merged(self, forward: Array, backward: Array) -> Any:
+    if self.merge_mode is None:
+      return forward, backward
+    if self.merge_mode != 'concat' and forward.shape != backward.shape:
+      raise ValueError(
+        f'merge_mode {self.merge_mode!r} needs outputs of one size, '
+        f'got {forward.shape} and {backward.shape}'
+      )
+    return MERGES[self.merge_mode](forward, backward)
 
   @property
   def return_sequences(self) -> bool:
@@ -127,11 +144,14 @@ class TimeDistributed(nn.Module):
         is itself a sequence x [B, T, S, ...]: the layer then gets [B * T, S].
 
     Raises:
-      ValueError: if x has no axis beyond time.
+      ValueError: if x has no axis beyond time, or the mask does not fit.
     """
     if x.ndim < 3:
       raise ValueError(f'TimeDistributed needs x [B, T, ...], got {x.shape}')
     B, T = x.shape[:2]
+    if mask is not None:
+      axes = max(2, getattr(mask, 'ndim', 2))
+      check_flags('TimeDistributed needs mask', mask, x.shape[:axes], x.shape)
     inner = None
     if mask is not None and mask.ndim > 2:
       inner = mask.reshape(B * T, *mask.shape[2:])
@@ -156,13 +176,18 @@ class RepeatVector(nn.Module):
   n: int
 
   def __post_init__(self) -> None:
-    if self.n < 1:
-      raise ValueError(f'n must be at least 1, got {self.n}')
+    check_sizes(n=self.n)
     super().__post_init__()
 
   def __call__(self, x: Array) -> Array:
     """x [..., F] -> [..., n, F]."""
     return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
+
+
+def _check_recurrent(name: str, layer: Any) -> None:
+  if not hasattr(layer, 'go_backwards'):
+    kind = type(layer).__name__
+    raise ValueError(f'{name} must be SimpleRNN, LSTM, GRU or RNN, got {kind}')
 
 
 def _copy(module: nn.Module, **updates: Any) -> nn.Module:
