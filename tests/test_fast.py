@@ -1,46 +1,58 @@
 """The fast path against the reference path: values and gradients."""
 
+from collections import Counter
 from unittest import mock
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity
 import pytest
-from fast_cases import CELLS, Case, cases, make
+from fast_cases import CELLS, PADDINGS, Case, cases, make
 
 from seqjax import fast, scan
 from seqjax.fast import plan as plan_lib
 
-# What a test compiles is small and runs once: LLVM's expensive passes don't pay.
-_QUICK = {
-  'xla_llvm_disable_expensive_passes': True,
-  'xla_backend_optimization_level': 0,
-}
+SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
 
 
-def _results(recur, case, *, sequences=True, dtype=jnp.float32):
-  """Outputs of a run, and gradients of a random function of all of them."""
-  cell, params, x, carry, keywords = make(case, dtype)
-  if recur is fast.recur:
-    keywords['return_sequences'] = sequences
+def _maker(recur, case):
+  """dtype -> (params, x, carry) -> outputs, and gradients of a function of them all."""
+  sequences = bool(case.seed % 2)
 
-  def loss(params, x, carry):
-    out = recur(cell, params, x, carry, **keywords)
-    outputs = out if sequences else out[0]
-    rng = np.random.default_rng(case.seed + 1)
-    weighted = [
-      jnp.sum(jnp.sin(y) * jnp.asarray(rng.standard_normal(y.shape), y.dtype))
-      for y in jax.tree.leaves(outputs)
-    ]
-    return sum(weighted), outputs
+  def make_run(dtype):
+    cell, *_, keywords = make(case, dtype)
+    if recur is fast.recur:
+      keywords['return_sequences'] = sequences
 
-  def run(*args):
-    (_, outputs), grads = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*args)
-    return outputs, grads
+    def loss(params, x, carry):
+      out = recur(cell, params, x, carry, **keywords)
+      outputs = jax.tree.leaves(out if sequences else out[0])
+      rng = np.random.default_rng(case.seed + 1)
+      factors = [jnp.asarray(rng.standard_normal(y.shape), dtype) for y in outputs]
+      terms = [jnp.sum(jnp.sin(y) * f) for y, f in zip(outputs, factors, strict=True)]
+      return sum(terms), outputs
 
-  with mock.patch.multiple(plan_lib, CHUNK_BYTES=case.chunk_bytes, FEWEST_STEPS=1):
-    return jax.jit(run, compiler_options=_QUICK)(params, x, carry)
+    both = jax.jit(
+      jax.value_and_grad(loss, (0, 1, 2), has_aux=True), compiler_options=parity.QUICK
+    )
+
+    def run(arguments):
+      arguments = jax.tree.map(lambda a: jnp.asarray(a, dtype), arguments)
+      with mock.patch.multiple(plan_lib, CHUNK_BYTES=case.chunk_bytes, FEWEST_STEPS=1):
+        (_, outputs), grads = both(*arguments)
+      return [np.asarray(a) for a in jax.tree.leaves((outputs, grads))]
+
+    return run
+
+  return make_run
+
+
+def _check(case, *, in_float64=False):
+  _, params, x, carry, _ = make(case)
+  ours, reference = _maker(fast.recur, case), _maker(scan.recur, case)
+  arguments = jax.tree.map(np.asarray, (params, x, carry))
+  return parity.check(ours, reference, arguments, in_float64=in_float64)
 
 
 def _assert_close(actual, expected, tolerance=1e-5):
@@ -49,29 +61,33 @@ def _assert_close(actual, expected, tolerance=1e-5):
   for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
     assert a.dtype == e.dtype
     a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-    bound = tolerance * max(1.0, np.abs(e).max())
-    np.testing.assert_allclose(a, e, rtol=0, atol=bound)
+    np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())
 
 
-def _check(case):
-  sequences = bool(case.seed % 2)
-  _assert_close(
-    _results(fast.recur, case, sequences=sequences),
-    _results(scan.recur, case, sequences=sequences),
-  )
-
-
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
-@hypothesis.given(cases())
-def test_equals_the_reference_path(case):
-  _check(case)
+def test_equals_the_reference_path():
+  parity.for_all(cases(), 0, 8, _check)
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=300, deadline=None)
-@hypothesis.given(cases())
-def test_equals_the_reference_path_300_times(case):
-  _check(case)
+@pytest.mark.parametrize('seed', SEEDS)
+def test_equals_the_reference_path_300_times(seed):
+  parity.check_all(cases(), seed, EACH, _check)
+
+
+def test_the_300_are_cases_of_every_kind():
+  found = []
+  for seed in SEEDS:
+    parity.for_all(cases(), seed, EACH, found.append)
+  assert len(set(found)) >= 300
+  for name, values in {
+    'cell': CELLS, 'padding': PADDINGS, 'dropout': (0.0, 0.3), 'T': range(1, 15),
+    'H': range(1, 7), 'D': range(1, 7), 'recurrent_dropout': (0.0, 0.4),
+    'use_bias': (True, False),
+  }.items():  # fmt: skip
+    counts = Counter(getattr(case, name) for case in found)
+    assert counts.keys() == set(values)
+    assert min(counts.values()) >= 2, counts
+  assert {len(case.batch) for case in found} == {0, 1, 2}
 
 
 @pytest.mark.slow
@@ -99,16 +115,10 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
 
 
 @pytest.mark.slow
-def test_float64_is_exact():
-  case = Case(T=9, padding='scattered', recurrent_dropout=0.4)
-  with jax.enable_x64(True):
-    for cell in CELLS:
-      case = Case(**{**vars(case), 'cell': cell})
-      _assert_close(
-        _results(fast.recur, case, dtype=jnp.float64),
-        _results(scan.recur, case, dtype=jnp.float64),
-        1e-13,
-      )
+@pytest.mark.parametrize('cell', list(CELLS))
+def test_float64_is_exact(cell):
+  case = Case(cell, T=9, padding='scattered', recurrent_dropout=0.4)
+  _check(case, in_float64=True)
 
 
 @pytest.mark.parametrize(
