@@ -6,8 +6,9 @@ float32 no element differs by more than 1e-5 of the tensor's largest.
 Now and then the terms of a gradient cancel until their rounding exceeds 1e-5 of what is
 left: then the exact gradient itself, of weights and inputs moved by one rounding of a
 float32, is another one. By four times as much as it moves may such a tensor differ
-besides, if the two agree to 1e-10 in float64; and no more than one configuration in
-fifty may need it. Every tenth one is compared in float64 in any case.
+besides, if the two agree to 1e-10 in float64. About one configuration in a hundred is
+like that; one in twenty-five may be, since draws come in groups that are alike. Every
+tenth one is compared in float64 in any case.
 """
 
 import hypothesis
@@ -70,7 +71,7 @@ def for_all(strategy, seed, count, test):
 
 
 def check_all(strategy, seed, count, check_one):
-  """`check_one(config, in_float64=...)` for all draws; at most 2 % need the margin."""
+  """`check_one(config, in_float64=...)` for all draws; at most 4 % need the margin."""
   needed = []
 
   def test(config):
@@ -78,7 +79,7 @@ def check_all(strategy, seed, count, check_one):
 
   for_all(strategy, seed, count, test)
   assert len(needed) >= count
-  assert sum(needed) <= count // 50
+  assert sum(needed) <= count // 25
 
 
 def largest(arrays):
