@@ -1,4 +1,4 @@
-"""An embedding learnt on IMDB reviews, without any recurrence.
+"""An embedding learnt on IMDB reviews: 0.761 +- 0.002 best validation accuracy.
 
 python -m experiments.imdb_embedding --flagfile=experiments/flags/imdb_embedding.flags \
   --data_dir=DIR --workdir=DIR

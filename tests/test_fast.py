@@ -82,7 +82,7 @@ def test_the_300_are_cases_of_every_kind():
   for name, values in {
     'cell': CELLS, 'padding': PADDINGS, 'dropout': (0.0, 0.3), 'T': range(1, 15),
     'H': range(1, 7), 'D': range(1, 7), 'recurrent_dropout': (0.0, 0.4),
-    'use_bias': (True, False),
+    'use_bias': (True, False), 'resets': (True, False),
   }.items():  # fmt: skip
     counts = Counter(getattr(case, name) for case in found)
     assert counts.keys() == set(values)

@@ -30,7 +30,12 @@ def rank_promotion():
 
 
 @pytest.mark.parametrize(
-  'name', ['bilstm', 'conv', pytest.param('stacked_gru', marks=pytest.mark.slow)]
+  'name',
+  [
+    'conv',
+    pytest.param('bilstm', marks=pytest.mark.slow),
+    pytest.param('stacked_gru', marks=pytest.mark.slow),
+  ],
 )
 def test_a_trained_model_moves_over_and_back(tmp_path, name):
   model = models.trained(name)

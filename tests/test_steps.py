@@ -14,6 +14,9 @@ from seqjax.types import Batch
 METRICS = {'accuracy': losses.binary_accuracy}
 
 
+_ONE_OR_FOUR = [1, pytest.param(4, marks=pytest.mark.slow)]
+
+
 def _setup(num_devices, dropout=0.0, **how):
   encoder = sj.SimpleRNN(5, dropout=dropout, recurrent_dropout=dropout)
   model = sj.SequenceClassifier(11, 3, encoder)
@@ -30,7 +33,7 @@ def _setup(num_devices, dropout=0.0, **how):
   return model, tx, mesh, state, batch, step
 
 
-@pytest.mark.parametrize('num_devices', [1, 4])
+@pytest.mark.parametrize('num_devices', _ONE_OR_FOUR)
 def test_train_step_is_the_mean_gradient_of_the_rows_that_count(num_devices):
   model, tx, mesh, state, batch, step = _setup(num_devices)
 
@@ -80,7 +83,7 @@ def test_filler_rows_may_hold_anything():
   }
 
 
-@pytest.mark.parametrize('num_devices', [1, 4])
+@pytest.mark.parametrize('num_devices', _ONE_OR_FOUR)
 def test_indices_into_resident_arrays_are_as_good_as_the_examples(num_devices):
   model, tx, mesh, state, batch, step = _setup(num_devices)
   start = jax.device_get(state)
