@@ -43,6 +43,9 @@ def disks(folder: pathlib.Path) -> list[Row]:
   whole = folder / 'whole'
   Job(whole, *LONG).wait()
   rows = [_mounted(folder, whole, full=True), _mounted(folder, whole, full=False)]
+  pair = folder / 'pair'
+  Job(pair, *LONG, processes=2).wait()
+  rows.append(_mounted(folder, pair, full=True, processes=2))
 
   place = folder / 'twice'
   first = Job(place, *LONG)
@@ -74,10 +77,13 @@ def disks(folder: pathlib.Path) -> list[Row]:
   return rows
 
 
-def _mounted(folder: pathlib.Path, whole: pathlib.Path, *, full: bool) -> Row:
+def _mounted(
+  folder: pathlib.Path, whole: pathlib.Path, *, full: bool, processes: int = 1
+) -> Row:
   """A run in a mount namespace where the disk is small, or not to be written to."""
   name = 'disk full' if full else 'read-only workdir'
-  place = folder / name.replace(' ', '-')
+  name = f'{name}, 2 processes' if processes == 2 else name
+  place = folder / name.replace(', ', '-').replace(' ', '-')
   place.mkdir()
   mount = (
     f'mount -t tmpfs -o size=200k none {place}'
@@ -85,13 +91,14 @@ def _mounted(folder: pathlib.Path, whole: pathlib.Path, *, full: bool) -> Row:
     else (f'mount --bind {place} {place} && mount -o remount,bind,ro {place}')
   )
   around = ('unshare', '--mount', 'sh', '-c', f'{mount} || exit 99; exec "$@"', '-')
-  job = Job(place, *LONG, around=around)
+  job = Job(place, *LONG, around=around, processes=processes)
   code = job.wait()
   if code in (1, 99) and 'unshare' in job.text() + 'unshare' * (code == 99):
     return Row(name, 0, 'this machine allows no mounts', True)
-  line = job.text().strip().splitlines()[-1]
-  good = code == 2 and str(place) in line
-  again = Job(place, *LONG).wait() == 0 and same(place, whole)
+  lines = [line for line in job.text().splitlines() if str(place) in line]
+  line = lines[-1] if lines else job.text().strip()[-300:]
+  good = code == 2 and ('No space' in line or 'cannot write' in line)
+  again = Job(place, *LONG, processes=processes).wait() == 0 and same(place, whole)
   text = f'exit code {code}, one line that names the workdir; with room, same digest'
   return Row(name, 1, text if good and again else f'FAILED: {line}', good and again)
 

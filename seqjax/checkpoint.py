@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
-import logging as python_logging
 import operator
 import os
 import pathlib
 import re
 import shutil
 import weakref
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 
-from seqjax import integrity, leaves
+from seqjax import integrity, leaves, storage
 from seqjax.integrity import DamagedError, SaveError, one_line
 from seqjax.leaves import digest, leaf_digests
 from seqjax.types import InputError, PyTree
@@ -52,7 +49,9 @@ class Checkpoints:
   AsyncCheckpointer commit before the files can be checksummed, and the manager neither
   falls back nor keeps both latest and best.
 
-  Of several processes number 0 writes, and all restore. An object is for one thread.
+  Several processes write the values together; number 0 adds the manifest, and looks
+  after the directory. Each restores all values. They must call the same methods in the
+  same order. An object is for one thread.
   """
 
   def __init__(self, directory: str | os.PathLike, *, keep: int = 3):
@@ -71,10 +70,14 @@ class Checkpoints:
     self.rejected: list[str] = []  # 'folder: reason', by the last restore, newest first
     self._keep = keep
     self._damaged: set[str] = set()  # names of folders that the next save may remove
-    self._writes = jax.process_index() == 0
-    if self._writes:
+    self._is_first = jax.process_index() == 0
+    self._number = 0
+    if self._is_first:
       self._release = weakref.finalize(self, os.close, integrity.take(self.directory))
       self._number = max(saves(self.directory), default=0)
+    if jax.process_count() > 1:
+      number = multihost_utils.broadcast_one_to_all(np.int32(self._number))
+      self._number = int(number)
     # All Orbax calls go to this thread: they replace the event loop of the thread they
     # run in, and fail inside a running one (a notebook's).
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
@@ -101,12 +104,14 @@ class Checkpoints:
     step = operator.index(step)
     if step < 0:
       raise ValueError(f'step must be at least 0, got {step}')
-    if not self._writes:
-      return
     self.wait()
     # Copied: NumPy leaves may change, and on the CPU a fetched array is a view of JAX's
     # memory, which keeps the next step from reusing what it is donated.
     values = {path: value.copy() for path, value in leaves.fetch(state).items()}
+    placed: dict[str, Any] = dict(values)
+    for path, leaf in leaves.by_path(state).items():
+      if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        placed[path] = leaves.place(values[path], leaf)  # so each writes a part
     manifest = {
       'format': _FORMAT,
       'step': step,
@@ -115,7 +120,7 @@ class Checkpoints:
     }
     self._number += 1
     name = f'{self._number:06d}-step{step}'
-    self._pending = self._thread.submit(self._write, name, values, manifest)
+    self._pending = self._thread.submit(self._write, name, values, placed, manifest)
 
   def restore(self, template: PyTree) -> Restored | None:
     """Returns the newest intact save, or None where there is none.
@@ -149,7 +154,7 @@ class Checkpoints:
       self.wait()
     finally:
       self._thread.shutdown()
-      if self._writes:
+      if self._is_first:
         self._release()
 
   def __enter__(self) -> Checkpoints:
@@ -168,22 +173,32 @@ class Checkpoints:
     return list(saves(self.directory).values())
 
   def _write(
-    self, name: str, values: dict[str, np.ndarray], manifest: dict[str, Any]
+    self,
+    name: str,
+    values: dict[str, np.ndarray],
+    placed: dict[str, Any],
+    manifest: dict[str, Any],
   ) -> None:
     """Writes one save, then removes old ones. Runs in the thread."""
     unfinished = self.directory / f'{name}{integrity.UNFINISHED}'
     outcome = 'was not saved'
     try:
-      manifest['leaves'] = {
-        k: [leaves.describe(v), leaves.array_digest(v)] for k, v in values.items()
-      }
-      unfinished.mkdir()
-      _orbax_save(unfinished / 'state', values)
-      integrity.commit(unfinished, self.directory / name, manifest)
-      outcome = 'was saved, but an older one cannot be removed'
-      self._remove_old()
+      if self._is_first:
+        manifest['leaves'] = {
+          k: [leaves.describe(v), leaves.array_digest(v)] for k, v in values.items()
+        }
+        unfinished.mkdir()
+      storage.write(unfinished / 'state', placed)
+      if self._is_first:
+        integrity.commit(unfinished, self.directory / name, manifest)
+        outcome = 'was saved, but an older one cannot be removed'
+        self._remove_old()
+      # One that failed does not come here: it ends, and that ends those who wait.
+      storage.meet(f'{self.directory}/{name}')
     except Exception as error:
-      shutil.rmtree(unfinished, ignore_errors=True)  # what stays goes at the next open
+      if self._is_first:
+        # What stays is removed at the next open.
+        shutil.rmtree(unfinished, ignore_errors=True)
       reason = f'step {manifest["step"]} {outcome}: {one_line(error)}'
       raise SaveError(f'{self.directory}: {reason}') from error
 
@@ -229,11 +244,11 @@ class Checkpoints:
     if wrong := leaves.mismatches(kinds, wanted):
       raise InputError(f'{folder}: the model has changed: {wrong}')
     try:
-      values = self._thread.submit(orbax_restore, folder / 'state', wanted).result()
+      values = self._thread.submit(storage.read, folder / 'state', wanted).result()
     except Exception as error:
       raise _UnreadableError(
-        f'the files of {folder.name} are as they were written, but Orbax '
-        f'{ocp.__version__} cannot read them: {one_line(error)}'
+        f'the files of {folder.name} are as they were written, but '
+        f'{storage.VERSION} cannot read them: {one_line(error)}'
       ) from error
     placed = [leaves.place(values[path], leaf) for path, leaf in wanted.items()]
     state = jax.tree.unflatten(jax.tree.structure(template), placed)
@@ -251,45 +266,6 @@ def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
 
 class _UnreadableError(Exception):
   """The files are intact and Orbax fails: its version, most likely."""
-
-
-def _orbax_save(folder: pathlib.Path, values: dict[str, np.ndarray]) -> None:
-  """Writes arrays by path, but those of size 0, which Orbax refuses."""
-  values = {path: value for path, value in values.items() if value.size}
-  if values:
-    with _orbax() as checkpointer:
-      checkpointer.save(folder, args=ocp.args.PyTreeSave(values))
-
-
-def orbax_restore(folder: pathlib.Path, like: dict[str, Any]) -> dict[str, np.ndarray]:
-  """Reads the arrays by path that `_orbax_save` wrote, of the shapes of `like`."""
-  full = [k for k, v in like.items() if 0 not in np.shape(v)]
-  values = {k: np.zeros(v.shape, v.dtype) for k, v in like.items() if k not in full}
-  if full:
-    to_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    args = ocp.args.PyTreeRestore(restore_args=dict.fromkeys(full, to_numpy))
-    with _orbax() as checkpointer:
-      values |= checkpointer.restore(folder, args=args)
-  return values
-
-
-@contextlib.contextmanager
-def _orbax() -> Iterator[ocp.Checkpointer]:
-  """A silent Checkpointer of this process alone; what fails is raised all the same."""
-  here = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
-
-  def not_orbax(record: python_logging.LogRecord) -> bool:
-    return f'{os.sep}orbax{os.sep}' not in record.pathname
-
-  logger = python_logging.getLogger('absl')
-  logger.addFilter(not_orbax)
-  try:
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-      yield checkpointer
-  finally:
-    logger.removeFilter(not_orbax)
 
 
 def _is_best(folder: pathlib.Path) -> bool:

@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from seqjax import checkpoint, integrity, leaves
+from seqjax import checkpoint, integrity, leaves, storage
 from seqjax.types import InputError, PyTree
 
 
@@ -52,7 +52,7 @@ def _read(folder: pathlib.Path, manifest: dict, template: PyTree) -> PyTree:
   like = {path: _shape(kind) for path, kind in kinds.items()}
   # A thread of its own: Orbax replaces the event loop of the one it runs in.
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    values = thread.submit(checkpoint.orbax_restore, folder / 'state', like).result()
+    values = thread.submit(storage.read, folder / 'state', like).result()
   for path in wanted:
     if leaves.array_digest(values[path]) != manifest['leaves'][path][1]:
       raise integrity.DamagedError(f'leaf {path} differs from what was saved (SHA-256)')

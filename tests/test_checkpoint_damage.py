@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from saves import assert_restored, files_of, make_state, save_steps, saved_steps
 
-from seqjax import checkpoint, integrity
+from seqjax import integrity, storage
 from seqjax.checkpoint import Checkpoints
 
 
@@ -112,16 +112,16 @@ def test_a_file_that_nobody_recorded_does_no_harm(tmp_path):
 
 
 def test_a_value_that_changes_on_its_way_to_disk_is_found(tmp_path, monkeypatch):
-  orbax_save = checkpoint._orbax_save
+  write = storage.write
 
   def bad_memory(folder, values):
     values['params/kernel'].view(np.uint8)[1, 2] ^= 1
-    orbax_save(folder, values)
+    write(folder, values)
 
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, make_state(1), {'step': 1})
     checkpoints.wait()
-    monkeypatch.setattr(checkpoint, '_orbax_save', bad_memory)
+    monkeypatch.setattr(storage, 'write', bad_memory)
     checkpoints.save(2, make_state(2), {'step': 2})
     assert_restored(checkpoints.restore(make_state(0)), 1)
     assert 'leaf params/kernel differs' in checkpoints.rejected[0]
@@ -131,14 +131,14 @@ def test_intact_files_that_orbax_cannot_read_never_mean_a_new_start(
   tmp_path, monkeypatch
 ):
   save_steps(tmp_path, [1, 2])
-  orbax_restore = checkpoint.orbax_restore
+  read = storage.read
 
   def fails(folder, like):
     if folder.parent.name.endswith('step2') or fails_always:
       raise ValueError('a format\nof tomorrow')
-    return orbax_restore(folder, like)
+    return read(folder, like)
 
-  monkeypatch.setattr(checkpoint, 'orbax_restore', fails)
+  monkeypatch.setattr(storage, 'read', fails)
   with Checkpoints(tmp_path) as checkpoints:
     fails_always = False
     assert_restored(checkpoints.restore(make_state(0)), 1)

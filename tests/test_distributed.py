@@ -131,6 +131,8 @@ def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   ((code, output),) = _both([([*_LOCAL, str(cut), *settings], _environment())])
   assert code == 0, output
   assert f'resumed from step {saved}' in output
+  for number in 0, 1:  # both wrote values
+    assert list((cut / 'checkpoints').glob(f'*/state/ocdbt.process_{number}/d/*'))
   assert _digest(cut) == _digest(whole)
   assert (cut / 'metrics.jsonl').read_bytes() == (whole / 'metrics.jsonl').read_bytes()
   alone = [sys.executable, '-m', 'toy', str(cut), 'num_epochs=20', 'num_devices=1']

@@ -32,6 +32,7 @@ _RANKS = {
   'workdir': 6,
   'leaves': 6,
   'integrity': 6,
+  'storage': 6,
   'checkpoint': 7,
   'distributed': 7,
   'evaluation': 7,
@@ -47,7 +48,7 @@ _RANKS = {
 }
 # Who alone may import a package; the folder or file is named as in _RANKS.
 _OWNERS = {
-  'orbax': {'checkpoint'},
+  'orbax': {'storage'},
   'tensorflow_datasets': {'data'},
   'matplotlib': {'plots', 'comparisons', 'time_plots'},
   'tensorboardX': {'log'},
