@@ -1,4 +1,4 @@
-"""A convnet over time on IMDB reviews: 0.850 best validation accuracy, one seed.
+"""A convnet over time on IMDB reviews: 0.841 +- 0.008 best validation accuracy.
 
 python -m experiments.imdb_conv1d --flagfile=experiments/flags/imdb_conv1d.flags \
   --data_dir=DIR --workdir=DIR

@@ -61,7 +61,6 @@ def run(config: Config) -> dict[str, Any]:
     name='imdb_glove',
     title=f'Dense network, {config.embedding} embedding, {config.num_train:,}',
     model=make_model(config, matrix),
-    frozen=('embedding',) if config.embedding == 'frozen' else (),
   )
 
 

@@ -118,7 +118,6 @@ def train(
   title: str,
   model: nn.Module,
   published: float | None = None,
-  frozen: tuple[str, ...] = (),
   test_last: bool = False,
 ) -> dict[str, Any]:
   """Trains a classifier of reviews; returns the result.
@@ -130,7 +129,6 @@ def train(
     title: The model, for the picture.
     model: int ids [B, T] -> logits [B].
     published: Published validation accuracy on IMDB, for the picture.
-    frozen: As for `loop.train`.
     test_last: As for `loop.train`.
   """
   feed = Shuffled(data.train, config.batch_size, config.seed)
@@ -156,7 +154,6 @@ def train(
       **data.facts,
     },
     published=number if config.dataset == 'imdb' else None,
-    frozen=frozen,
     test_last=test_last,
     files={VOCABULARY_FILE: data.vocabulary.save},
   )

@@ -26,6 +26,7 @@ from seqjax.layers import (
   Stack,
   TimeDistributed,
   Zoneout,
+  frozen_parameters,
   pretrained,
 )
 from seqjax.models import SequenceClassifier, SequenceRegressor
@@ -58,6 +59,7 @@ __all__ = [
   '__version__',
   'cells',
   'dropout',
+  'frozen_parameters',
   'losses',
   'optim',
   'pretrained',

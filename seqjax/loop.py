@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from seqjax import (
 from seqjax.checkpoint import Checkpoints
 from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.data.batches import Batches, Feed
+from seqjax.layers import frozen_parameters
 from seqjax.log import RunLog
 from seqjax.progress import Monitor, Pending, Progress, means
 from seqjax.state import TrainState, init_state
@@ -71,7 +72,7 @@ def train(
   resident: PyTree = None,
   gather: steps.GatherFn | None = None,
   finish: Finish | None = None,
-  frozen: Sequence[str] = (),
+  frozen: Iterable[str] = (),
   test_last: bool = False,
   files: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def train(
       `resident`; runs within the jitted steps. Feeds' fingerprints cover `resident`.
     finish: Called at the end as (tested params, result), in process 0: what it returns
       comes into result.json too, and it may leave more in the workdir.
-    frozen: Parameters that stay as they are, by their paths; see `optim.freeze`.
+    frozen: Parameters left as they are, beside frozen Embeddings; see `optim.freeze`.
     test_last: Test the last epoch's parameters, not the best one's.
     files: Name -> what writes it at a path: what is needed to use the model later and
       follows from config and data, such as its vocabulary. Written at every start.
@@ -123,21 +124,21 @@ def train(
     clip_norm=config.clip_norm,
     clip_global_norm=config.clip_global_norm,
   )
-  tx = optim.freeze(tx, *frozen) if frozen else tx
   parts, pmap = config.accumulate_steps, config.data_parallel == 'pmap'
   mesh = parallel.make_mesh(config.num_devices, config.batch_size, parts)
-  train_step = steps.make_train_step(
-    model, loss, metrics, tx, mesh, gather, parts=parts, pmap=pmap
-  )
-  eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
-  param_norm = jax.jit(optax.tree.norm)
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
   on_devices: tuple[PyTree, ...] = ()
   x: Any = feed.batch(0).x
   if gather is not None:
     on_devices = (parallel.replicate(resident, mesh),)
     shape = jax.eval_shape(gather, resident, feed.batch(0)).x
     x = np.zeros(shape.shape, shape.dtype)
+  tx = optim.freeze(tx, *frozen, *frozen_parameters(model, x, train=False))
+  train_step = steps.make_train_step(
+    model, loss, metrics, tx, mesh, gather, parts=parts, pmap=pmap
+  )
+  eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
+  param_norm = jax.jit(optax.tree.norm)
+  init_key, step_key = jax.random.split(jax.random.key(config.seed))
   folder, first = Path(config.workdir or f'runs/{name}'), distributed.is_first()
 
   with contextlib.ExitStack() as held, signals.catch() as stop:

@@ -23,7 +23,7 @@ class SequenceClassifier(nn.Module):
     mask_zero: Steps of id 0 are padding and masked; the chapter's models leave it off
       and run over the padding.
     embedding_init: Initialiser of the embedding; see `pretrained`.
-    frozen: The embedding has no gradient; see `optim.freeze` for the optimiser's part.
+    frozen: The embedding stays as it is; see `Embedding`.
   """
 
   vocab_size: int

@@ -78,7 +78,8 @@ def freeze(
   """`optimizer` for all parameters but some, which no term of it moves.
 
   No gradient, no momentum, no weight decay reaches a frozen parameter, and it has no
-  part in a global norm; the optimiser keeps no state for it.
+  part in a global norm; the optimiser keeps no state for it. Without paths it is
+  `optimizer` itself.
 
   Args:
     optimizer: What the other parameters get.
@@ -88,6 +89,9 @@ def freeze(
   Raises:
     ValueError: at `init`, if a path names nothing.
   """
+
+  if not paths:
+    return optimizer
 
   def labels(tree: PyTree) -> PyTree:
     found: set[str] = set()

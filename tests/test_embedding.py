@@ -1,5 +1,6 @@
 """Embedding: rows, ids out of range, masks, given and frozen matrices."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
@@ -107,9 +108,28 @@ def test_frozen_means_no_gradient_and_with_freeze_no_update_at_all():
   decaying = optax.adamw(0.1, weight_decay=0.5)
   updates, _ = decaying.update(grads, decaying.init(params), params)
   assert (updates['embedding'] != 0).all()  # no gradient is not enough
-  frozen = sj.optim.freeze(decaying, 'embedding')
+  frozen = sj.optim.freeze(decaying, *sj.frozen_parameters(layer, ids))
   updates, _ = frozen.update(grads, frozen.init(params), params)
   np.testing.assert_array_equal(updates['embedding'], 0)
+
+
+class _Both(nn.Module):
+  """A frozen Embedding within a model within a model, called twice, and a free one."""
+
+  @nn.compact
+  def __call__(self, ids, *, train):
+    inner = sj.SequenceClassifier(7, 3, sj.LSTM(2), frozen=True, name='inner')
+    free = sj.Embedding(7, 3, name='free')(ids)
+    return inner(ids, train=train) + inner(ids, train=train) + free.sum((1, 2))
+
+
+def test_frozen_parameters_are_found_at_any_depth():
+  ids = np.zeros((4, 5), int)
+  paths = sj.frozen_parameters(_Both(), ids, train=False)
+  assert paths == ('inner/embedding/embedding',)
+  params = _Both().init(jax.random.key(0), ids, train=False)['params']
+  assert params['inner']['embedding']['embedding'].shape == (7, 3)
+  assert sj.frozen_parameters(sj.Embedding(7, 3), ids) == ()
 
 
 def test_bfloat16_rows_of_a_float32_matrix():

@@ -10,6 +10,7 @@ import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 import toy
 
@@ -374,6 +375,29 @@ def test_adam_trains_and_frozen_parameters_stay(tmp_path):
   one_step = toy.train(tmp_path / 'one', num_steps=1, frozen=everything)
   assert frozen['params_sha256'] == one_step['params_sha256']
   assert trained['params_sha256'] != frozen['params_sha256']
+
+
+def test_a_frozen_embedding_stays_by_itself(tmp_path, monkeypatch):
+  def decaying(name, learning_rate, **clips):
+    return optax.adamw(learning_rate, weight_decay=0.5)
+
+  monkeypatch.setattr(optim, 'make_optimizer', decaying)
+  found = []
+
+  def finish(params, result):
+    found.append(params)
+    return {}
+
+  for frozen in True, False:
+    model = toy.model().clone(frozen=frozen)
+    toy.train(tmp_path / str(frozen), num_steps=2, model=model, finish=finish)
+  start = toy.model().init(
+    jax.random.split(jax.random.key(0))[0], toy.examples().x[:32], train=False
+  )['params']
+  kept, moved = (params['embedding']['embedding'] for params in found)
+  np.testing.assert_array_equal(kept, start['embedding']['embedding'])
+  assert (moved != start['embedding']['embedding']).all()
+  assert (found[0]['encoder']['kernel'] != start['encoder']['kernel']).all()
 
 
 def test_files_of_the_run_lie_in_its_workdir_and_config_names_it(tmp_path):

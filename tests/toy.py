@@ -58,7 +58,7 @@ def train(
     config,
     name='toy',
     title='A toy',
-    model=model(features, rate),
+    model=more.pop('model', None) or model(features, rate),
     loss=losses.binary_xent,
     metrics={'accuracy': losses.binary_accuracy},
     feed=wrap_feed(Shuffled(fit, config.batch_size, config.seed)),

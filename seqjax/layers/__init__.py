@@ -8,7 +8,7 @@ from seqjax.layers.conv import (
   GlobalMaxPooling1D,
   MaxPooling1D,
 )
-from seqjax.layers.embedding import Embedding, pretrained
+from seqjax.layers.embedding import Embedding, frozen_parameters, pretrained
 from seqjax.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
 from seqjax.layers.regularized import LayerNormGRUCell, LayerNormLSTMCell, Zoneout
 from seqjax.layers.rnn import RNN, LayerCell, RNNCell
@@ -37,5 +37,6 @@ __all__ = [
   'Stack',
   'TimeDistributed',
   'Zoneout',
+  'frozen_parameters',
   'pretrained',
 ]

@@ -38,6 +38,33 @@ def pretrained(matrix: np.ndarray) -> nn.initializers.Initializer:
   return init
 
 
+def frozen_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+  """Paths of the matrices of a model's frozen Embeddings, for `optim.freeze`.
+
+  Args:
+    model: A module, with Embeddings at any depth or itself one.
+    *args: What it is called with; only shapes and dtypes count.
+    **kwargs: Likewise.
+
+  Returns:
+    Names in `params`, such as 'encoder/embedding/embedding'; () if nothing is frozen.
+  """
+  found: dict[str, None] = {}
+
+  def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    layer, name = context.module, context.method_name
+    if name == '__call__' and isinstance(layer, Embedding) and layer.frozen:
+      found['/'.join((*layer.path, 'embedding'))] = None
+    return call(*args, **kwargs)
+
+  def init(*args: Any) -> Any:
+    return model.init({'params': jax.random.key(0)}, *args, **kwargs)
+
+  with nn.intercept_methods(note):
+    jax.eval_shape(init, *args)
+  return tuple(found)
+
+
 class Embedding(nn.Module):
   """Looks ids up in a matrix `embedding` [V, E].
 
@@ -49,8 +76,9 @@ class Embedding(nn.Module):
     num_embeddings: V, with the reserved ids.
     features: E.
     mask_zero: Id 0 is padding: `compute_mask` is then ids != 0.
-    frozen: The matrix has no gradient. An optimiser can still move it, by weight decay
-      for one: `optim.freeze` keeps it as it is.
+    frozen: The matrix stays as it is: it has no gradient, and `loop.train` keeps every
+      other term of an optimiser from it, such as weight decay. In a loop of your own
+      `optim.freeze(tx, *frozen_parameters(model, ids))` does that.
     embedding_init: Initialiser of the matrix; see `pretrained`.
     dtype: Of the rows returned; None: that of the matrix.
     param_dtype: Of the matrix.
