@@ -96,9 +96,8 @@ def train(
     monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
-    resident: With `gather`, host arrays that are put on every device once.
-    gather: (resident, batch) -> the examples of a batch that holds indices into
-      `resident`; runs within the jitted steps. Feeds' fingerprints cover `resident`.
+    resident: With `gather`, host arrays for every device; feeds' fingerprints cover it.
+    gather: (resident, batch of indices into it) -> batch, within the jitted steps.
     finish: Called at the end as (tested params, result), in process 0: what it returns
       comes into result.json too, and it may leave more in the workdir.
     frozen: Parameters left as they are, beside frozen Embeddings; see `optim.freeze`.
@@ -177,6 +176,8 @@ def train(
       log = RunLog(folder, resume_step, writes=first)
       with log, console.Display(num_steps, start_step=start) as shown:
         pending, epoch_start = Pending(), time.monotonic()
+        rest = range(start, num_steps)
+        batches = parallel.put_batches(feed, rest, mesh, parts, per_device=pmap)
         for step in range(start, num_steps + 1):  # `step` steps are done
           epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
           epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
@@ -211,8 +212,7 @@ def train(
           if step == num_steps or progress.epochs_since_best >= patience:
             break
           pending.begin()
-          batch = parallel.put_batch(feed.batch(step), mesh, parts, per_device=pmap)
-          state, sums = train_step(state, batch, step_key, *on_devices)
+          state, sums = train_step(state, next(batches), step_key, *on_devices)
           pending.add(sums)
           if watch or parallel.shares_threads(mesh):
             pending.wait_for_last_but_one()

@@ -14,12 +14,18 @@ import optax
 import pytest
 import toy
 
-from seqjax import loop, losses, optim, signals, workdir
+from seqjax import loop, losses, optim, parallel, signals, workdir
 from seqjax.checkpoint import Checkpoints
 from seqjax.log import read_metrics
 from seqjax.progress import Pending
 from seqjax.state import init_state
 from seqjax.types import Examples, InputError
+
+
+@pytest.fixture(autouse=True)
+def one_batch_at_a_time(monkeypatch):
+  """So that what a feed does in a step happens in that step."""
+  monkeypatch.setattr(parallel, '_AHEAD', 1)
 
 
 class _Interrupted:

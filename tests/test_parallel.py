@@ -69,3 +69,21 @@ def test_parts_that_do_not_divide_are_an_error_that_says_what_would():
 @pytest.mark.parametrize(('num_devices', 'shared'), [(1, False), (2, True)])
 def test_cores_of_one_host_share_threads(num_devices, shared):
   assert parallel.shares_threads(parallel.make_mesh(num_devices, 4)) is shared
+
+
+def test_batches_come_in_the_order_of_their_steps_whatever_is_made_at_a_time():
+  made: list[int] = []
+
+  class Counted:
+    def batch(self, step):
+      made.append(step)
+      return np.full((4, 3), step)
+
+  feed, mesh = Counted(), parallel.make_mesh(2, 4)
+  batches = parallel.put_batches(feed, range(7, 32), mesh, per_device=False)
+  for step in range(7, 32):
+    np.testing.assert_array_equal(next(batches), np.full((4, 3), step))
+    assert made == list(range(7, max(made) + 1))
+    assert len(made) < step - 7 + 1 + 20
+  with pytest.raises(StopIteration):
+    next(batches)

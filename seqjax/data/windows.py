@@ -113,9 +113,9 @@ class WindowSet:
     """Anchors as x and target rows as y, int32 [B]; filled up at weight 0."""
     weight = np.zeros(batch_size, np.float32)
     weight[: len(rows)] = 1
-    filler = np.full(batch_size - len(rows), self.rows[0])
-    rows = np.concatenate([rows, filler]).astype(np.int32)
-    return Batch(rows, rows + np.int32(self.shape.ahead), weight)  # type: ignore[arg-type]
+    x = np.full(batch_size, self.rows[0])
+    x[: len(rows)] = rows
+    return Batch(x, x + np.int32(self.shape.ahead), weight)  # type: ignore[arg-type]
 
 
 class RandomWindows:
