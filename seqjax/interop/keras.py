@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     weights = keras_files.read(options.file, sys.maxsize, values=False)
   except (InputError, ImportError) as error:
-    print('error:', ' '.join(str(error).split()), file=sys.stderr)
+    print('error:', _printable(' '.join(str(error).split())), file=sys.stderr)
     return 2
   print('\n'.join(_listing(weights)))
   return 0
