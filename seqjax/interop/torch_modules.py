@@ -57,7 +57,7 @@ def to_gru(
   direction: str = 'forward',
   prefix: str = '',
 ) -> dict[str, np.ndarray]:
-  """Parameters of a GRU with reset_after; as `to_lstm`, with bias [2, 3H]."""
+  """As `to_lstm`, for a GRU with reset_after: kernels [D or H, 3H], bias [2, 3H]."""
   return _to_cell('GRU', state_dict, layer, direction, prefix)
 
 
