@@ -10,8 +10,9 @@ Dropout masks multiply only what enters a matmul: never `c`, never the `z * h` o
 A mask is shared by the gates ([..., D], [..., H]) or has one slice for each gate in
 front ([n, ..., D], [n, ..., H]).
 
-Sources: Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate); Cho et al. 2014,
-arXiv:1406.1078 (GRU); Gal & Ghahramani 2016, arXiv:1512.05287 (where the masks go).
+Sources: Elman 1990 (SimpleRNN); Hochreiter & Schmidhuber 1997 (LSTM); Gers et al. 2000
+(its forget gate); Cho et al. 2014, arXiv:1406.1078 (GRU); Gal & Ghahramani 2016,
+arXiv:1512.05287 (where the masks go).
 """
 
 import functools
@@ -39,7 +40,7 @@ class Cell(NamedTuple):
 
 
 def simple_rnn(activation: Activation = jnp.tanh) -> Cell:
-  """h' = act(x W + h U + b)."""
+  """h' = act(x W + h U + b), of `SimpleRNNParams` and `SimpleRNNCarry`."""
   step = functools.partial(simple_rnn_step, activation=activation)
   return Cell('simple_rnn', 1, SimpleRNNCarry, simple_rnn_project, step, activation)
 
@@ -48,7 +49,10 @@ def lstm(
   activation: Activation = jnp.tanh,
   recurrent_activation: Activation = jax.nn.sigmoid,
 ) -> Cell:
-  """c' = f * c + i * act(..); h' = o * act(c'); no peepholes."""
+  """c' = f * c + i * act(..); h' = o * act(c'); no peepholes.
+
+  Of `LSTMParams` and `LSTMCarry`; `recurrent_activation` is that of i, f and o.
+  """
   step = functools.partial(
     lstm_step, activation=activation, recurrent_activation=recurrent_activation
   )
@@ -63,7 +67,11 @@ def gru(
   *,
   reset_after: bool = True,
 ) -> Cell:
-  """h' = z * h + (1 - z) * n, the reset gate after or before the recurrent matmul."""
+  """h' = z * h + (1 - z) * n, the reset gate after or before the recurrent matmul.
+
+  Of `GRUParams` and `GRUCarry`; `recurrent_activation` is that of z and r. `gru_step`
+  has the two equations of n.
+  """
   step = functools.partial(
     gru_step,
     activation=activation,

@@ -53,8 +53,13 @@ def recurrent_masks(
     num_gates: Gates of the cell, n.
 
   Returns:
-    (x_mask, h_mask): [B, D] or [n, B, D], and [n, B, H] ([B, H] if n is 1). None where
-    the rate is 0.
+    (x_mask, h_mask): [B, D] or [n, B, D], and [n, B, H] ([B, H] if n is 1), float32.
+    None where the rate is 0.
+
+  Raises:
+    ValueError: if a rate is outside [0, 1).
+
+  Source: Gal & Ghahramani 2016, arXiv:1512.05287; Keras 3's `DropoutRNNCell`.
   """
   x_key, h_key = jax.random.split(key)
   gates = (num_gates,) if recurrent_dropout and num_gates > 1 else ()

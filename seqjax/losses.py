@@ -7,7 +7,11 @@ from seqjax.types import Array
 
 
 def binary_xent(logits: Array, labels: Array) -> Array:
-  """Binary cross-entropy in nats: logits [B], labels [B] of 0 and 1 -> [B]."""
+  """Binary cross-entropy in nats: logits [B], labels [B] of 0 and 1 -> [B].
+
+  Raises:
+    ValueError: if the two shapes differ.
+  """
   _check_same_shape(logits, labels)
   logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
   # -y log p - (1 - y) log(1 - p). softplus(logits) - labels * logits is the same with
@@ -16,13 +20,25 @@ def binary_xent(logits: Array, labels: Array) -> Array:
 
 
 def binary_accuracy(logits: Array, labels: Array) -> Array:
-  """1 where the probability is over 0.5 for label 1, or not for 0: [B], [B] -> [B]."""
+  """1 where the probability is over 0.5 for label 1, or not for 0: [B], [B] -> [B].
+
+  The first are logits, over 0 where the probability is over 0.5.
+
+  Raises:
+    ValueError: if the two shapes differ.
+  """
   _check_same_shape(logits, labels)
   return ((logits > 0) == (labels > 0.5)).astype(jnp.float32)
 
 
 def absolute_error(predictions: Array, targets: Array) -> Array:
-  """|prediction - target|, the mean over further axes: [B, ...], [B, ...] -> [B]."""
+  """|prediction - target|, the mean over further axes: [B, ...], [B, ...] -> [B].
+
+  In the unit of the targets: of normalised ones, in their standard deviations.
+
+  Raises:
+    ValueError: if the two shapes differ.
+  """
   _check_same_shape(predictions, targets)
   error = jnp.abs(predictions.astype(jnp.float32) - targets.astype(jnp.float32))
   return jnp.mean(error.reshape(len(error), -1), axis=-1)

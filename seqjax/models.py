@@ -16,6 +16,8 @@ from seqjax.types import Array
 class SequenceClassifier(nn.Module):
   """Embedding, an encoder of the sequence, and one logit: IMDB's sentiment models.
 
+  Source: Chollet & Allaire, Deep Learning with R, sections 6.1 and 6.2.
+
   Attributes:
     vocab_size: V, with the reserved ids.
     embed_size: E.
@@ -35,7 +37,11 @@ class SequenceClassifier(nn.Module):
 
   @nn.compact
   def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Array:
-    """int ids [B, T] and mask [B, T] -> logits [B]."""
+    """int ids [B, T] and mask bool [B, T] -> logits [B], of the label 1.
+
+    Raises:
+      ValueError: as `Embedding`, of the ids; and what the encoder raises.
+    """
     embedding = Embedding(
       self.vocab_size,
       self.embed_size,
@@ -58,6 +64,8 @@ class SequenceClassifier(nn.Module):
 class SequenceRegressor(nn.Module):
   """An encoder of the sequence, and one number: forecasts of the weather.
 
+  Source: Chollet & Allaire, Deep Learning with R, section 6.3.
+
   Attributes:
     encoder: Any module called as (x [B, T, D], train=, mask=) -> [B, H].
   """
@@ -66,7 +74,11 @@ class SequenceRegressor(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
-    """x [B, T, D] and mask [B, T] -> [B]."""
+    """x [B, T, D] and mask bool [B, T] -> [B], in the unit of the training's targets.
+
+    Raises:
+      ValueError: what the encoder raises.
+    """
     h = self.encoder(x, train=train, mask=mask)  # [B, H]
     head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
     return jnp.squeeze(head(h), -1)  # [B]

@@ -24,8 +24,8 @@ def make_optimizer(
     name: 'rmsprop' or 'adam'.
     learning_rate: Step size, or a schedule of the number of updates done.
     clip_value: Clips each gradient to [-clip_value, clip_value].
-    clip_norm: Scales each tensor's gradient to at most this norm.
-    clip_global_norm: Scales all gradients together to at most this norm.
+    clip_norm: Scales each tensor's gradient to at most this L2 norm.
+    clip_global_norm: Scales all gradients together to at most this L2 norm.
 
   Raises:
     ValueError: if the name is unknown, a bound is not positive, or two are given.
@@ -54,6 +54,9 @@ def rmsprop(learning_rate: float | optax.Schedule) -> optax.GradientTransformati
   """v = 0.9 v + 0.1 g^2; p -= lr * g / sqrt(v + 1e-7), Keras's RMSprop.
 
   optax's own default eps, 1e-8, is up to three times off where gradients are tiny.
+
+  Source: Keras 3's `RMSprop`, rho = 0.9; Hinton's lecture 6e of Coursera's "Neural
+  networks for machine learning", 2012.
   """
   return optax.rmsprop(learning_rate, decay=0.9, eps=1e-7)
 
@@ -136,7 +139,10 @@ def _scale_by_keras_adam(
 
 
 def clip_by_norm(max_norm: float) -> optax.GradientTransformation:
-  """Scales each tensor's gradient to at most `max_norm`, Keras's `clipnorm`."""
+  """Scales each tensor's gradient to an L2 norm of at most `max_norm`.
+
+  Source: Keras's `clipnorm`.
+  """
 
   def clip(g: jax.Array) -> jax.Array:
     norm = jnp.sqrt(jnp.sum(jnp.square(g)))

@@ -46,6 +46,9 @@ def recur(
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
     processing.
+
+  Raises:
+    ValueError: if `bptt_steps` or `remat_chunk` is less than 1.
   """
   return scan_time(
     functools.partial(cell.step, params, h_mask=h_mask),
@@ -102,6 +105,9 @@ def scan_time(
 
   Raises:
     ValueError: if `bptt_steps` or `remat_chunk` is less than 1.
+
+  Sources: Williams & Peng 1990 (truncated backpropagation through time); Chen et al.
+  2016, arXiv:1604.06174 (memory for a second forward pass).
   """
   for name, size in (('bptt_steps', bptt_steps), ('remat_chunk', remat_chunk)):
     if size is not None and size < 1:

@@ -36,6 +36,7 @@ def test_what_keras_has():
   assert 'merge_mode' in arguments(layers.Bidirectional.__init__)
   assert not {'layernormlstm', 'zoneout'} & set(names_in(layers).split())
   assert 'mask' in arguments(layers.GlobalAveragePooling1D.call)
+  assert hasattr(keras, 'remat')
   for pool in (layers.GlobalMaxPooling1D, layers.MaxPooling1D, layers.AveragePooling1D):
     assert 'mask' not in arguments(pool.call)
 
@@ -57,6 +58,7 @@ def test_what_flax_has(flax):
   assert not {'bptt_steps', 'remat_chunk'} & options
   assert 'merge_fn' in arguments(flax.Bidirectional.__init__)
   assert hasattr(flax, 'remat')
+  assert 'broadcast_dims' in arguments(flax.Dropout.__init__)
   names = names_in(flax)
   assert 'zoneout' not in names
   assert 'layernormlstm' not in names
@@ -75,9 +77,78 @@ def test_what_torch_has():
   with pytest.raises(TypeError):
     torch.nn.GRU(3, 4, nonlinearity='relu')
   assert hasattr(torch.nn.utils.rnn, 'pack_padded_sequence')
+  dropped = torch.nn.Dropout1d(0.5)(torch.ones(4, 8, 5))  # [B, D, T]
+  assert torch.equal(dropped, dropped[..., :1].expand(4, 8, 5))
+  assert callable(torch.utils.checkpoint.checkpoint)
   names = names_in(torch.nn)
   assert 'zoneout' not in names
   assert 'layernormlstm' not in names
+
+
+def test_what_haiku_has():
+  """Of dm-haiku 0.0.17, which is not among the peers that are installed."""
+  hk = pytest.importorskip('haiku')
+  cores = {n for n in dir(hk) if isinstance(getattr(hk, n), type)}
+  cores = {n for n in cores if issubclass(getattr(hk, n), hk.RNNCore)}
+  convolutional = {f'Conv{n}DLSTM' for n in (1, 2, 3)}
+  others = {'RNNCore', 'IdentityCore', 'ResetCore', 'DeepRNN'}
+  assert cores == {'VanillaRNN', 'LSTM', 'GRU'} | convolutional | others
+  for name in ('VanillaRNN', 'LSTM', 'GRU'):
+    options = arguments(getattr(hk, name).__init__)
+    assert not {'activation', 'dropout', 'reset_after'} & options
+    assert len(arguments(getattr(hk, name).__call__)) == 3  # self, input, state
+  assert arguments(hk.dynamic_unroll) == {
+    'core',
+    'input_sequence',
+    'initial_state',
+    'time_major',
+    'reverse',
+    'return_all_states',
+    'unroll',
+  }
+  assert 'broadcast_dims' in arguments(hk.dropout)
+  assert callable(hk.remat)
+  for pool in (hk.max_pool, hk.avg_pool):
+    assert 'mask' not in arguments(pool)
+
+
+@pytest.mark.parametrize('kind', ['simple_rnn', 'lstm', 'gru_reset_before'])
+def test_haiku_cores_are_ours_in_another_order(kind):
+  hk = pytest.importorskip('haiku')
+  B, T, D, H = 2, 4, 3, 5
+  p, x = weights(kind, D, H), random_x(B, T, D)
+  if kind == 'simple_rnn':
+    core, layer = hk.VanillaRNN, sj.SimpleRNN(H, activation='relu')
+    linear = {'w': p['kernel'], 'b': p['bias']}
+    hidden = {'w': p['recurrent_kernel'], 'b': np.zeros(H, np.float32)}
+    theirs = {'vanilla_rnn/linear': linear, 'vanilla_rnn/linear_1': hidden}
+  elif kind == 'lstm':  # i, f, c, o -> i, g, f, o; 1 is added to f
+    core, layer = hk.LSTM, sj.LSTM(H)
+    shift = np.repeat(np.float32([0, 1, 0, 0]), H)
+    both = np.concatenate([p['kernel'], p['recurrent_kernel']])
+    linear = {'w': swapped(both), 'b': swapped(p['bias'] - shift)}
+    theirs = {'lstm/linear': linear}
+  else:
+    core, layer = hk.GRU, sj.GRU(H, reset_after=False)
+    sign = np.repeat(np.float32([-1, 1, 1]), H)
+    names = {'kernel': 'w_i', 'recurrent_kernel': 'w_h', 'bias': 'b'}
+    theirs = {'gru': {names[name]: array * sign for name, array in p.items()}}
+
+  def run(x):
+    made = core(H)
+    return hk.dynamic_unroll(made, x, made.initial_state(B), time_major=False)[0]
+
+  apply = hk.without_apply_rng(hk.transform(run)).apply
+  with jax.numpy_rank_promotion('allow'):
+    expected = apply(theirs, x)[:, -1]
+  y = layer.apply({'params': p}, x, train=False)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def swapped(kernel):
+  """The second of four gates and the third change places."""
+  a, b, c, d = np.split(kernel, 4, axis=-1)
+  return np.concatenate([a, c, b, d], axis=-1)
 
 
 def test_what_jax_experimental_rnn_has():

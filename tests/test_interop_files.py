@@ -73,6 +73,12 @@ def test_names_from_a_file_do_not_steer_the_terminal(tmp_path, capsys):
   out = capsys.readouterr().out
   assert '\x1b' not in out
   assert out.count('\n') == 5
+  with h5py.File(tmp_path / 'a.weights.h5', 'a') as file:
+    file['x\x1b[2J'] = np.ones(3)
+  assert interop.main(['show', str(tmp_path / 'a.weights.h5')]) == 2
+  err = capsys.readouterr().err
+  assert 'x\\x1b[2J is not how' in err
+  assert '\x1b' not in err
 
 
 def test_names_that_are_no_text(tmp_path):
@@ -120,6 +126,19 @@ def bomb(file, folder):
   )
 
 
+def bomb_in_a_chunk(file, folder):
+  """4 kB of a chunk of 1 GB, in 9 kB: gzip of gzip's own rate, from its bytes."""
+  data = file.create_dataset(
+    'layers/dense/vars/0',
+    (1000,),
+    'f4',
+    maxshape=(None,),
+    chunks=(1 << 28,),
+    compression='gzip',
+  )
+  data.id.write_direct_chunk((0,), bytes(9000))
+
+
 def circle(file, folder):
   group = file.create_group('layers/dense')
   group['self'] = file['layers']
@@ -149,6 +168,7 @@ HOSTILE = {
   huge_unallocated: 'declares .* stores 0',
   huge_chunked: 'declares .* stores 0',
   bomb: 'declares',
+  bomb_in_a_chunk: '1073741824 bytes to unpack, and stores 9000',
   circle: 'circle',
   objects: 'not numbers',
   named_type: 'neither group nor dataset',

@@ -189,3 +189,10 @@ def test_what_is_no_cell_is_refused():
     interop.from_lstm(gru)
   with pytest.raises(ValueError, match='params has no recurrent_kernel'):
     interop.from_lstm({'kernel': np.ones((D, 4 * H))})
+
+
+def test_a_broken_cell_is_named():
+  params = jax.tree.map(np.asarray, linen_params(nn.GRUCell))
+  params['hz']['kernel'] = np.ones((H, H + 1), np.float32)
+  with pytest.raises(InputError, match=r"layer 'top' of linen's .* is no GRU: .*13\)"):
+    interop.load_into({'encoder': {}}, {'top': {'cell': params}})

@@ -1,4 +1,7 @@
-"""The safetensors format: equal to the peer's files, and broken files refused."""
+"""The safetensors format: equal to the peer's files, and broken files refused.
+
+What is said of the order and of broken layers holds for every state_dict.
+"""
 
 import json
 import struct
@@ -60,6 +63,7 @@ def test_safetensors_of_every_dtype(tmp_path):
     ({'a': entry(shape=(True, 6))}, bytes(24), 'no sizes'),
     ({'a': entry(shape=[1] * 99)}, bytes(24), 'no sizes'),
     ({'a': entry(offsets=(0, 24, 48))}, bytes(48), 'no sizes'),
+    ({'a': entry(shape=(0, 1 << 62), offsets=(0, 0))}, b'', 'no sizes'),
     ({'a': entry(shape=(1 << 40, 1 << 40))}, bytes(24), 'not what lies at 0 to 24'),
     ({'a': entry(shape=(1 << 40,), offsets=(0, 1 << 42))}, bytes(24), 'of 24 bytes'),
     ({'a': entry(offsets=(24, 0))}, bytes(24), 'not what lies'),
@@ -94,3 +98,79 @@ def test_safetensors_of_a_wrong_length(tmp_path):
     interop.save(tmp_path / 'a.bin', {})
   with pytest.raises(InputError, match='cannot be written'):
     interop.save('/nonexistent/a.safetensors', {})
+
+
+def test_a_header_that_looks_like_a_zip(tmp_path):
+  """A header of 0x4b50 bytes makes the file begin with PK."""
+  header = {'a': entry(), '__metadata__': {'note': ''}}
+  header['__metadata__']['note'] = 'n' * (0x4B50 - len(json.dumps(header)))
+  path = stored(tmp_path / 'a.safetensors', header, bytes(24))
+  assert path.read_bytes().startswith(b'PK')
+  assert list(interop.load(path)) == ['a']
+
+
+def test_no_more_than_the_bytes_allowed(tmp_path):
+  path = stored(tmp_path / 'a.safetensors', {'a': entry()}, bytes(24))
+  assert safetensors.read(path, max_bytes=24)['a'].shape == (2, 3)
+  with pytest.raises(InputError, match='24 bytes, more than the 23 allowed'):
+    interop.load(path, max_bytes=23)
+
+
+def linears(names):
+  """state_dict of Linear(3, 3)s, layer i full of i, in the order of `names`."""
+  return {
+    f'{name}.{variable}': np.full(shape, i, np.float32)
+    for i, name in enumerate(names)
+    for variable, shape in (('weight', (3, 3)), ('bias', (3,)))
+  }
+
+
+def dense(count):
+  layer = {'kernel': np.zeros((3, 3), np.float32), 'bias': np.zeros(3, np.float32)}
+  return {f'layers_{i}': layer for i in range(count)}
+
+
+def test_an_alphabetical_order_is_not_the_models(tmp_path):
+  """The safetensors library sorts by name: layer 10 comes before layer 2."""
+  peer = pytest.importorskip('safetensors.numpy')
+  state = linears(f'net.{i}' for i in range(12))
+  path = tmp_path / 'a.safetensors'
+  peer.save_file(state, path)
+  by_name = dict(sorted(state.items()))
+  assert list(interop.load(path)) == list(by_name)
+  for source in (path, by_name, state):
+    loaded = interop.load_into(dense(12), source)
+    found = [float(loaded[f'layers_{i}']['kernel'].max()) for i in range(12)]
+    assert found == list(range(12))
+    back = interop.from_params(loaded, like=source)
+    for name, value in state.items():
+      np.testing.assert_array_equal(back[name], value)
+
+
+def test_an_alphabetical_order_without_numbers_is_none(tmp_path):
+  peer = pytest.importorskip('safetensors.numpy')
+  state = linears(('encoder', 'classifier'))
+  peer.save_file(state, tmp_path / 'a.safetensors')
+  for source in (tmp_path / 'a.safetensors', dict(sorted(state.items()))):
+    with pytest.raises(InputError, match=r"'classifier', 'encoder' .* no order: say"):
+      interop.load_into(dense(2), source)
+  mapping = {'layers_0': 'encoder', 'layers_1': 'classifier'}
+  for source, given in ((state, None), (tmp_path / 'a.safetensors', mapping)):
+    loaded = interop.load_into(dense(2), source, given)
+    assert float(loaded['layers_0']['bias'].max()) == 0
+    assert float(loaded['layers_1']['bias'].max()) == 1
+
+
+def test_a_broken_layer_is_named():
+  state = linears(['head']) | {
+    'rnn.weight_ih_l0': np.ones((16, 3)),
+    'rnn.weight_hh_l0': np.ones((16, 4)),
+    'rnn.bias_ih_l0': np.ones(16),
+  }
+  message = "layer 'rnn/l0' of the state_dict needs bias_ih and bias_hh"
+  with pytest.raises(InputError, match=message):
+    interop.load_into(dense(1), state)
+  state['rnn.weight_hh_l0'] = np.ones((17, 4))
+  message = r"layer 'rnn/l0' of the state_dict is no LSTM: .*\(3, 16\) and \(4, 17\)"
+  with pytest.raises(InputError, match=message):
+    interop.load_into(dense(1), state)

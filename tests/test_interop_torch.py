@@ -204,6 +204,8 @@ def test_files_that_torch_reads(torch, tmp_path):
   arrays = interop.load(tmp_path / 'theirs.safetensors')
   interop.save(tmp_path / 'ours.safetensors', arrays)
   interop.save(tmp_path / 'ours.pt', arrays)
+  with pytest.raises(InputError, match=r'ours\.pt: cannot be written'):
+    interop.save(tmp_path / 'nope' / 'ours.pt', arrays)
   for again in (
     peer.load_file(tmp_path / 'ours.safetensors'),
     torch.load(tmp_path / 'ours.pt', weights_only=True),

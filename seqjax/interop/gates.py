@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.types import InputError
+
 GATES = {'SimpleRNN': 1, 'GRU': 3, 'LSTM': 4}
 
 
@@ -37,16 +39,16 @@ def checked(
     where: What to call the layer.
 
   Raises:
-    ValueError: if they are not the matrices of such a cell.
+    InputError: if they are not the matrices of such a cell.
   """
   for name in names[:2]:
     if name not in values:
-      raise ValueError(f'{where} has no {name}: {", ".join(map(str, values))}')
+      raise InputError(f'{where} has no {name}: {", ".join(map(str, values))}')
   kernel, recurrent = (tuple(np.shape(values[name])) for name in names[:2])
   gates = GATES[cell]
   H = recurrent[0] if recurrent else 0
   if len(kernel) != 2 or recurrent != (H, gates * H) or kernel[1] != gates * H:
-    raise ValueError(
+    raise InputError(
       f'{where} is no {cell}: {names[0]} must be [D, {gates}H] and {names[1]} '
       f'[H, {gates}H], got {kernel} and {recurrent}'
     )

@@ -128,12 +128,15 @@ class Reader:
     if not _FILTERS.issuperset(filters):
       raise InputError(f'{where} is packed by a filter that is not built in')
     size = math.prod(dataset.shape) * dtype.itemsize
-    stored = dataset.id.get_storage_size()
+    if filters:  # a chunk is unpacked as a whole, and may be larger than its dataset
+      size = max(size, math.prod(dataset.chunks or ()) * dtype.itemsize)
+    # Chunks of an index can all lie at one place.
+    stored = min(dataset.id.get_storage_size(), self.file.id.get_filesize())
     # Without filters all of it is stored; fill values alone take no room at all.
     if size > (max(SMALL, MAX_EXPANSION * stored) if filters else stored):
       raise InputError(
-        f'{where} declares {dataset.shape} of {dtype}, {size} bytes, and stores '
-        f'{stored}'
+        f'{where} declares {dataset.shape} of {dtype}, {size} bytes to unpack, and '
+        f'stores {stored}'
       )
     self._left -= size
     if self._left < 0:

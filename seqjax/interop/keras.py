@@ -67,7 +67,9 @@ def load_into(
     New params, in the dtypes of the old.
 
   Raises:
-    InputError: if they do not fit; the message names both layers and shapes.
+    InputError: if they do not fit; the message names both layers and shapes. Also if a
+      file is refused, as in `load`.
+    TypeError: if `params` is no nested dict of arrays.
 
   Warns:
     LossyWarning: if numbers have to be rounded to a narrower dtype.
@@ -106,6 +108,10 @@ def from_params(
 
   Raises:
     InputError: if they do not fit; the message names both layers and shapes.
+    ValueError: if `mapping` comes without `like`, or `order` with it or incomplete.
+
+  Warns:
+    LossyWarning: if numbers have to be rounded to the dtypes of `like`.
   """
   leaves = layers_of(params)
   if like is None:
@@ -187,9 +193,12 @@ def arguments(weights: Weights, name: str) -> dict[str, Any]:
   `sj.GRU(**keras.arguments(weights, 'gru_1'))`. For Embedding, SimpleRNN, LSTM and GRU
   out of a file with configurations (`.keras`, or a legacy `.h5` of a whole model).
 
+  An RNN around a cell counts as the cell's layer. Arguments that say nothing about the
+  function, initialisers and dtypes, are left out.
+
   Raises:
     InputError: if the file has no configuration of that layer, or one that seqjax has
-      no equal for.
+      no equal for: stateful, time_major, of Keras 1, or of another activation.
   """
   if name not in weights:
     raise InputError(f'{weights.source} has no layer {name!r}: {", ".join(weights)}')
@@ -208,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     weights = keras_files.read(options.file, sys.maxsize, values=False)
   except (InputError, ImportError) as error:
-    print('error:', ' '.join(str(error).split()), file=sys.stderr)
+    print('error:', _printable(' '.join(str(error).split())), file=sys.stderr)
     return 2
   print('\n'.join(_listing(weights)))
   return 0

@@ -55,6 +55,14 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
   'LSTM': _GATED | {'unit_forget_bias': 'unit_forget_bias'},
   'GRU': _GATED | {'reset_after': 'reset_after'},
 }
+_OF_RNN = (  # of a layer, not of its cell
+  'return_sequences',
+  'return_state',
+  'go_backwards',
+  'stateful',
+  'time_major',
+  'zero_output_for_mask',
+)
 _SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful'}
 
 
@@ -145,11 +153,18 @@ def arguments(
     raise InputError(f'{where} ({class_name or "?"}) has no configuration to go by')
   if config.get('stateful'):
     raise InputError(f'{where} is stateful: hand the carry from call to call instead')
+  if config.get('time_major'):
+    raise InputError(f'{where} has time before batch: seqjax takes [B, T, D]')
+  size = 'output_dim' if class_name == 'Embedding' else 'units'
+  if size not in config:
+    raise InputError(f'{where} has no {size}: a configuration of Keras 1?')
   found = {
     ours: config[theirs]
     for theirs, ours in _ARGUMENTS[class_name].items()
     if theirs in config
   }
+  if class_name == 'GRU' and not version.startswith('3.'):
+    found.setdefault('reset_after', False)  # older than the option
   for name in ('activation', 'recurrent_activation'):
     if name in found:
       found[name] = _activation(found[name], version, f'{where}: {name}')
@@ -200,24 +215,18 @@ def _layer(
   layer: Mapping[str, Any], name: str, store: str, depth: int
 ) -> Iterator[Described]:
   class_name, config = layer['class_name'], layer['config']
-  if isinstance(config, list) or 'layers' in config:
+  if _is_model(config):
     yield from _layers(config, name, store, depth + 1)
   elif class_name == 'Bidirectional':
     backward = config.get('backward_layer') or config['layer']
     inner = (config['layer'], backward)
     for direction, each in zip(DIRECTIONS, inner, strict=True):
+      if _holds_layers(each['config']):  # each such level would double the work
+        raise InputError(f'{name!r}: a Bidirectional of a model or of a wrapper')
       yield from _layer(each, f'{name}/{direction}', f'{store}/{direction}', depth + 1)
   elif class_name == 'RNN':
-    cell = config['cell']
-    used: dict[str, int] = {}
-    if cell['class_name'] == 'StackedRNNCells':
-      for each in cell['config']['cells']:
-        key = numbered(snake_case(each['class_name']), used)
-        each_name = f'{name}/{each["config"].get("name", key)}'
-        yield _cell(each, each_name, f'{store}/cell/cells/{key}')
-    else:
-      yield _cell(cell, name, f'{store}/cell')
-  elif isinstance(config.get('layer'), dict):  # TimeDistributed
+    yield from _rnn(config, name, store)
+  elif _holds_layers(config):  # TimeDistributed
     if depth > MAX_DEPTH:
       raise InputError(f'wrappers in wrappers, {depth} deep')
     yield from _layer(config['layer'], name, f'{store}/layer', depth + 1)
@@ -227,9 +236,37 @@ def _layer(
     yield Described(name, class_name, config, store)
 
 
-def _cell(cell: Mapping[str, Any], name: str, store: str) -> Described:
+def _is_model(config: Any) -> bool:
+  return isinstance(config, list) or isinstance(config.get('layers'), list)
+
+
+def _holds_layers(config: Any) -> bool:
+  return _is_model(config) or isinstance(config.get('layer'), dict)
+
+
+def _rnn(config: Mapping[str, Any], name: str, store: str) -> Iterator[Described]:
+  """The cells of an RNN, each with the options of a layer of its own."""
+  cell = config['cell']
+  options = {key: config[key] for key in _OF_RNN if key in config}
+  if cell['class_name'] != 'StackedRNNCells':
+    yield _cell(cell, options, name, f'{store}/cell')
+    return
+  cells, used = cell['config']['cells'], dict[str, int]()
+  for i, each in enumerate(cells):
+    key = numbered(snake_case(each['class_name']), used)
+    each_name = f'{name}/{each["config"].get("name", key)}'
+    # The first turns the sequence round for all; the last alone may return less.
+    mine = options | ({'go_backwards': False} if i else {})
+    if i < len(cells) - 1:
+      mine |= {'return_sequences': True, 'zero_output_for_mask': False}
+    yield _cell(each, mine, each_name, f'{store}/cell/cells/{key}')
+
+
+def _cell(
+  cell: Mapping[str, Any], options: Mapping[str, Any], name: str, store: str
+) -> Described:
   class_name = cell['class_name'].removesuffix('Cell')
-  return Described(name, class_name, cell['config'], store)
+  return Described(name, class_name, {**options, **cell['config']}, store)
 
 
 def _join(*parts: str) -> str:

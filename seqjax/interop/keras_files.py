@@ -149,11 +149,12 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
       continue
     paths = {path: data for path, data in reader.datasets(group, _skip)}
     order = [path for path in reader.texts(group, 'weight_names') if path in paths]
-    for path in dict.fromkeys([*order, *paths]):
-      *above, variable = path.split('/')
-      layer = _legacy_name(name, above)
+    places = _legacy_places(name, list(dict.fromkeys([*order, *paths])))
+    for path, (layer, variable) in places.items():
       named = variables.setdefault(layer, {})
-      named[re.sub(r':\d+$', '', variable)] = reader.array(paths[path])
+      if variable in named:
+        raise InputError(f'{reader.path}: two arrays are {variable!r} of {layer!r}')
+      named[variable] = reader.array(paths[path])
   for name in list(variables):  # 'time_distributed/dense' is called 'time_distributed'
     wrapper = name.rpartition('/')[0]
     if name not in known and wrapper in known and wrapper not in variables:
@@ -170,10 +171,27 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
   return Weights(layers, source=str(reader.path), version=version)
 
 
-def _legacy_name(layer: str, above: list[str]) -> str:
+def _legacy_places(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
+  """(layer, variable) of each path below the group of a layer."""
+  split = {path: path.split('/') for path in paths}
+  groups = {  # after the second time that the layer is named
+    path: tuple(parts[parts.index(name) + 1 if name in parts[:-1] else 0 : -1])
+    for path, parts in split.items()
+  }
+  short = {group: _legacy_name(name, group) for group in groups.values()}
+  used = list(short.values())
+  layers = {  # two cells of one layer of the user's own: by their full names
+    group: layer if used.count(layer) == 1 else '/'.join((name, *group))
+    for group, layer in short.items()
+  }
+  return {
+    path: (layers[groups[path]], re.sub(r':\d+$', '', parts[-1]))
+    for path, parts in split.items()
+  }
+
+
+def _legacy_name(layer: str, above: tuple[str, ...]) -> str:
   """'bidirectional/forward_layer' from the groups above a variable of that layer."""
-  if layer in above:
-    above = above[above.index(layer) + 1 :]
   names = [layer]
   for i, part in enumerate(above):
     last = i == len(above) - 1
@@ -204,5 +222,6 @@ def _json(text: str | bytes, where: str) -> Mapping[str, Any]:
 
 def _natural(name: str) -> list[Any]:
   """Sorts gru, gru_1, gru_2, gru_10, and forward before backward."""
-  parts = re.split(r'(\d+)', name.replace('forward_layer', ''))
-  return [(int(p), '') if p.isdigit() else (-1, p) for p in parts]
+  # No more digits than int() takes; every second part is a number.
+  parts = re.split(r'(\d{1,18})', name.replace('forward_layer', ''))
+  return [(int(p), '') if i % 2 else (-1, p) for i, p in enumerate(parts)]

@@ -14,7 +14,7 @@ import numpy as np
 from seqjax.interop import gates, matching
 from seqjax.interop.trees import cast, layers_of, replaced
 from seqjax.interop.weights import DIRECTIONS, LossyWarning
-from seqjax.types import PyTree
+from seqjax.types import InputError, PyTree
 
 Params = Mapping[str, Any]
 
@@ -178,24 +178,26 @@ def from_simple_rnn(params: Params) -> dict[str, dict[str, np.ndarray]]:
 _FROM = {'LSTM': from_lstm, 'GRU': from_gru, 'SimpleRNN': from_simple_rnn}
 
 
-def _fused(cell: str, params: Params) -> dict[str, np.ndarray]:
+def _fused(
+  cell: str, params: Params, where: str = "linen's cell"
+) -> dict[str, np.ndarray]:
   names = [[f'{side}{gate}' for gate in _GATES[cell]] for side in 'ih']
   absent = [n for n in names[0] + names[1] if 'kernel' not in params.get(n, {})]
   if absent:
-    raise ValueError(f'no parameters of a linen {cell} cell: no kernel of {absent}')
+    raise InputError(f'no parameters of a linen {cell} cell: no kernel of {absent}')
   both = [
     np.concatenate([np.asarray(params[n]['kernel']) for n in side], -1)
     for side in names
   ]
   fused = dict(zip(('kernel', 'recurrent_kernel'), both, strict=True))
-  _, H = gates.checked(fused, tuple(fused), cell, "linen's cell")
+  _, H = gates.checked(fused, tuple(fused), cell, where)
   zeros = np.zeros(H, fused['kernel'].dtype)
   rows = [
     np.concatenate([np.asarray(params[n].get('bias', zeros)) for n in side])
     for side in names
   ]
   if rows[0].shape != fused['kernel'].shape[1:] or rows[1].shape != rows[0].shape:
-    raise ValueError(f"linen's cell: biases must be ({H},)")
+    raise InputError(f'{where}: biases must be ({H},)')
   fused['bias'] = np.stack(rows) if cell == 'GRU' else rows[0] + rows[1]
   return fused
 
@@ -232,7 +234,8 @@ def _split(
     names = [_RNNS.get(part, part) for part in path]
     if cell:
       name = '/'.join(names[:-1] if names[-1:] == ['cell'] else names)
-      layers[name], places[name] = _fused(cell, tree), ('/'.join(path), cell)
+      layers[name] = _fused(cell, tree, f'layer {name!r} of {_SOURCE}')
+      places[name] = '/'.join(path), cell
       return
     own = {k: v for k, v in tree.items() if not isinstance(v, Mapping)}
     if own:

@@ -221,7 +221,8 @@ def in_order(
 
 def _numbered(part: str) -> tuple[str, int]:
   """'gru_10' -> ('gru', 10); 'gru' -> ('gru', -1), which comes before gru_1."""
-  stem, number = re.fullmatch(r'(.*?)_?(\d*)', part, re.DOTALL).groups()  # type: ignore[union-attr]
+  # No more digits than int() takes.
+  stem, number = re.fullmatch(r'(.*?)_?(\d{0,18})', part, re.DOTALL).groups()  # type: ignore[union-attr]
   return stem, int(number or -1)
 
 

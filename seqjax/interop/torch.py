@@ -9,7 +9,7 @@ PyTorch itself is imported only to read or write `.pt` files and to make tensors
 import os
 import pathlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -68,12 +68,13 @@ def load(
       start = file.read(9)
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
-  if start.startswith(b'PK'):
-    return _load_pickle(path, key, max_bytes)
+  # Before the zip: a header of 19,280 bytes makes the file begin with PK.
   if start[8:] == b'{':
     if key is not None:
       raise InputError(f'{path}: a safetensors file has no key {key!r}')
     return safetensors.read(path, max_bytes=max_bytes)
+  if start.startswith(b'PK'):
+    return _load_pickle(path, key, max_bytes)
   raise InputError(
     f'{path}: neither safetensors nor a zip of torch.save (of PyTorch 1.6 or later)'
   )
@@ -89,10 +90,11 @@ def load_into(
   """Parameters of a linen model with the values of a PyTorch model; all, or an error.
 
   Layers are matched by kind, then by shapes, then by order: that of the state_dict, and
-  the numbers in the names of the parameters. nn.LSTM, nn.GRU and nn.RNN give a layer
-  for each layer and direction, 'rnn/l0/forward_layer'; nn.Linear, nn.Embedding,
-  nn.Conv1d and nn.LayerNorm one each. A Linear without bias looks like an Embedding
-  and needs `mapping`.
+  the numbers in the names of the parameters. An alphabetical state_dict, as safetensors
+  writes it, has only the order of the numbers in its names. nn.LSTM, nn.GRU and nn.RNN
+  give a layer for each layer and direction, 'rnn/l0/forward_layer'; nn.Linear,
+  nn.Embedding, nn.Conv1d and nn.LayerNorm one each. A Linear without bias looks like an
+  Embedding and needs `mapping`.
 
   Args:
     params: variables['params'] of the model, or their shapes (jax.eval_shape).
@@ -115,10 +117,11 @@ def load_into(
   modules = torch_modules.split(arrays, source, _linear(params, mapping))
   return matching.fill(
     params,
-    {name: torch_modules.to_layer(module, arrays) for name, module in modules.items()},
+    {name: torch_modules.to_layer(m, arrays, source) for name, m in modules.items()},
     source=source,
     mapping=mapping,
     allow_unused=allow_unused,
+    family=_family(arrays),
   )
 
 
@@ -143,8 +146,12 @@ def from_params(
   mapping = _slashed(mapping)
   leaves = layers_of(params)
   modules = torch_modules.split(arrays, source, _linear(params, mapping))
-  layers = {name: torch_modules.to_layer(m, arrays) for name, m in modules.items()}
-  pairs = matching.pair(leaves, layers, source=source, mapping=mapping)
+  layers = {
+    name: torch_modules.to_layer(m, arrays, source) for name, m in modules.items()
+  }
+  pairs = matching.pair(
+    leaves, layers, source=source, mapping=mapping, family=_family(arrays)
+  )
   values = cast(
     [
       (name, layers[name], f'{path!r} of the parameters', leaves[path])
@@ -178,14 +185,22 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes a `.safetensors` file, or a `.pt` file with torch.save.
 
   Raises:
-    InputError: if the name ends in neither.
+    InputError: if the name ends in neither, or the file can't be written.
     ImportError: if PyTorch is not installed and the file is a `.pt`.
   """
   path = pathlib.Path(path)
   if path.suffix == '.safetensors':
     safetensors.write(path, arrays)
   elif path.suffix in ('.pt', '.pth'):
-    import_torch().save(tensors(arrays), path)
+    torch, part = import_torch(), path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+      with open(part, 'wb') as file:
+        torch.save(tensors(arrays), file)
+      os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+      raise InputError(f'{path}: cannot be written: {error}') from None
+    finally:
+      part.unlink(missing_ok=True)
   else:
     raise InputError(f'{path}: the name must end in .safetensors, .pt or .pth')
 
@@ -232,6 +247,18 @@ def _arrays(state_dict: Path | StateDict) -> tuple[str, dict[str, np.ndarray]]:
   if isinstance(state_dict, Mapping):
     return 'the state_dict', {k: as_array(k, v) for k, v in state_dict.items()}
   return str(state_dict), load(state_dict)
+
+
+def _family(arrays: Mapping[str, np.ndarray]) -> Callable[[str], str] | None:
+  """None: the order of the arrays is the model's. Else only numbers tell one.
+
+  The safetensors library sorts arrays by dtype, then by name: layers.10, layers.2. A
+  model's own order is hardly ever that, for it has each weight before its bias.
+  """
+  names: dict[np.dtype, list[str]] = {}
+  for name, value in arrays.items():
+    names.setdefault(value.dtype, []).append(name)
+  return str if all(some == sorted(some) for some in names.values()) else None
 
 
 def _slashed(mapping: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -57,7 +57,7 @@ def to_gru(
   direction: str = 'forward',
   prefix: str = '',
 ) -> dict[str, np.ndarray]:
-  """Parameters of a GRU with reset_after; as `to_lstm`, with bias [2, 3H]."""
+  """As `to_lstm`, for a GRU with reset_after: kernels [D or H, 3H], bias [2, 3H]."""
   return _to_cell('GRU', state_dict, layer, direction, prefix)
 
 
@@ -146,13 +146,16 @@ def split(arrays: Arrays, source: str, linear: set[str]) -> dict[str, Module]:
   return modules
 
 
-def to_layer(module: Module, arrays: Arrays) -> dict[str, np.ndarray]:
-  """A module's arrays with seqjax's names and layout; unchanged if its kind is ''."""
+def to_layer(module: Module, arrays: Arrays, source: str) -> dict[str, np.ndarray]:
+  """A module's arrays with seqjax's names and layout; unchanged if its kind is ''.
+
+  An InputError names it and `source` if it has not all arrays of its kind.
+  """
   values = {
     key: np.asarray(arrays[module.prefix + key + module.suffix]) for key in module.keys
   }
   if module.kind in gates.GATES:
-    return _converted(module.kind, values, module.name)
+    return _converted(module.kind, values, f'layer {module.name!r} of {source}')
   if module.kind not in _NAMES:
     return values
   axes = {'Linear': (1, 0), 'Conv1d': (2, 1, 0)}.get(module.kind)
@@ -195,10 +198,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
       return bits.view(jnp.bfloat16)
     return value.numpy()
   except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised
-    reason = str(error).split('\n', 1)[0]
-    raise InputError(
-      f'{name!r} of the state_dict is no plain array: {reason}'
-    ) from None
+    why = str(error).split('\n', 1)[0]
+    raise InputError(f'{name!r} of the state_dict is no plain array: {why}') from None
 
 
 def import_torch() -> Any:
@@ -253,7 +254,7 @@ def _converted(cell: str, values: Arrays, where: str) -> dict[str, np.ndarray]:
   biases = [values[name] for name in ('bias_ih', 'bias_hh') if name in values]
   shape = (gates.GATES[cell] * H,)
   if len(biases) == 1 or any(bias.shape != shape for bias in biases):
-    raise ValueError(f'{where} needs bias_ih and bias_hh {shape}, or none of them')
+    raise InputError(f'{where} needs bias_ih and bias_hh {shape}, or none of them')
   kernel, recurrent_kernel = turned['weight_ih'], turned['weight_hh']
   if cell == 'GRU':
     kernel, recurrent_kernel = map(gates.swap_gates, (kernel, recurrent_kernel))

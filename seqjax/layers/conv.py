@@ -34,6 +34,10 @@ class Conv1D(nn.Module):
     kernel_init: Of `kernel`.
     dtype: Of the result; None: that of inputs and parameters together.
     param_dtype: Of the parameters.
+
+  Raises:
+    ValueError: when it is made, if a size is less than 1, or the padding or activation
+      is unknown.
   """
 
   features: int
@@ -108,6 +112,9 @@ class _Pooling1D(nn.Module):
     pool_size: Steps that become one.
     strides: Steps from one pool to the next; None: `pool_size`.
     padding: 'valid' or 'same'. What pads counts for nothing.
+
+  Raises:
+    ValueError: when it is made, if a size is less than 1 or the padding is unknown.
   """
 
   pool_size: int = 2
@@ -136,10 +143,20 @@ class _Pooling1D(nn.Module):
 
 
 class MaxPooling1D(_Pooling1D):
-  """The largest of each pool of steps; a pool without a real step gives 0."""
+  """The largest of each pool of steps; a pool without a real step gives 0.
+
+  Attributes:
+    pool_size: Steps that become one.
+    strides: Steps from one pool to the next; None: `pool_size`.
+    padding: 'valid' or 'same'. What pads counts for nothing.
+  """
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., T', D]."""
+    """x [..., T, D], mask bool [..., T] -> [..., T', D].
+
+    Raises:
+      ValueError: if x or mask is of another shape, or T is less than a 'valid' pool.
+    """
     _check_input('MaxPooling1D', x, self.pool_size if self.padding == 'valid' else 1)
     if mask is None:
       return _pooled(nn.max_pool, x, self._options())
@@ -148,10 +165,17 @@ class MaxPooling1D(_Pooling1D):
 
 
 class AveragePooling1D(_Pooling1D):
-  """The mean of the real steps of each pool; a pool without one gives 0."""
+  """The mean of the real steps of each pool; a pool without one gives 0.
+
+  Attributes: those of `MaxPooling1D`.
+  """
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., T', D]."""
+    """x [..., T, D], mask bool [..., T] -> [..., T', D].
+
+    Raises:
+      ValueError: if x or mask is of another shape, or T is less than a 'valid' pool.
+    """
     size = self.pool_size if self.padding == 'valid' else 1
     _check_input('AveragePooling1D', x, size)
     if mask is None:
@@ -168,7 +192,11 @@ class GlobalMaxPooling1D(nn.Module):
   """The largest of all real steps; 0 where there is none."""
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., D]."""
+    """x [..., T, D], mask bool [..., T] -> [..., D].
+
+    Raises:
+      ValueError: if x or mask is of another shape, or T is 0.
+    """
     _check_input('GlobalMaxPooling1D', x, 1)
     if mask is None:
       return jnp.max(x, axis=-2)
@@ -183,7 +211,11 @@ class GlobalAveragePooling1D(nn.Module):
   """The mean of all real steps; 0 where there is none."""
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., D]."""
+    """x [..., T, D], mask bool [..., T] -> [..., D].
+
+    Raises:
+      ValueError: if x or mask is of another shape, or T is 0.
+    """
     _check_input('GlobalAveragePooling1D', x, 1)
     if mask is None:
       return jnp.mean(x, axis=-2)

@@ -82,6 +82,9 @@ class Embedding(nn.Module):
     embedding_init: Initialiser of the matrix; see `pretrained`.
     dtype: Of the rows returned; None: that of the matrix.
     param_dtype: Of the matrix.
+
+  Raises:
+    ValueError: when it is made, if V or E is less than 1.
   """
 
   num_embeddings: int

@@ -45,6 +45,10 @@ class RecurrentLayer(nn.Module):
     dtype: Of the matmuls and of y; None: that of inputs and parameters together. The
       carry is float32, or wider where `dtype` is.
     param_dtype: Of the parameters.
+
+  Raises:
+    ValueError: when it is made, if a rate is outside [0, 1), a size is less than 1, or
+      an activation or implementation is unknown.
   """
 
   features: int
@@ -200,9 +204,10 @@ class RecurrentLayer(nn.Module):
 
 
 class SimpleRNN(RecurrentLayer):
-  """h' = act(x W + h U + b). Parameters kernel [D, H], recurrent_kernel [H, H], bias.
+  """h' = act(x W + h U + b).
 
-  Attributes: those of `RecurrentLayer`.
+  Parameters kernel [D, H], recurrent_kernel [H, H], bias [H]. Attributes and errors:
+  those of `RecurrentLayer`. Source: Elman 1990, as Keras's SimpleRNN has it.
   """
 
   params_type = cells.SimpleRNNParams
@@ -214,7 +219,9 @@ class SimpleRNN(RecurrentLayer):
 class LSTM(RecurrentLayer):
   """Long short-term memory; gates in the order i, f, c, o.
 
-  Parameters kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H].
+  c' = f * c + i * act(x Wc + h Uc + b_c); h' = o * act(c'). Parameters kernel [D, 4H],
+  recurrent_kernel [H, 4H], bias [4H]. Sources: Hochreiter & Schmidhuber 1997; Gers et
+  al. 2000 (forget gate); Keras's LSTM.
 
   Attributes, beside those of `RecurrentLayer`:
     recurrent_activation: Of the gates i, f and o.
@@ -242,7 +249,8 @@ class GRU(RecurrentLayer):
   """Gated recurrent unit; gates in the order z, r, h, and h' = z * h + (1 - z) * n.
 
   Parameters kernel [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (input row and
-  recurrent row; [3H] without `reset_after`).
+  recurrent row; [3H] without `reset_after`). Sources: Cho et al. 2014, arXiv:1406.1078
+  (without `reset_after`); Keras's GRU.
 
   Attributes, beside those of `RecurrentLayer`:
     recurrent_activation: Of the gates z and r.

@@ -147,6 +147,10 @@ class Zoneout(RNNCell):
     cell: An `RNNCell`.
     h_rate: Probability for the field h of the carry, in [0, 1).
     c_rate: Probability for its field c, if it has one.
+
+  Raises:
+    ValueError: when it is made, if a rate is outside [0, 1); when it runs, if `c_rate`
+      is not 0 and the carry has no c.
   """
 
   cell: Any

@@ -66,6 +66,9 @@ class RNN(nn.Module):
     zero_output_for_mask: The output of a masked step is 0, not the one before it.
     bptt_steps: As in `scan.scan_time`.
     remat_chunk: As in `scan.scan_time`.
+
+  Raises:
+    ValueError: when it is made, if `cell` is no RNNCell or a size is less than 1.
   """
 
   cell: Any
@@ -138,6 +141,9 @@ class LayerCell(RNNCell):
 
   Attributes:
     layer: The layer, without dropout; of its options only those of the cell count.
+
+  Raises:
+    ValueError: when it is made, if the layer has dropout.
   """
 
   layer: RecurrentLayer

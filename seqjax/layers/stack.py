@@ -24,6 +24,10 @@ class Stack(nn.Module):
   Attributes:
     layers: Modules of seqjax or of linen, or functions of x alone. `call_layer` says
       what is handed to which.
+
+  Raises:
+    ValueError: when it is made, if a recurrent layer stands on one that leaves no time
+      axis, or one in an inner Stack returns its carry.
   """
 
   layers: Sequence[Any]

@@ -29,6 +29,12 @@ class Bidirectional(nn.Module):
       with weights of its own.
     merge_mode: How the two outputs become one: 'concat' [..., 2H], 'sum', 'mul', 'ave',
       or None for the pair of them.
+
+  Raises:
+    ValueError: when it is made, if a layer is not recurrent, both go the same way, they
+      differ in what they return, or the merge mode is unknown.
+
+  Source: Schuster & Paliwal 1997, as Keras's Bidirectional has it.
   """
 
   forward_layer: Any
@@ -170,7 +176,7 @@ class RepeatVector(nn.Module):
   """[..., F] -> [..., n, F], each step the same.
 
   Attributes:
-    n: Steps.
+    n: Steps, at least 1; a ValueError if not.
   """
 
   n: int
