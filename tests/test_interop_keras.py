@@ -140,6 +140,7 @@ def test_formats_of_models_in_models_agree(tmp_path):
   inner = keras.Sequential([keras.Input((T, 4)), L.GRU(3), L.Dense(2, name='top')])
   x = keras.Input((T, D))
   cells = [L.LSTMCell(5), L.GRUCell(4)]
+  L.StackedRNNCells(cells)  # so the one below is called stacked_rnn_cells_1, or later
   y = L.RNN(L.StackedRNNCells(cells), return_sequences=True)(x)
   y = L.TimeDistributed(L.Dense(4))(y)
   y = L.BatchNormalization(scale=False)(y)

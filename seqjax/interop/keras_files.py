@@ -193,14 +193,15 @@ def _legacy_places(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
 def _legacy_name(layer: str, above: tuple[str, ...]) -> str:
   """'bidirectional/forward_layer' from the groups above a variable of that layer."""
   names = [layer]
+  stacks = [re.fullmatch(r'stacked_rnn_cells(_\d+)?', part) for part in above]
   for i, part in enumerate(above):
     last = i == len(above) - 1
     is_cell = re.fullmatch(r'.*_cells?(_\d+)?', part)
     direction = re.match(r'(forward|backward)_', part)
     if direction:
       names.append(f'{direction[1]}_layer')
-    elif part not in ('stacked_rnn_cells', names[-1]) and (
-      not is_cell or (last and 'stacked_rnn_cells' in above)
+    elif (
+      part != names[-1] and not stacks[i] and (not is_cell or (last and any(stacks)))
     ):
       names.append(part)
   return '/'.join(names)
