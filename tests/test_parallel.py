@@ -1,5 +1,7 @@
 """Devices: how many, and what is said when the batch does not divide."""
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -87,3 +89,19 @@ def test_batches_come_in_the_order_of_their_steps_whatever_is_made_at_a_time():
     assert len(made) < step - 7 + 1 + 20
   with pytest.raises(StopIteration):
     next(batches)
+
+
+def test_a_slow_feed_makes_its_batches_one_at_a_time(monkeypatch):
+  monkeypatch.setattr(parallel, '_AHEAD_SECONDS', 0.0)
+  made: list[int] = []
+
+  class Slow:
+    def batch(self, step):
+      made.append(step)
+      time.sleep(0.001)
+      return np.full((4, 3), step)
+
+  mesh = parallel.make_mesh(2, 4)
+  for batch in parallel.put_batches(Slow(), range(3), mesh, per_device=False):
+    assert len(made) == int(batch[0, 0]) + 1
+  assert made == [0, 1, 2]
