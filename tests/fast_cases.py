@@ -39,6 +39,8 @@ class Case:
   use_bias: bool = True
   options: tuple[str, ...] = ()  # of go_backwards, zero_output_for_mask
   resets: bool = False  # start anew before some steps
+  vocab_size: int = 0  # the inputs are rows of an embedding of so many; 0: they are not
+  folds: bool = True  # kernels for each row, where gates have masks of their own
   seed: int = 0
 
 
@@ -60,6 +62,8 @@ def cases() -> st.SearchStrategy[Case]:
       lambda names: tuple(sorted(names))
     ),
     resets=st.booleans(),
+    vocab_size=st.sampled_from([0, 0, 3, 30]),
+    folds=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
   )
 
@@ -86,15 +90,16 @@ def make(
   )
   x = normal(1, *case.batch, case.T, case.D)
   carry = cell.carry(*(normal(1, *case.batch, case.H) for _ in cell.carry._fields))
-  x_mask, h_mask = dropout.recurrent_masks(
-    jax.random.key(case.seed),
-    dropout=case.dropout,
-    recurrent_dropout=case.recurrent_dropout,
-    batch_shape=case.batch,
-    input_size=case.D,
-    features=case.H,
-    num_gates=cell.num_gates,
-  )
+  with jax.enable_x64(False):  # else the draws are others in float64
+    x_mask, h_mask = dropout.recurrent_masks(
+      jax.random.key(case.seed),
+      dropout=case.dropout,
+      recurrent_dropout=case.recurrent_dropout,
+      batch_shape=case.batch,
+      input_size=case.D,
+      features=case.H,
+      num_gates=cell.num_gates,
+    )
   keywords = {name: True for name in case.options}
   keywords |= {'x_mask': x_mask, 'h_mask': h_mask, 'mask': _padding(case, rng)}
   keywords['reset'] = None

@@ -12,6 +12,7 @@ from fast_cases import CELLS, PADDINGS, Case, cases, make
 
 from seqjax import fast, scan
 from seqjax.fast import plan as plan_lib
+from seqjax.fast import products
 
 SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
 
@@ -26,6 +27,9 @@ def _maker(recur, case):
       keywords['return_sequences'] = sequences
 
     def loss(params, x, carry):
+      if case.vocab_size:
+        x = fast.Lookup(_ids(case), x)
+        x = x if recur is fast.recur else x.embedding[x.ids]
       out = recur(cell, params, x, carry, **keywords)
       outputs = jax.tree.leaves(out if sequences else out[0])
       rng = np.random.default_rng(case.seed + 1)
@@ -39,7 +43,12 @@ def _maker(recur, case):
 
     def run(arguments):
       arguments = jax.tree.map(lambda a: jnp.asarray(a, dtype), arguments)
-      with mock.patch.multiple(plan_lib, CHUNK_BYTES=case.chunk_bytes, FEWEST_STEPS=1):
+      chunks = {'CHUNK_BYTES': case.chunk_bytes, 'FEWEST_STEPS': 1}
+      up_to = products.FOLD_UP_TO if case.folds else 0
+      with (
+        mock.patch.multiple(plan_lib, **chunks),
+        mock.patch.object(products, 'FOLD_UP_TO', up_to),
+      ):
         (_, outputs), grads = both(*arguments)
       return [np.asarray(a) for a in jax.tree.leaves((outputs, grads))]
 
@@ -48,8 +57,17 @@ def _maker(recur, case):
   return make_run
 
 
+def _ids(case):
+  """Rows of an embedding [V, D], which takes the place of x: int [*batch, T]."""
+  rng = np.random.default_rng(case.seed + 2)
+  return jnp.asarray(rng.integers(0, case.vocab_size, (*case.batch, case.T)))
+
+
 def _check(case, *, in_float64=False):
   _, params, x, carry, _ = make(case)
+  if case.vocab_size:
+    rng = np.random.default_rng(case.seed + 3)
+    x = rng.standard_normal((case.vocab_size, case.D), np.float32)
   ours, reference = _maker(fast.recur, case), _maker(scan.recur, case)
   arguments = jax.tree.map(np.asarray, (params, x, carry))
   return parity.check(ours, reference, arguments, in_float64=in_float64)
@@ -83,6 +101,7 @@ def test_the_300_are_cases_of_every_kind():
     'cell': CELLS, 'padding': PADDINGS, 'dropout': (0.0, 0.3), 'T': range(1, 15),
     'H': range(1, 7), 'D': range(1, 7), 'recurrent_dropout': (0.0, 0.4),
     'use_bias': (True, False), 'resets': (True, False),
+    'vocab_size': (0, 3, 30), 'folds': (True, False),
   }.items():  # fmt: skip
     counts = Counter(getattr(case, name) for case in found)
     assert counts.keys() == set(values)

@@ -20,7 +20,6 @@ from seqjax.fast.forward import (
   steps_of_chunk,
 )
 from seqjax.fast.plan import Plan
-from seqjax.fast.products import side_by_side
 from seqjax.fast.source import Constants, time_slice
 from seqjax.fast.twin import Chunk, where_real
 from seqjax.types import Array, PyTree
@@ -49,45 +48,51 @@ def backward(
   """
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  prepared = inputs.source.prepare(constants)
   first, last = active_chunks(plan, constants)
 
   def chunk(i: Array, loop: PyTree) -> PyTree:
     cotangent, outs, dsource, drecurrent = loop
     k = last - 1 - i
     start = k * K
-    known = _chunk(plan, inputs, constants, trace, k)
+    known = _chunk(plan, inputs, constants, trace, prepared, k)
     local, saved = twin.linearise(weights, known)
     dy = None if dys is None else time_slice(dys, start, K)  # [B, K, H]
     steps = (local, dy, known.carried)
     cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, *steps)
     gradients = twin.collect(weights, saved, outs)
     projected = gradients.projected
-    dsource = inputs.source.add_gradients(constants, dsource, start, projected)
+    dsource = inputs.source.add_gradients(prepared, dsource, start, projected)
     more = (gradients.kernel, gradients.bias)
     return cotangent, outs, dsource, jax.tree.map(jnp.add, drecurrent, more)
 
   if dys is not None and constants.real is not None:
     dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
-  outs, drecurrent = _blanks(plan, inputs, constants, trace, weights)
-  dsource = inputs.source.no_gradients(constants, inputs.carry.h.dtype)
+  outs, drecurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
+  dsource = inputs.source.no_gradients(prepared, inputs.carry.h.dtype)
   loop = (dcarry, outs, dsource, drecurrent)
   loop = jax.lax.fori_loop(0, last - first, chunk, loop)
   cotangent, _, dsource, (dkernel, dbias) = loop
   if dys is not None and constants.real is not None:
     cotangent = _add_skipped(cotangent, dys, jnp.arange(dys.shape[1]) < first * K)
-  dsource = inputs.source.finish_gradients(dsource)
-  gradients = Inputs(dsource, side_by_side(dkernel), dbias, cotangent)
+  dsource = inputs.source.finish_gradients(prepared, dsource)
+  gradients = Inputs(dsource, twin.gather(weights, dkernel), dbias, cotangent)
   return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
 
 
 def _chunk(
-  plan: Plan, inputs: Inputs, constants: Constants, trace: Trace, k: Array
+  plan: Plan,
+  inputs: Inputs,
+  constants: Constants,
+  trace: Trace,
+  prepared: Any,
+  k: Array,
 ) -> Chunk:
   K, start = plan.K, k * plan.K
   kept = tuple(jax.lax.dynamic_slice_in_dim(g, start, K, 1) for g in trace.gates)
   projected = None
   if plan.twin.projects_twice and not kept:
-    projected = inputs.source.chunk(constants, start, K, inputs.carry.h.dtype)
+    projected = inputs.source.chunk(prepared, start, K, inputs.carry.h.dtype)
   h = jax.lax.dynamic_slice_in_dim(trace.h, start, K + 1, 1)
   carried = steps_of(constants.carried, start, K)
   return Chunk(
@@ -131,7 +136,12 @@ def _steps_back(
 
 
 def _blanks(
-  plan: Plan, inputs: Inputs, constants: Constants, trace: Trace, weights: Any
+  plan: Plan,
+  inputs: Inputs,
+  constants: Constants,
+  trace: Trace,
+  prepared: Any,
+  weights: Any,
 ) -> tuple[PyTree, PyTree]:
   """Zeros for what a chunk's steps give, and for (kernel, bias) of `Gradients`.
 
@@ -139,7 +149,7 @@ def _blanks(
   """
 
   def first_chunk(cotangent: PyTree) -> PyTree:
-    chunk = _chunk(plan, inputs, constants, trace, jnp.int32(0))
+    chunk = _chunk(plan, inputs, constants, trace, prepared, jnp.int32(0))
     local, saved = plan.twin.linearise(weights, chunk)
     local_0 = jax.tree.map(lambda a: a[:, 0], local)
     _, outs = plan.twin.back(weights, cotangent, local_0)

@@ -47,8 +47,6 @@ def recur_as(
     ValueError: if `implementation` is 'fast' and that can't run; it says why.
   """
   check_implementation(implementation)
-  if isinstance(x, Lookup) and not _table_pays(x, x_mask):
-    x = x.rows()
   only_scan: dict[str, Any] = {'bptt_steps': bptt_steps, 'remat_chunk': remat_chunk}
   asked = [name for name, value in only_scan.items() if value is not None]
   reason = supported(cell, params, x, carry)
@@ -96,11 +94,3 @@ def check_implementation(implementation: str) -> None:
 
 def _measured() -> bool:
   return jax.default_backend() == 'cpu'
-
-
-def _table_pays(x: Lookup, x_mask: Array | None) -> bool:
-  """Whether to project the embedding and look up, not to look up and project.
-
-  Without dropout on the rows, and where there are fewer rows than steps to project.
-  """
-  return x_mask is None and len(x.embedding) <= x.ids.size

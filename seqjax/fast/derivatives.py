@@ -96,8 +96,8 @@ def _plain_run(plan: Plan, inputs: Inputs, constants: Constants) -> Outputs:
   """`run` as one lax.scan, which JAX differentiates as often as you like."""
   twin, dtype = plan.twin, inputs.carry.h.dtype
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
-  start = jnp.int32(0)
-  projected = inputs.source.chunk(constants, start, plan.T, dtype)
+  start, prepared = jnp.int32(0), inputs.source.prepare(constants)
+  projected = inputs.source.chunk(prepared, start, plan.T, dtype)
   flags = [steps_of(f, start, plan.T) for f in (constants.real, constants.carried)]
 
   def body(state: PyTree, step: tuple[Any, ...]) -> tuple[PyTree, Array]:

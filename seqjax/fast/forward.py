@@ -45,6 +45,7 @@ def forward(
   """
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  prepared = inputs.source.prepare(constants)
   dtype = inputs.carry.h.dtype
   bounds = active_chunks(plan, constants)
 
@@ -70,7 +71,7 @@ def forward(
         put(b, v, k, 0) for b, v in zip(record.memory, memory, strict=True)
       )
       record = record._replace(memory=memory)
-    projected = inputs.source.chunk(constants, start, K, dtype)
+    projected = inputs.source.chunk(prepared, start, K, dtype)
     flags = [steps_of(f, start, K) for f in (constants.real, constants.carried)]
     return jax.lax.fori_loop(
       0,

@@ -24,6 +24,7 @@ from seqjax import cells
 from seqjax.cells import GRUCarry
 from seqjax.fast.products import (
   Product,
+  kernel_gradient,
   make_product,
   product,
   product_to_kernel,
@@ -45,6 +46,7 @@ def gru_twin(cell: cells.Cell) -> Twin:
     linearise=functools.partial(_linearise, cell.activation),
     back=_back,
     collect=_collect,
+    gather=_gather,
   )
 
 
@@ -147,3 +149,7 @@ def _collect(weights: _Weights, saved: _Saved, outs: tuple[Array, ...]) -> Gradi
     kernel=product_to_kernel(weights.recurrent, saved.h, d),
     bias=None if weights.bias is None else d.sum((0, 1)),
   )
+
+
+def _gather(weights: _Weights, sums: tuple[Array, ...]) -> Array:
+  return kernel_gradient(weights.recurrent, sums)

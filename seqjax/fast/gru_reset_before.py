@@ -22,10 +22,12 @@ from seqjax.cells import GRUCarry
 from seqjax.fast.gru import GRUState, finish, start
 from seqjax.fast.products import (
   Product,
+  kernel_gradient,
   make_product,
   product,
   product_to_kernel,
   product_to_x,
+  side_by_side,
 )
 from seqjax.fast.twin import SLOPES, Chunk, Gradients, Twin, sigmoid_of, where_real
 from seqjax.types import Array
@@ -43,6 +45,7 @@ def gru_reset_before_twin(cell: cells.Cell) -> Twin:
     linearise=functools.partial(_linearise, cell.activation),
     back=_back,
     collect=_collect,
+    gather=_gather,
   )
 
 
@@ -138,7 +141,17 @@ def _collect(weights: _Weights, saved: _Saved, outs: tuple[Array, ...]) -> Gradi
   return Gradients(
     projected=jnp.concatenate([dzr, dg], -1),
     kernel=(
-      *product_to_kernel(weights.gates, saved.h, dzr),
-      *product_to_kernel(weights.candidate, saved.rh, dg),
+      product_to_kernel(weights.gates, saved.h, dzr),
+      product_to_kernel(weights.candidate, saved.rh, dg),
     ),
+  )
+
+
+def _gather(weights: _Weights, sums: tuple[tuple[Array, ...], ...]) -> Array:
+  gates, candidate = sums
+  return side_by_side(
+    [
+      kernel_gradient(weights.gates, gates),
+      kernel_gradient(weights.candidate, candidate),
+    ]
   )

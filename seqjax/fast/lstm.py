@@ -21,6 +21,7 @@ from seqjax import cells
 from seqjax.cells import LSTMCarry
 from seqjax.fast.products import (
   Product,
+  kernel_gradient,
   make_product,
   product,
   product_to_kernel,
@@ -43,6 +44,7 @@ def lstm_twin(cell: cells.Cell) -> Twin:
     linearise=_linearise,
     back=_back,
     collect=_collect,
+    gather=kernel_gradient,
     keeps=True,
   )
 

@@ -84,7 +84,7 @@ def recur(
   Raises:
     ValueError: where `supported` gives a reason.
   """
-  reason = supported(cell, params, x, carry, x_mask)
+  reason = supported(cell, params, x, carry)
   if reason is not None:
     raise ValueError(f'no fast path: {reason}')
   *batch_shape, T, _ = x.shape
@@ -121,7 +121,7 @@ def recur(
     varying_as(like, params),
     values,
     jax.tree.map(lambda c: flat(c, 1), varying_as(like, carry)),
-    is_lookup=ids is not None,
+    as_table=isinstance(x, Lookup) and _table_pays(x, x_mask),
   )
   constants = Constants(
     ids=ids,
@@ -144,13 +144,11 @@ def supported(
   params: PyTree,
   x: Array | Lookup,
   carry: PyTree,
-  x_mask: Array | None = None,
 ) -> str | None:
   """Why `recur` can't run this, or None if it can.
 
   It can where the gates are sigmoids, the LSTM's activation is tanh and another cell's
-  is tanh, relu, sigmoid or linear, and the carry is as wide as inputs and weights. A
-  `Lookup` can't have a dropout mask on its rows.
+  is tanh, relu, sigmoid or linear, and the carry is as wide as inputs and weights.
   """
   if cell.name not in _TWINS:
     return f'the cell {cell.name!r} has no twin'
@@ -162,8 +160,6 @@ def supported(
     return 'the activation is not tanh, relu, sigmoid or linear'
   if 0 in (*x.shape, *carry.h.shape):
     return f'x {x.shape} is empty'
-  if isinstance(x, Lookup) and x_mask is not None:
-    return 'a Lookup has no dropout mask on its rows'
   values = x.embedding if isinstance(x, Lookup) else x
   widest = jnp.result_type(values, *jax.tree.leaves(params))
   if jnp.promote_types(widest, carry.h.dtype) != carry.h.dtype:
@@ -171,12 +167,20 @@ def supported(
   return None
 
 
+def _table_pays(x: Lookup, x_mask: Array | None) -> bool:
+  """Whether to project the embedding and look up, not to look up and project.
+
+  Without dropout on the rows, and where there are fewer rows than steps to project.
+  """
+  return x_mask is None and len(x.embedding) <= x.ids.size
+
+
 def _scaled_inputs(
-  twin: Twin, params: PyTree, x: Array, carry: PyTree, *, is_lookup: bool
+  twin: Twin, params: PyTree, x: Array, carry: PyTree, *, as_table: bool
 ) -> Inputs:
   """Inputs with the halves of the sigmoids in the weights (exact: powers of two).
 
-  `x` is [B, T, D], or with `is_lookup` the embedding [V, E].
+  `x` is [B, T, D] or the embedding [V, E], which `as_table` projects at once.
   """
   kernel, recurrent_kernel, bias = params
   scale = gate_scale(twin, carry.h.shape[-1])
@@ -190,7 +194,7 @@ def _scaled_inputs(
     if bias.ndim == 2:
       bias, recurrent_bias = bias
   source: Source = Dense(x, scaled(kernel), bias)
-  if is_lookup:
+  if as_table:
     rows = x @ scaled(kernel)  # [V, G]
     source = Table(rows if bias is None else rows + jnp.broadcast_to(bias, rows.shape))
   return Inputs(source, scaled(recurrent_kernel), recurrent_bias, carry)

@@ -15,6 +15,7 @@ from seqjax import cells
 from seqjax.cells import SimpleRNNCarry
 from seqjax.fast.products import (
   Product,
+  kernel_gradient,
   make_product,
   product,
   product_to_kernel,
@@ -37,6 +38,7 @@ def simple_rnn_twin(cell: cells.Cell) -> Twin:
     linearise=functools.partial(_linearise, activation),
     back=_back,
     collect=_collect,
+    gather=kernel_gradient,
     projects_twice=False,
   )
 

@@ -1,8 +1,9 @@
 """Where the chunks of projected inputs come from, and where their gradients go.
 
-`Dense` projects inputs; `Table` looks ids up in a table that is projected already. Both
-hold scaled weights and know a chunk of K steps, and how to start and to add up their
-gradients.
+`Dense` projects inputs, or rows of an embedding that it looks up; `Table` looks ids up
+in a table that is projected already. Both hold scaled weights and know a chunk of K
+steps, and how to start, to add up and to finish their gradients. What they want of
+weights and constants is prepared once, before the loop over chunks.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -11,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.fast.products import (
+  kernel_gradient,
   make_product,
   product,
   product_to_kernel,
   product_to_x,
-  side_by_side,
 )
 from seqjax.types import Array, PyTree
 
@@ -23,7 +24,7 @@ from seqjax.types import Array, PyTree
 class Constants(NamedTuple):
   """What a run takes and has no gradient."""
 
-  ids: Any  # int [B, T], for `Table`; else None
+  ids: Any  # int [B, T], for `Table`, and for `Dense` on an embedding; else None
   x_mask: Array | None  # dropout, [B, D] or [n, B, D], for `Dense`
   h_mask: Array | None  # dropout, [B, H] or [n, B, H]
   real: Array | None  # bool [B, T]
@@ -31,47 +32,66 @@ class Constants(NamedTuple):
 
 
 class Dense(NamedTuple):
-  """Inputs and the layer's input weights."""
+  """Inputs, or an embedding whose rows they are, and the layer's input weights."""
 
-  x: Array  # [B, T, D]
+  x: Array  # [B, T, D], or with ids [V, D]
   kernel: Array  # [D, G]
   bias: Array | None  # [G]
 
-  def chunk(self, constants: Constants, start: Array, K: int, dtype: Any) -> Array:
+  def prepare(self, constants: Constants) -> Any:
+    """What the other methods want of constants and weights, made once."""
+    return constants.ids, make_product(self.kernel, constants.x_mask)
+
+  def chunk(self, prepared: Any, start: Array, K: int, dtype: Any) -> Array:
     """Projected steps start, ..., start + K - 1: [B, K, G] in `dtype`."""
-    p = make_product(self.kernel, constants.x_mask)
-    z = product(p, time_slice(self.x, start, K), dtype)
+    ids, p = prepared
+    z = product(p, self._steps(ids, start, K), dtype)
     if self.bias is None:
       return z
     return z + jnp.broadcast_to(self.bias.astype(dtype), z.shape)
 
-  def no_gradients(self, constants: Constants, dtype: Any) -> PyTree:
-    """Zeros for `add_gradients`: of x, of the kernel in parts, of the bias."""
-    p = make_product(self.kernel, constants.x_mask)
+  def no_gradients(self, prepared: Any, dtype: Any) -> PyTree:
+    """Zeros for `add_gradients`: of x, of the kernel as summed up, of the bias."""
+    ids, p = prepared
+    B = len(self.x if ids is None else ids)
+    x = jnp.zeros_like(self.x, shape=(B, 1, self.x.shape[-1]))
+    d = jnp.zeros_like(self.kernel, dtype, (B, 1, self.kernel.shape[-1]))
+    sums = jax.eval_shape(product_to_kernel, p, x, d)
     return (
-      jnp.zeros_like(self.x),
-      tuple(jnp.zeros_like(kernel, dtype) for kernel in p.kernels),
+      jnp.zeros_like(self.x, None if ids is None else dtype),
+      jax.tree.map(lambda a: jnp.zeros_like(self.x, a.dtype, a.shape), sums),
       None if self.bias is None else jnp.zeros_like(self.bias, dtype),
     )
 
   def add_gradients(
-    self, constants: Constants, gradients: PyTree, start: Array, d: Array
+    self, prepared: Any, gradients: PyTree, start: Array, d: Array
   ) -> PyTree:
     """Adds what d [B, K, G] of the steps from `start` gives."""
+    ids, p = prepared
     dx, dkernel, dbias = gradients
-    p = make_product(self.kernel, constants.x_mask)
+    K = d.shape[1]
     part = product_to_x(p, d).astype(dx.dtype)  # [B, K, D]
-    x = time_slice(self.x, start, d.shape[1])
+    if ids is None:
+      dx = jax.lax.dynamic_update_slice_in_dim(dx, part, start, 1)
+    else:
+      dx = dx.at[time_slice(ids, start, K)].add(part, mode='drop')
+    more = product_to_kernel(p, self._steps(ids, start, K), d)
     return (
-      jax.lax.dynamic_update_slice_in_dim(dx, part, start, 1),
-      jax.tree.map(jnp.add, dkernel, product_to_kernel(p, x, d)),
+      dx,
+      jax.tree.map(jnp.add, dkernel, more),
       None if dbias is None else dbias + d.sum((0, 1)),
     )
 
-  def finish_gradients(self, gradients: PyTree) -> 'Dense':
+  def finish_gradients(self, prepared: Any, gradients: PyTree) -> 'Dense':
     """The sums, each in its place."""
+    _, p = prepared
     dx, dkernel, dbias = gradients
-    return Dense(dx, side_by_side(dkernel), dbias)
+    return Dense(dx, kernel_gradient(p, dkernel), dbias)
+
+  def _steps(self, ids: Array | None, start: Array, K: int) -> Array:
+    if ids is None:
+      return time_slice(self.x, start, K)
+    return take_rows(self.x, time_slice(ids, start, K))
 
 
 class Table(NamedTuple):
@@ -79,9 +99,13 @@ class Table(NamedTuple):
 
   rows: Array  # [V, G]
 
-  def chunk(self, constants: Constants, start: Array, K: int, dtype: Any) -> Array:
+  def prepare(self, constants: Constants) -> Any:
+    """The ids [B, T]."""
+    return constants.ids
+
+  def chunk(self, prepared: Any, start: Array, K: int, dtype: Any) -> Array:
     """Rows of steps start, ..., start + K - 1: [B, K, G] in `dtype`."""
-    ids = time_slice(constants.ids, start, K)
+    ids = time_slice(prepared, start, K)
 
     # Fused with the tanh behind it, a gather makes scalar code of both, and XLA:CPU
     # fuses across an optimization_barrier. It doesn't fuse across a loop.
@@ -93,20 +117,21 @@ class Table(NamedTuple):
     blank = jnp.zeros_like(self.rows, dtype, (*ids.shape, G))
     return jax.lax.fori_loop(0, K, body, blank)
 
-  def no_gradients(self, constants: Constants, dtype: Any) -> Array:
+  def no_gradients(self, prepared: Any, dtype: Any) -> Array:
     """Zeros for `add_gradients`."""
-    del constants
+    del prepared
     return jnp.zeros_like(self.rows, dtype)
 
   def add_gradients(
-    self, constants: Constants, gradients: Array, start: Array, d: Array
+    self, prepared: Any, gradients: Array, start: Array, d: Array
   ) -> Array:
     """Adds d [B, K, G] of the steps from `start` to the rows of their ids."""
-    ids = time_slice(constants.ids, start, d.shape[1])
+    ids = time_slice(prepared, start, d.shape[1])
     return gradients.at[ids].add(d, mode='drop')
 
-  def finish_gradients(self, gradients: Array) -> 'Table':
+  def finish_gradients(self, prepared: Any, gradients: Array) -> 'Table':
     """The sum in its place."""
+    del prepared
     return Table(gradients)
 
 

@@ -32,7 +32,7 @@ class Gradients(NamedTuple):
   """Gradients that a chunk of K steps gives."""
 
   projected: Array  # [B, K, G]
-  kernel: tuple[Array, ...]  # recurrent kernel in parts, [H, G] in all
+  kernel: PyTree  # of the recurrent kernel, for `Twin.gather`
   bias: Array | None = None  # [G] recurrent bias, where the cell has one
 
 
@@ -58,6 +58,8 @@ class Twin(NamedTuple):
   back: Callable[..., tuple[PyTree, tuple[Array, ...]]]
   # (weights, what linearise gave, what back gave for all K steps) -> gradients
   collect: Callable[..., Gradients]
+  # (weights, Gradients.kernel added up over chunks) -> gradient of the kernel [H, G]
+  gather: Callable[[Any, PyTree], Array]
   projects_twice: bool = True  # the backward pass wants chunk.projected
   keeps: bool = False  # step gives arrays that spare linearise a matmul
 
