@@ -16,6 +16,7 @@ from benchmarks import cli, ours, peers
 from benchmarks.report import Row
 from benchmarks.timing import Runner, Timing, interleave
 from benchmarks.workload import Workload
+from seqjax.data.batches import Bucketed, Examples
 
 _BATCH, _LENGTH = 128, 500
 _TARGETS = {'lstm': 0.25, 'gru': 0.25, 'simple_rnn': 0.30}
@@ -25,14 +26,18 @@ def rows(options: cli.Options) -> list[Row]:
   """A row for each cell, on all cores."""
   ids, y, source = _reviews()
   padded = _batches(ids, y, np.arange(len(ids)))
-  bucketed = _batches(ids, y, bucketed_order(np.count_nonzero(ids, 1), _BATCH, seed=0))
+  feed = Bucketed(
+    Examples(ids, y.astype(np.float32)), np.count_nonzero(ids, 1), _BATCH, seed=0
+  )
+  bucketed = [feed.batch(step) for step in range(len(ids) // _BATCH)]
   part = 16 if options.quick else 4
+  some = [(batch.x, batch.y) for batch in bucketed[::part]]
   done = []
   for cell in ('lstm', 'gru', 'simple_rnn'):
     workload = Workload(cell, B=_BATCH, T=_LENGTH, embedding=True, devices=2)
     runners = [
       _rename(
-        ours.seqjax_runner(workload, batches=bucketed[::part], mask_zero=True),
+        ours.seqjax_runner(workload, batches=some, mask_zero=True),
         'seqjax auto',
       ),
       _rename(
@@ -43,7 +48,11 @@ def rows(options: cli.Options) -> list[Row]:
       runner = peer(workload)
       if runner is not None:
         runners.append(_repeated(runner, len(padded[::part])))
-    timings = interleave(runners, seconds=options.seconds, least_rounds=3)
+    for runner in runners:
+      runner.run()
+    timings = interleave(
+      runners, seconds=options.seconds, least_rounds=3, untimed=0, timed=1
+    )
     row = Row(
       f'IMDB epoch ({source}): {workload.title}',
       [_times(timing, part) for timing in timings],
@@ -52,22 +61,6 @@ def rows(options: cli.Options) -> list[Row]:
     cli.show(row)
     done.append(row)
   return done
-
-
-def bucketed_order(
-  lengths: np.ndarray, batch: int, *, seed: int, pool_batches: int = 64
-) -> np.ndarray:
-  """An order of examples in which a batch's lengths are alike.
-
-  Large shuffled pools are sorted by length, their batches shuffled.
-  """
-  rng = np.random.default_rng(seed)
-  order = rng.permutation(len(lengths))
-  size = pool_batches * batch
-  pools = [order[i : i + size] for i in range(0, len(order), size)]
-  pools = [pool[np.argsort(lengths[pool], kind='stable')] for pool in pools]
-  batches = [p[i : i + batch] for p in pools for i in range(0, len(p), batch)]
-  return np.concatenate([batches[i] for i in rng.permutation(len(batches))])
 
 
 def _reviews() -> tuple[np.ndarray, np.ndarray, str]:

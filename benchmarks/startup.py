@@ -24,7 +24,9 @@ def rows(options: cli.Options) -> list[Row]:
   for cell in ('lstm', 'gru'):
     workload = Workload(cell, embedding=True)
     runners = [_process(name, workload) for name in _MAKERS]
-    timings = interleave(runners, seconds=options.seconds, least_rounds=3)
+    timings = interleave(
+      runners, seconds=options.seconds, least_rounds=3, untimed=0, timed=1
+    )
     row = Row(f'process to first step: {workload.title}', timings)
     cli.show(row)
     done.append(row)

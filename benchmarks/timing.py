@@ -1,4 +1,4 @@
-"""Interleaved timings: every runner once a round, medians over the rounds."""
+"""Interleaved timings: all runners take turns, medians over the turns."""
 
 import dataclasses
 import statistics
@@ -30,26 +30,36 @@ class Timing:
 
 
 def interleave(
-  runners: list[Runner], *, seconds: float, least_rounds: int = 5
+  runners: list[Runner],
+  *,
+  seconds: float,
+  least_rounds: int = 5,
+  untimed: int = 1,
+  timed: int = 2,
 ) -> list[Timing]:
   """Times runners in turn, so that a slow minute of the machine is everybody's.
 
   Args:
-    runners: Each is run twice first, untimed.
+    runners: What to time; runs that compile or start something have been done.
     seconds: How long to go on, for all runners together.
-    least_rounds: Rounds to do even if that takes longer.
+    least_rounds: Rounds to do even if that takes longer; everyone has a turn in each.
+    untimed: Runs at the start of a turn that do not count. The first finds its data out
+      of the caches, and has to fault in memory that the runner before it gave back to
+      the system: 15 of 70 ms for an LSTM with dropout after Keras. A step of training
+      follows its own like.
+    timed: Runs of a turn that count.
   """
   samples: dict[str, list[float]] = {runner.name: [] for runner in runners}
-  for runner in runners:
-    runner.run()
-    runner.run()
   end = time.perf_counter() + seconds
   rounds = 0
   while rounds < least_rounds or time.perf_counter() < end:
     for runner in runners:
-      start = time.perf_counter()
-      runner.run()
-      samples[runner.name].append(1e3 * (time.perf_counter() - start))
+      for _ in range(untimed):
+        runner.run()
+      for _ in range(timed):
+        start = time.perf_counter()
+        runner.run()
+        samples[runner.name].append(1e3 * (time.perf_counter() - start))
     rounds += 1
   return [_timing(runner, samples[runner.name]) for runner in runners]
 
