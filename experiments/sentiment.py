@@ -59,13 +59,19 @@ class RecurrentConfig(Config):
     0.0, "Rate on a recurrent layer's state.", at_least=0, below=1
   )
   bucket_by_length: bool = field(
-    False, 'Batches of like length, which cost their longest; needs --mask_zero.'
+    False,
+    'Batches of like length: padding in front of all rows is skipped (--mask_zero), or '
+    'without dropout run once for all rows of a layer on the embedding.',
   )
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if self.bucket_by_length and not self.mask_zero:
-      raise InputError('--bucket_by_length needs --mask_zero: unmasked padding counts')
+    dropped = self.dropout or self.recurrent_dropout
+    if self.bucket_by_length and dropped and not self.mask_zero:
+      raise InputError(
+        '--bucket_by_length with dropout needs --mask_zero: unmasked, the padding of '
+        'each row is dropped in its own way and nothing is saved'
+      )
 
   def layer_options(self) -> dict[str, Any]:
     """Arguments that each recurrent layer of a model gets."""

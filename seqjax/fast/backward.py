@@ -20,6 +20,14 @@ from seqjax.fast.forward import (
   steps_of_chunk,
 )
 from seqjax.fast.plan import Plan
+from seqjax.fast.shared import (
+  first_row,
+  in_all_rows,
+  in_one_row,
+  only_first_row,
+  shared_chunks,
+  summed_rows,
+)
 from seqjax.fast.source import Constants, time_slice
 from seqjax.fast.twin import Chunk, where_real
 from seqjax.types import Array, PyTree
@@ -46,13 +54,45 @@ def backward(
   Returns:
     Cotangents in the places of the inputs, and of their dtypes.
   """
+  twin = plan.twin
+  weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  prepared = inputs.source.prepare(constants)
+  _, of_recurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
+  sums = (inputs.source.no_gradients(prepared, inputs.carry.h.dtype), of_recurrent)
+  if not plan.shares:
+    dcarry, sums = _backward(plan, inputs, constants, trace, dcarry, dys, sums)
+  else:
+    shared = shared_chunks(plan, constants.ids)
+    rest = in_all_rows(plan, constants, shared)
+    dcarry, sums = _backward(plan, inputs, rest, trace, dcarry, dys, sums)
+    one = inputs._replace(carry=first_row(inputs.carry))
+    front = in_one_row(constants, shared)
+    dcarry, dys = summed_rows((dcarry, dys))
+    dcarry, sums = _backward(plan, one, front, trace.shared, dcarry, dys, sums)
+    dcarry = only_first_row(dcarry, inputs.carry)
+  dsource = inputs.source.finish_gradients(prepared, sums[0])
+  dkernel, dbias = sums[1]
+  gradients = Inputs(dsource, twin.gather(weights, dkernel), dbias, dcarry)
+  return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
+
+
+def _backward(
+  plan: Plan,
+  inputs: Inputs,
+  constants: Constants,
+  trace: Trace,
+  dcarry: PyTree,
+  dys: Array | None,
+  sums: PyTree,
+) -> tuple[PyTree, PyTree]:
+  """(cotangent of the first carry, sums with what the weights' gradients get)."""
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   prepared = inputs.source.prepare(constants)
   first, last = active_chunks(plan, constants)
 
   def chunk(i: Array, loop: PyTree) -> PyTree:
-    cotangent, outs, dsource, drecurrent = loop
+    cotangent, outs, (dsource, drecurrent) = loop
     k = last - 1 - i
     start = k * K
     known = _chunk(plan, inputs, constants, trace, prepared, k)
@@ -64,20 +104,16 @@ def backward(
     projected = gradients.projected
     dsource = inputs.source.add_gradients(prepared, dsource, start, projected)
     more = (gradients.kernel, gradients.bias)
-    return cotangent, outs, dsource, jax.tree.map(jnp.add, drecurrent, more)
+    return cotangent, outs, (dsource, jax.tree.map(jnp.add, drecurrent, more))
 
   if dys is not None and constants.real is not None:
     dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
-  outs, drecurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
-  dsource = inputs.source.no_gradients(prepared, inputs.carry.h.dtype)
-  loop = (dcarry, outs, dsource, drecurrent)
-  loop = jax.lax.fori_loop(0, last - first, chunk, loop)
-  cotangent, _, dsource, (dkernel, dbias) = loop
+  outs, _ = _blanks(plan, inputs, constants, trace, prepared, weights)
+  loop = jax.lax.fori_loop(0, last - first, chunk, (dcarry, outs, sums))
+  cotangent, _, sums = loop
   if dys is not None and constants.real is not None:
     cotangent = _add_skipped(cotangent, dys, jnp.arange(dys.shape[1]) < first * K)
-  dsource = inputs.source.finish_gradients(prepared, dsource)
-  gradients = Inputs(dsource, twin.gather(weights, dkernel), dbias, cotangent)
-  return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
+  return cotangent, sums
 
 
 def _chunk(

@@ -27,6 +27,7 @@ def recur_as(
   zero_output_for_mask: bool = False,
   return_sequences: bool = True,
   reset: Array | None = None,
+  same_carry: bool = False,
   bptt_steps: int | None = None,
   remat_chunk: int | None = None,
 ) -> tuple[PyTree, Any]:
@@ -69,8 +70,8 @@ def recur_as(
     x, carry = given.pop('x'), given.pop('carry')
     if fast:
       x = x if embedding is None else Lookup(x, embedding)
-      sequences = return_sequences
-      return recur(cell, params, x, carry, return_sequences=sequences, **given, **order)
+      order['return_sequences'], order['same_carry'] = return_sequences, same_carry
+      return recur(cell, params, x, carry, **given, **order)
     return scan.recur(cell, params, x, carry, **given, **order, **only_scan)
 
   x, embedding = x if isinstance(x, Lookup) else (x, None)

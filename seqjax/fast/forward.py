@@ -6,6 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.fast.plan import Plan
+from seqjax.fast.shared import (
+  first_row,
+  in_all_rows,
+  in_one_row,
+  shared_chunks,
+  to_all_rows,
+)
 from seqjax.fast.source import Constants, Source
 from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
@@ -26,6 +33,7 @@ class Trace(NamedTuple):
   h: Array  # [B, T + 1, H]: h[:, t] before step t
   memory: tuple[Array, ...]  # the carry's other fields at each chunk's start [n, B, H]
   gates: tuple[Array, ...]  # [B, T, ...] where the plan keeps them
+  shared: Any = None  # the trace of the first row over the shared chunks, if any
 
 
 def forward(
@@ -43,6 +51,26 @@ def forward(
     (the carry after the last real step, the trace or None). Chunks without a real step
     at either end are skipped; in the trace h is right there, too.
   """
+  if not plan.shares:
+    return _forward(plan, inputs, constants, trace=trace)
+  shared = shared_chunks(plan, constants.ids)
+  one = inputs._replace(carry=first_row(inputs.carry))
+  carry, front = _forward(plan, one, in_one_row(constants, shared), trace=trace)
+  every = inputs._replace(carry=to_all_rows(carry, inputs.carry))
+  rest = in_all_rows(plan, constants, shared)
+  carry, record = _forward(plan, every, rest, trace=trace)
+  if record is None or front is None:
+    return carry, None
+  if plan.return_sequences:
+    before = jnp.arange(record.h.shape[1]) < shared * plan.K
+    h = jnp.where(before[None, :, None], front.h, record.h)
+    record = record._replace(h=h)
+  return carry, record._replace(shared=front)
+
+
+def _forward(
+  plan: Plan, inputs: Inputs, constants: Constants, *, trace: bool
+) -> tuple[PyTree, Trace | None]:
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   prepared = inputs.source.prepare(constants)
@@ -115,6 +143,8 @@ def active_chunks(plan: Plan, constants: Constants) -> tuple[Any, Any]:
 
   It does so in a real step, and where it starts anew.
   """
+  if constants.chunks is not None:
+    return constants.chunks
   if constants.real is None:
     return 0, plan.num_chunks
   active = constants.real

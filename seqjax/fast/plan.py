@@ -26,6 +26,7 @@ class Plan(NamedTuple):
   K: int
   return_sequences: bool
   keep_gates: bool
+  shares: bool = False  # steps alike in all rows may be run once; see `shared`
 
   @property
   def num_chunks(self) -> int:

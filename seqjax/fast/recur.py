@@ -55,6 +55,7 @@ def recur(
   zero_output_for_mask: bool = False,
   return_sequences: bool = True,
   reset: Array | None = None,
+  same_carry: bool = False,
 ) -> tuple[PyTree, Array | None]:
   """Runs a cell over sequences: values and gradients of `seqjax.scan.recur`.
 
@@ -76,6 +77,10 @@ def recur(
     zero_output_for_mask: The output of a masked step is 0, not the one before.
     return_sequences: Whether the outputs of all steps are wanted.
     reset: bool [..., T]; where True the state is zero again before that step.
+    same_carry: All rows of `carry` are one, as in a state of zeros. Steps in front at
+      which all rows of a `Lookup` have the same id, such as padding, are then run once
+      for all of them, if nothing masks or drops, and so is the way back; the gradient
+      of `carry` is right in its sum over rows alone.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
@@ -98,6 +103,9 @@ def recur(
     return_sequences=return_sequences,
     gate_masks=any(m is not None and m.ndim > carry.h.ndim for m in (x_mask, h_mask)),
   )
+  if same_carry and isinstance(x, Lookup) and plan.num_chunks > 1:
+    free = all(m is None for m in (mask, reset, x_mask, h_mask))
+    plan = plan._replace(shares=free and carry.h.size > H)
 
   def flat(a: Array, rank: int) -> Array:
     """One batch axis B for `batch_shape`, `rank` axes behind it."""

@@ -29,6 +29,7 @@ class Constants(NamedTuple):
   h_mask: Array | None  # dropout, [B, H] or [n, B, H]
   real: Array | None  # bool [B, T]
   carried: Array | None  # bool [B, T], False where the state starts anew before a step
+  chunks: tuple[Array, Array] | None = None  # first, one past the last; None: by `real`
 
 
 class Dense(NamedTuple):

@@ -152,6 +152,7 @@ class RecurrentLayer(nn.Module):
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
       reset=resets(self, reset),
+      same_carry=initial_carry is None,
       bptt_steps=self.bptt_steps,
       remat_chunk=self.remat_chunk,
       return_sequences=self.return_sequences,
