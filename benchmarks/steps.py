@@ -3,6 +3,8 @@
 python -m benchmarks.steps [--quick] [--only=TEXT]
 """
 
+import dataclasses
+
 from benchmarks import cli
 from benchmarks.ours import seqjax_runner
 from benchmarks.peers import PEERS
@@ -17,6 +19,11 @@ _TARGETS = {
   'both cores': (0.45, 0.42, 0.42),
   'dropout': (0.30, 0.35, 0.50),
 }
+_OTHER_SHAPES = [
+  (Workload('gru', T=120, D=14), 0.8),
+  (Workload('lstm', B=64, T=100, D=256, H=256), 1.0),
+  (Workload('simple_rnn', B=32, T=80, D=128), 1.0),
+]
 
 # Workloads and the ratio to the best peer each should reach; None: no claim.
 WORKLOADS: list[tuple[Workload, float | None]] = [
@@ -33,9 +40,11 @@ WORKLOADS: list[tuple[Workload, float | None]] = [
     (Workload(cell, embedding=True, dropout=0.2, devices=2), target)
     for cell, target in zip(_CELLS, _TARGETS['dropout'], strict=True)
   ),
-  (Workload('gru', T=120, D=14), 0.8),
-  (Workload('lstm', B=64, T=100, D=256, H=256), 1.0),
-  (Workload('simple_rnn', B=32, T=80, D=128), 1.0),
+  *(
+    (dataclasses.replace(workload, devices=devices), target)
+    for workload, target in _OTHER_SHAPES
+    for devices in (1, 2)
+  ),
   *((Workload(cell, embedding=True, training=False), None) for cell in _CELLS),
 ]
 

@@ -119,7 +119,7 @@ def test_settings_that_cannot_be_are_refused_by_flag():
     _config('imdb_conv1d', '--length=40')
   _config('imdb_conv1d', '--length=41')
   _config('imdb_gru', '--bucket_by_length')
-  with pytest.raises(InputError, match='--bucket_by_length .* needs --mask_zero'):
+  with pytest.raises(InputError, match=r'--bucket_by_length .* needs --mask_zero'):
     _config('imdb_gru', '--bucket_by_length', '--recurrent_dropout=0.2')
 
 
