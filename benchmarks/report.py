@@ -26,9 +26,17 @@ class Row:
 
   def ratio(self, name: str = 'seqjax auto') -> float | None:
     """Median of `name` over that of the best peer in the same run; None without one."""
-    medians = {timing.name: timing.median for timing in self.timings}
-    peers = [value for key, value in medians.items() if not key.startswith(OURS)]
-    return medians[name] / min(peers) if peers and name in medians else None
+    return _ratio({timing.name: timing.median for timing in self.timings}, name)
+
+  def first_ratio(self, name: str = 'seqjax auto') -> float | None:
+    """The same of first runs after another runner's; None where these count too."""
+    firsts = {timing.name: timing.first for timing in self.timings}
+    return _ratio({k: v for k, v in firsts.items() if v is not None}, name)
+
+
+def _ratio(medians: dict[str, float], name: str) -> float | None:
+  peers = [value for key, value in medians.items() if not key.startswith(OURS)]
+  return medians[name] / min(peers) if peers and name in medians else None
 
 
 def machine() -> dict[str, Any]:
@@ -81,16 +89,18 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
     f'Python {about["python"]}, {versions}.',
     '',
-    "Milliseconds. Ratio: median over the best peer's median in the same run.",
+    "Milliseconds. Ratio: median over the best peer's median in the same run. A turn "
+    'is three runs; the first, right after another runner, is given apart.',
     '',
-    '| workload | runner | median | quartiles | least | ratio | target | temp MiB '
-    '| compile s |',
-    '|---|---|---|---|---|---|---|---|---|',
+    '| workload | runner | median | quartiles | least | ratio | target | first | ratio '
+    '| temp MiB | compile s |',
+    '|---|---|---|---|---|---|---|---|---|---|---|',
   ]
   for row in rows:
     for t in row.timings:
       ours = t.name.startswith(OURS)
       ratio = row.ratio(t.name) if ours else None
+      first_ratio = row.first_ratio(t.name) if ours else None
       target = row.target if t.name == 'seqjax auto' else None
       cells = [
         row.title,
@@ -100,6 +110,8 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
         f'{t.least:.1f}',
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
+        '' if t.first is None else f'{t.first:.1f}',
+        '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
         '' if t.compile_seconds is None else f'{t.compile_seconds:.1f}',
       ]
@@ -114,7 +126,14 @@ def write(name: str, title: str, about: dict[str, Any], rows: list[Row]) -> str:
   (RESULTS / f'{name}.md').write_text(text)
   record = {
     'machine': about,
-    'rows': [{**dataclasses.asdict(row), 'ratio': row.ratio()} for row in rows],
+    'rows': [
+      {
+        **dataclasses.asdict(row),
+        'ratio': row.ratio(),
+        'first_ratio': row.first_ratio(),
+      }
+      for row in rows
+    ],
   }
   (RESULTS / f'{name}.json').write_text(json.dumps(record, indent=1) + '\n')
   return text

@@ -22,6 +22,7 @@ class Timing:
 
   name: str
   median: float
+  first: float | None  # median of the first runs of its turns, where those don't count
   least: float
   quartiles: tuple[float, float]
   rounds: int
@@ -46,29 +47,36 @@ def interleave(
     untimed: Runs at the start of a turn that do not count. The first finds its data out
       of the caches, and has to fault in memory that the runner before it gave back to
       the system: 15 of 70 ms for an LSTM with dropout after Keras. A step of training
-      follows its own like.
+      follows its own like. The first is reported apart.
     timed: Runs of a turn that count.
   """
   samples: dict[str, list[float]] = {runner.name: [] for runner in runners}
+  firsts: dict[str, list[float]] = {runner.name: [] for runner in runners}
   end = time.perf_counter() + seconds
   rounds = 0
   while rounds < least_rounds or time.perf_counter() < end:
     for runner in runners:
-      for _ in range(untimed):
-        runner.run()
-      for _ in range(timed):
-        start = time.perf_counter()
-        runner.run()
-        samples[runner.name].append(1e3 * (time.perf_counter() - start))
+      turn = [_milliseconds(runner) for _ in range(untimed + timed)]
+      firsts[runner.name] += turn[: min(untimed, 1)]
+      samples[runner.name] += turn[untimed:]
     rounds += 1
-  return [_timing(runner, samples[runner.name]) for runner in runners]
+  return [
+    _timing(runner, samples[runner.name], firsts[runner.name]) for runner in runners
+  ]
 
 
-def _timing(runner: Runner, samples: list[float]) -> Timing:
+def _milliseconds(runner: Runner) -> float:
+  start = time.perf_counter()
+  runner.run()
+  return 1e3 * (time.perf_counter() - start)
+
+
+def _timing(runner: Runner, samples: list[float], firsts: list[float]) -> Timing:
   low, median, high = statistics.quantiles(samples, n=4)
   return Timing(
     name=runner.name,
     median=median,
+    first=statistics.median(firsts) if firsts else None,
     least=min(samples),
     quartiles=(low, high),
     rounds=len(samples),
