@@ -37,7 +37,7 @@ def recur_as(
     implementation: 'fast', 'reference', or 'auto': the fast path on a CPU, wherever it
       can run; the reference path elsewhere, where the fast one is not measured.
     cell: As for `recur`; so are the arguments that are not named here.
-    x: [..., T, D], or a `Lookup`, which is done as a table where that is faster.
+    x: As for `recur`; the reference path looks all rows of a `Lookup` up at once.
     bptt_steps: As in `scan.recur`; the reference path only.
     remat_chunk: As in `scan.recur`; the reference path only.
 

@@ -66,8 +66,9 @@ def recur(
   Args:
     cell: Which equations; `params` and `carry` are its NamedTuples.
     params: Weights, [D, G] and [H, G] and the bias.
-    x: Inputs [..., T, D], or a `Lookup`: then every row of the embedding is projected
-      once, and the rows of the result are looked up.
+    x: Inputs [..., T, D], or a `Lookup`: where that is less work every row of the
+      embedding is projected once and the rows of the result are looked up; else the
+      rows of a chunk are looked up and projected when it is their turn.
     carry: State before the first step, of [..., H]s.
     mask: bool [..., T], True where a step is real; None: all are. Chunks of time in
       which no row is real cost nothing at either end.
