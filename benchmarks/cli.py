@@ -14,6 +14,7 @@ class Options:
   seconds: float = 20.0  # for one workload, all its runners together
   only: str = ''  # part of a title
   quick: bool = False
+  show: Callable[[report.Row], None] = lambda row: None  # what is done with each row
 
 
 def main(
@@ -26,16 +27,22 @@ def main(
   parser.add_argument('--quick', action='store_true', help='a few seconds a workload')
   args = parser.parse_args()
   seconds = args.seconds or (2.0 if args.quick else 20.0)
-  options = Options(seconds, args.only, args.quick)
   about = report.machine()
   parallel.make_mesh(None, 2)  # shows the CPU's cores as devices, before anything runs
   first_line = (title or name).strip().splitlines()[0]
-  done = rows(options)
-  suffix = '-quick' if args.quick else ''
-  print(report.write(name + suffix, first_line, about, done))
+  file_name = name + ('-quick' if args.quick else '')
+  done: list[report.Row] = []
+
+  def show(row: report.Row) -> None:
+    _print(row)
+    done.append(row)
+    report.write(file_name, first_line, about, done)  # what comes later may fail
+
+  rows(Options(seconds, args.only, args.quick, show))
+  print(report.write(file_name, first_line, about, done))
 
 
-def show(row: report.Row) -> None:
+def _print(row: report.Row) -> None:
   """One line of progress on the error stream."""
   medians = ', '.join(f'{t.name} {t.median:.1f}' for t in row.timings)
   ratio = row.ratio()

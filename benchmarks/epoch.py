@@ -58,7 +58,7 @@ def rows(options: cli.Options) -> list[Row]:
       [_times(timing, part) for timing in timings],
       _TARGETS[cell],
     )
-    cli.show(row)
+    options.show(row)
     done.append(row)
   return done
 

@@ -26,7 +26,7 @@ def rows(options: cli.Options) -> list[Row]:
       workload = Workload(cell, B=32, T=T)
       runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference')]
       row = Row(workload.title, interleave(runners, seconds=options.seconds / 4))
-      cli.show(row)
+      options.show(row)
       done.append(row)
   if not options.quick:
     shapes = [(B, 32) for B in _BATCHES] + [(64, H) for H in _UNITS]

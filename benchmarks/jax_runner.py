@@ -68,10 +68,11 @@ def jax_runner(
 
   def run() -> None:
     for batch in batches:
-      out = compiled(box[0], *batch)
+      # Waits each time: of many programs under way on several CPU devices, those of one
+      # can take all threads; see `parallel.shares_threads`.
+      out = jax.block_until_ready(compiled(box[0], *batch))
       if workload.training:
         box[0] = out
-    jax.block_until_ready(out)
 
   memory = compiled.memory_analysis()
   temp_bytes = None if memory is None else memory.temp_size_in_bytes

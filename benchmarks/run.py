@@ -22,10 +22,10 @@ def rows(options: cli.Options) -> list[Row]:
   if options.quick:
     return [steps.time_workload(w, options, target=target) for w, target in _QUICK]
   return [
-    *steps.rows(options),
-    *growth.rows(options),
     *epoch.rows(options),
     *startup.rows(options),
+    *steps.rows(options),
+    *growth.rows(options),
   ]
 
 

@@ -28,7 +28,7 @@ def rows(options: cli.Options) -> list[Row]:
       runners, seconds=options.seconds, least_rounds=3, untimed=0, timed=1
     )
     row = Row(f'process to first step: {workload.title}', timings)
-    cli.show(row)
+    options.show(row)
     done.append(row)
   return done
 

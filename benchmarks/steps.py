@@ -65,7 +65,7 @@ def time_workload(
   runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference')]
   runners += [runner for peer in PEERS.values() if (runner := peer(workload))]
   row = Row(workload.title, interleave(runners, seconds=options.seconds), target)
-  cli.show(row)
+  options.show(row)
   return row
 
 
