@@ -89,8 +89,9 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
     f'Python {about["python"]}, {versions}.',
     '',
-    "Milliseconds. Ratio: median over the best peer's median in the same run. A turn "
-    'is three runs; the first, right after another runner, is given apart.',
+    "Milliseconds. Ratio: median over the best peer's median in the same run. Where "
+    '"first" is given a turn is three runs, and that is the first, right after another '
+    'runner, which does not count. flax and the naive scan always run on one device.',
     '',
     '| workload | runner | median | quartiles | least | ratio | target | first | ratio '
     '| temp MiB | compile s |',

@@ -25,7 +25,7 @@ class Timing:
   first: float | None  # median of the first runs of its turns, where those don't count
   least: float
   quartiles: tuple[float, float]
-  rounds: int
+  runs: int  # that count
   temp_mib: float | None
   compile_seconds: float | None
 
@@ -79,7 +79,7 @@ def _timing(runner: Runner, samples: list[float], firsts: list[float]) -> Timing
     first=statistics.median(firsts) if firsts else None,
     least=min(samples),
     quartiles=(low, high),
-    rounds=len(samples),
+    runs=len(samples),
     temp_mib=None if runner.temp_bytes is None else runner.temp_bytes / 2**20,
     compile_seconds=runner.compile_seconds,
   )

@@ -162,6 +162,7 @@ def put_batches(
 ) -> Iterator[PyTree]:
   """Yields the batches of some steps, as `put_batch` has them, made some at a time.
 
+  That is twenty, or as many as a tenth of a second is enough for, but one at least.
   A batch made between two steps on the CPU finds its code gone from the core's caches:
   0.8 ms of a step of 13 ms, where one made right after another takes 0.15.
   """

@@ -46,6 +46,7 @@ def check(make_ours, make_theirs, arguments, *, in_float64=False):
       assert {a.dtype for a in (*exact, *want)} == {np.dtype('float64')}
       off = distances(exact, want) / np.maximum(largest(want), 1e-300)
       assert np.all(off <= TOLERANCE_FLOAT64), off
+      # Sixteen: of a gradient of one number the largest of four moves is often small.
       moved = [run(moved_by_a_rounding(arguments, seed)) for seed in range(16)]
     bound = bound + MARGIN * np.max([distances(m, exact) for m in moved], axis=0)
   assert np.all(distance <= bound), (distance, bound)

@@ -98,23 +98,75 @@ def test_nothing_is_shared_where_something_masks_or_drops(keywords):
 
 
 @pytest.mark.slow
-def test_a_layer_shares_unless_it_is_given_a_state():
+def test_a_layer_shares_unless_it_is_given_a_state(monkeypatch):
   cell, _, ids, embedding = _given('lstm', 6)
   layer, lookup = layers.LSTM(5), fast.Lookup(ids, embedding)
   params = layer.init(jax.random.key(0), lookup, train=False)
   carry = zero_carry(cell, (B, 5))
   carry = carry._replace(h=carry.h.at[1].set(1.0))
 
+  seen = []
+  run = fast.recur.__globals__['run']
+
+  def spy(plan, inputs, constants):
+    seen.append(plan.shares)
+    return run(plan, inputs, constants)
+
+  monkeypatch.setitem(fast.recur.__globals__, 'run', spy)
+
   def apply(carry):
     return layer.apply(params, lookup, train=False, initial_carry=carry)
 
-  assert not np.allclose(apply(carry)[1], apply(None)[1], atol=1e-4)
+  apply(None)
+  apply(carry)
+  assert seen == [True, False]
   gradient = jax.grad(lambda carry: apply(carry).sum())(carry).h
   assert (np.abs(gradient) > 0).all()  # in every row
 
 
 @pytest.mark.slow
-def test_under_vmap_as_many_as_all_batches_share():
+@pytest.mark.parametrize('go_backwards', [False, True])
+@pytest.mark.parametrize('H', [5, 128])  # gates are kept from 128 up
+def test_as_a_dense_source_with_kept_gates_and_backwards(H, go_backwards):
+  cell, params, *_ = make(Case('lstm', H=H))
+  rng = np.random.default_rng(H)
+  ids = rng.integers(0, 50, (B, T))
+  same = slice(-5, None) if go_backwards else slice(0, 5)
+  ids[:, same] = ids[:1, same]
+  embedding = jnp.asarray(rng.standard_normal((50, 4), np.float32))  # no table: V > B T
+
+  def loss(share, embedding):
+    carry = zero_carry(cell, (B, H))
+    options = {'go_backwards': go_backwards, 'return_sequences': False}
+    lookup = fast.Lookup(jnp.asarray(ids), embedding)
+    last, _ = fast.recur(cell, params, lookup, carry, same_carry=share, **options)
+    return (last.h**3).sum()
+
+  got, want = (jax.grad(loss, 1)(share, embedding) for share in (True, False))
+  np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('vocab_size', [V, 50])  # a table, and none
+def test_a_negative_id_has_no_gradient_in_the_last_row(vocab_size):
+  cell, params, ids, _ = _given('lstm', 0)
+  ids = (ids % (V - 1)).at[1, 2].set(-1)
+  embedding = jnp.ones((vocab_size, 4))
+
+  def loss(recur, embedding):
+    x = fast.Lookup(ids, embedding)
+    x = x if recur is fast.recur else x.rows()
+    return recur(cell, params, x, zero_carry(cell, (B, 5)))[0].h.sum()
+
+  got, want = (
+    jax.grad(loss, 1)(recur, embedding) for recur in (fast.recur, scan.recur)
+  )
+  assert np.isfinite(want[-1]).all()
+  np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+@pytest.mark.slow
+def test_values_under_vmap_are_those_of_each_batch():
   cell, params, ids, embedding = _given('gru', 6)
   both = jnp.stack([ids, _given('gru', 3)[2]])
 
@@ -127,7 +179,7 @@ def test_under_vmap_as_many_as_all_batches_share():
 
 
 @pytest.mark.slow
-def test_each_device_shares_what_its_rows_do():
+def test_gradients_on_two_devices_are_those_of_one():
   ids = np.random.default_rng(0).integers(1, V, (8, T))
   ids[:, :4] = 0
   ids[:4, :8] = 0

@@ -75,7 +75,7 @@ class Dense(NamedTuple):
     if ids is None:
       dx = jax.lax.dynamic_update_slice_in_dim(dx, part, start, 1)
     else:
-      dx = dx.at[time_slice(ids, start, K)].add(part, mode='drop')
+      dx = add_to_rows(dx, time_slice(ids, start, K), part)
     more = product_to_kernel(p, self._steps(ids, start, K), d)
     return (
       dx,
@@ -128,7 +128,7 @@ class Table(NamedTuple):
   ) -> Array:
     """Adds d [B, K, G] of the steps from `start` to the rows of their ids."""
     ids = time_slice(prepared, start, d.shape[1])
-    return gradients.at[ids].add(d, mode='drop')
+    return add_to_rows(gradients, ids, d)
 
   def finish_gradients(self, prepared: Any, gradients: Array) -> 'Table':
     """The sum in its place."""
@@ -141,9 +141,17 @@ Source: TypeAlias = Dense | Table
 
 def take_rows(matrix: Array, ids: Array) -> Array:
   """Rows of matrix [V, E]: ids [...] -> [..., E]; NaN for ids outside [0, V)."""
-  # A negative index would count from the end: past the end it gives NaN instead.
-  V = len(matrix)
-  return jnp.take(matrix, jnp.where(ids < 0, V, ids), axis=0, mode='fill')
+  return jnp.take(matrix, _not_negative(ids, len(matrix)), axis=0, mode='fill')
+
+
+def add_to_rows(matrix: Array, ids: Array, d: Array) -> Array:
+  """Adds d [..., E] to the rows of their ids [...]; none for ids outside [0, V)."""
+  return matrix.at[_not_negative(ids, len(matrix))].add(d, mode='drop')
+
+
+def _not_negative(ids: Array, V: int) -> Array:
+  """`ids`, V for a negative one: as an index that would count from the end."""
+  return jnp.where(ids < 0, V, ids)
 
 
 def time_slice(x: Array, start: Array, K: int) -> Array:
