@@ -54,25 +54,23 @@ def backward(
   Returns:
     Cotangents in the places of the inputs, and of their dtypes.
   """
-  twin = plan.twin
-  weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
-  prepared = inputs.source.prepare(constants)
-  _, of_recurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
-  sums = (inputs.source.no_gradients(prepared, inputs.carry.h.dtype), of_recurrent)
   if not plan.shares:
-    dcarry, sums = _backward(plan, inputs, constants, trace, dcarry, dys, sums)
+    dcarry, sums = _backward(plan, inputs, constants, trace, dcarry, dys)
   else:
     shared = shared_chunks(plan, constants.ids)
     rest = in_all_rows(plan, constants, shared)
-    dcarry, sums = _backward(plan, inputs, rest, trace, dcarry, dys, sums)
+    dcarry, sums = _backward(plan, inputs, rest, trace, dcarry, dys)
     one = inputs._replace(carry=first_row(inputs.carry))
     front = in_one_row(constants, shared)
     dcarry, dys = summed_rows((dcarry, dys))
     dcarry, sums = _backward(plan, one, front, trace.shared, dcarry, dys, sums)
     dcarry = only_first_row(dcarry, inputs.carry)
-  dsource = inputs.source.finish_gradients(prepared, sums[0])
-  dkernel, dbias = sums[1]
-  gradients = Inputs(dsource, twin.gather(weights, dkernel), dbias, dcarry)
+  dsource, (dkernel, dbias) = sums
+  prepared = inputs.source.prepare(constants)
+  dsource = inputs.source.finish_gradients(prepared, dsource)
+  weights = plan.twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
+  dkernel = plan.twin.gather(weights, dkernel)
+  gradients = Inputs(dsource, dkernel, dbias, dcarry)
   return jax.tree.map(lambda g, primal: g.astype(primal.dtype), gradients, inputs)
 
 
@@ -83,9 +81,9 @@ def _backward(
   trace: Trace,
   dcarry: PyTree,
   dys: Array | None,
-  sums: PyTree,
+  sums: PyTree | None = None,
 ) -> tuple[PyTree, PyTree]:
-  """(cotangent of the first carry, sums with what the weights' gradients get)."""
+  """(cotangent of the first carry, `sums`, from zero if None, with gradients added)."""
   twin, K = plan.twin, plan.K
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   prepared = inputs.source.prepare(constants)
@@ -108,7 +106,9 @@ def _backward(
 
   if dys is not None and constants.real is not None:
     dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
-  outs, _ = _blanks(plan, inputs, constants, trace, prepared, weights)
+  outs, of_recurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
+  if sums is None:
+    sums = (inputs.source.no_gradients(prepared, inputs.carry.h.dtype), of_recurrent)
   loop = jax.lax.fori_loop(0, last - first, chunk, (dcarry, outs, sums))
   cotangent, _, sums = loop
   if dys is not None and constants.real is not None:
