@@ -62,7 +62,7 @@ def jax_runner(
   else:
     step = jax.jit(infer, in_shardings=in_shardings)
   start = time.perf_counter()
-  compiled = step.lower(state, *batches[0]).compile()
+  compiled = step.lower(state, *batches[0]).compile(parallel.compiler_options())
   compile_seconds = time.perf_counter() - start
   box = [state]
 

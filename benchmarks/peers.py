@@ -16,6 +16,7 @@ import optax
 from benchmarks.jax_runner import jax_runner
 from benchmarks.timing import Runner
 from benchmarks.workload import V, Workload, data
+from seqjax import parallel
 
 
 def _on_one(workload: Workload) -> Workload:
@@ -141,7 +142,7 @@ def keras_runner(workload: Workload) -> Runner | None:
   batch = (jnp.asarray(x), jnp.asarray(y))
   step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
   start = time.perf_counter()
-  compiled = step.lower(state, *batch).compile()
+  compiled = step.lower(state, *batch).compile(parallel.compiler_options())
   compile_seconds = time.perf_counter() - start
   box: list[Any] = [state]
 
