@@ -62,7 +62,8 @@ def jax_runner(
   else:
     step = jax.jit(infer, in_shardings=in_shardings)
   start = time.perf_counter()
-  compiled = step.lower(state, *batches[0]).compile(parallel.compiler_options())
+  lowered = step.lower(state, *batches[0])
+  compiled = lowered.compile(parallel.compiler_options(mesh))
   compile_seconds = time.perf_counter() - start
   box = [state]
 

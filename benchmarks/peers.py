@@ -142,7 +142,8 @@ def keras_runner(workload: Workload) -> Runner | None:
   batch = (jnp.asarray(x), jnp.asarray(y))
   step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
   start = time.perf_counter()
-  compiled = step.lower(state, *batch).compile(parallel.compiler_options())
+  options = parallel.compiler_options(parallel.make_mesh(1, workload.B))
+  compiled = step.lower(state, *batch).compile(options)
   compile_seconds = time.perf_counter() - start
   box: list[Any] = [state]
 

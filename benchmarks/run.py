@@ -2,7 +2,7 @@
 
 python -m benchmarks.run [--quick]
 
-Every benchmark in one process, one table: results/all.md and .json. With --quick one
+Every benchmark, one table: results/all.md and .json. With --quick one
 workload of each kind, in less than three minutes.
 """
 

@@ -67,8 +67,8 @@ def time_workload(
   """One workload: seqjax's two paths and all peers that can do it.
 
   In a process of its own: what earlier workloads left in the heap decides how much
-  memory a step gives back to the system and faults in again. That is half of the time
-  of a step of torch's LSTM, which took 77 to 105 ms after different ones.
+  memory a step gives back to the system and faults in again. A step of torch's LSTM
+  takes 73 to 105 ms for it; where nothing is given back, 50.
   """
   spawn = multiprocessing.get_context('spawn')
   with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:

@@ -120,7 +120,7 @@ def make_train_step(
     in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
-    compiler_options=parallel.compiler_options(),
+    compiler_options=parallel.compiler_options(mesh),
   )
 
 
@@ -147,7 +147,7 @@ def make_eval_step(
     eval_step,
     in_shardings=(whole, split, whole)[: 3 if gather else 2],
     out_shardings=whole,
-    compiler_options=parallel.compiler_options(),
+    compiler_options=parallel.compiler_options(mesh),
   )
 
 

@@ -28,7 +28,7 @@ from seqjax.fast.shared import (
   shared_chunks,
   summed_rows,
 )
-from seqjax.fast.source import Constants, time_slice
+from seqjax.fast.source import Constants, put_step, step_of, time_slice
 from seqjax.fast.twin import Chunk, where_real
 from seqjax.types import Array, PyTree
 
@@ -155,20 +155,19 @@ def _steps_back(
   """The serial part: from the cotangent after a chunk to the one before it."""
   steps = steps_of_chunk(plan, start)
 
-  def body(i: Array, loop: PyTree) -> PyTree:
-    cotangent, outs = loop
-    j = steps - 1 - i
+  def body(loop: PyTree) -> PyTree:
+    j, (cotangent, outs) = loop
     if dy is not None:
-      cotangent = cotangent._replace(h=cotangent.h + dy[:, j])
-    local_j = jax.tree.map(lambda a: a[:, j], local)
+      cotangent = cotangent._replace(h=cotangent.h + step_of(dy, j))
+    local_j = jax.tree.map(lambda a: step_of(a, j), local)
     cotangent, out = plan.twin.back(weights, cotangent, local_j)
     if carried is not None:  # what was before a new start has no part in it
-      carried_j = carried[:, j]
+      carried_j = step_of(carried, j)
       cotangent = jax.tree.map(lambda c: where_real(carried_j, c, 0.0), cotangent)
-    put = jax.lax.dynamic_update_index_in_dim
-    return cotangent, jax.tree.map(lambda b, v: put(b, v, j, 1), outs, out)
+    return j - 1, (cotangent, jax.tree.map(lambda b, v: put_step(b, v, j), outs, out))
 
-  return jax.lax.fori_loop(0, steps, body, (cotangent, outs))
+  loop = (jnp.asarray(steps - 1), (cotangent, outs))
+  return jax.lax.while_loop(lambda loop: loop[0] >= 0, body, loop)[1]
 
 
 def _blanks(

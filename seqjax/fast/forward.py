@@ -13,7 +13,7 @@ from seqjax.fast.shared import (
   shared_chunks,
   to_all_rows,
 )
-from seqjax.fast.source import Constants, Source
+from seqjax.fast.source import Constants, Source, put_step, step_of
 from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
 
@@ -79,14 +79,14 @@ def _forward(
 
   def step(j: Array, loop: PyTree, start: Array, projected: Array, flags: Any) -> Any:
     state, record = loop
-    real, carried = (None if flag is None else flag[:, j] for flag in flags)
+    real, carried = (None if flag is None else step_of(flag, j) for flag in flags)
     output = None if carried is None else twin.finish(state).h  # of the step before
     state = carried_state(twin, carried, state)
-    state, h, gates = twin.step(weights, state, projected[:, j], real)
+    state, h, gates = twin.step(weights, state, step_of(projected, j), real)
     if record is not None:
       h = h if output is None else output
-      kept = tuple(map(lambda b, v: _put(b, v, start + j), record.gates, gates))
-      record = record._replace(h=_put(record.h, h, start + j), gates=kept)
+      kept = tuple(map(lambda b, v: put_step(b, v, start + j), record.gates, gates))
+      record = record._replace(h=put_step(record.h, h, start + j), gates=kept)
     return state, record
 
   def chunk(k: Array, loop: PyTree) -> PyTree:
@@ -115,7 +115,7 @@ def _forward(
   if record is None:
     return carry, None
   end = jnp.minimum(bounds[1] * K, plan.T)
-  h = _put(record.h, carry.h, end)
+  h = put_step(record.h, carry.h, end)
   if constants.real is not None and plan.return_sequences:
     after = jnp.broadcast_to((jnp.arange(h.shape[1]) > end)[:, None], h.shape[1:])
     h = jnp.where(
@@ -181,7 +181,3 @@ def _blank(plan: Plan, inputs: Inputs) -> Trace:
     memory=tuple(jnp.broadcast_to(c, (plan.num_chunks, *c.shape)) for c in carry[1:]),
     gates=gates,
   )
-
-
-def _put(buffer: Array, value: Array, index: Array) -> Array:
-  return jax.lax.dynamic_update_index_in_dim(buffer, value, index, 1)

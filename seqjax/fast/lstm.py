@@ -27,6 +27,7 @@ from seqjax.fast.products import (
   product_to_kernel,
   product_to_x,
 )
+from seqjax.fast.source import put_step, step_of
 from seqjax.fast.twin import Chunk, Gradients, Twin, sigmoid_of, where_real
 from seqjax.types import Array
 
@@ -116,11 +117,11 @@ def _memories(c: Array, f: Array, ig: Array, carried: Array | None) -> Array:
   """
 
   def body(j: Array, cs: Array) -> Array:
-    before = cs[:, j]
+    before = step_of(cs, j)
     if carried is not None:
-      before = where_real(carried[:, j], before, 0.0)
-    c = f[:, j] * before + ig[:, j]
-    return jax.lax.dynamic_update_index_in_dim(cs, c, j + 1, 1)
+      before = where_real(step_of(carried, j), before, 0.0)
+    c = step_of(f, j) * before + step_of(ig, j)
+    return put_step(cs, c, j + 1)
 
   B, K, H = f.shape
   cs = jnp.broadcast_to(c[:, None], (B, K + 1, H))

@@ -111,8 +111,8 @@ class Table(NamedTuple):
     # Fused with the tanh behind it, a gather makes scalar code of both, and XLA:CPU
     # fuses across an optimization_barrier. It doesn't fuse across a loop.
     def body(j: Array, out: Array) -> Array:
-      rows = take_rows(self.rows, ids[:, j]).astype(dtype)
-      return jax.lax.dynamic_update_index_in_dim(out, rows, j, 1)
+      rows = take_rows(self.rows, step_of(ids, j)).astype(dtype)
+      return put_step(out, rows, j)
 
     G = self.rows.shape[-1]
     blank = jnp.zeros_like(self.rows, dtype, (*ids.shape, G))
@@ -156,4 +156,18 @@ def _not_negative(ids: Array, V: int) -> Array:
 
 def time_slice(x: Array, start: Array, K: int) -> Array:
   """Steps start, ..., start + K - 1 of x [B, T, ...]: [B, K, ...]."""
-  return jax.lax.dynamic_slice_in_dim(x, start, K, 1)
+  return jax.lax.dynamic_slice_in_dim(x, start, K, 1, allow_negative_indices=False)
+
+
+def step_of(x: Array, j: Array) -> Array:
+  """Step j of x [B, T, ...]: [B, ...]."""
+  return jax.lax.dynamic_index_in_dim(
+    x, j, 1, keepdims=False, allow_negative_indices=False
+  )
+
+
+def put_step(x: Array, value: Array, j: Array) -> Array:
+  """x [B, T, ...] with value [B, ...] as its step j."""
+  return jax.lax.dynamic_update_index_in_dim(
+    x, value, j, 1, allow_negative_indices=False
+  )
