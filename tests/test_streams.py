@@ -164,6 +164,16 @@ def test_no_damage_is_anything_but_an_input_error(
   assert '\n' not in message
 
 
+@pytest.mark.parametrize('kind', ['deflate', 'bzip2', 'lzma'])
+def test_a_member_without_a_name_is_an_input_error(tmp_path, archives, kind):
+  raw = bytearray(archives[kind])
+  raw[raw.rindex(b'a.txt')] = 0  # a name ends at its first null
+  path = tmp_path / 'damaged'
+  path.write_bytes(raw)
+  with pytest.raises(InputError, match='damaged'):
+    _read(path)
+
+
 def test_errors_of_the_reader_pass_through(tmp_path):
   path = _packed(tmp_path / 'file', 'plain')
   with pytest.raises(KeyError, match='mine'), open_stream(path) as stream:

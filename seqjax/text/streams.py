@@ -80,7 +80,8 @@ def open_stream(
 
 def _pick(archive: zipfile.ZipFile, member: str | None, name: str) -> zipfile.ZipInfo:
   """Finds the member asked for, or the only one."""
-  infos = [info for info in archive.infolist() if not info.is_dir()]
+  # Not is_dir, which Python 3.11 raises an IndexError in for an empty name.
+  infos = [i for i in archive.infolist() if not i.filename.endswith('/')]
   chosen = [info for info in infos if member in (None, info.filename)]
   if len(chosen) != 1:
     listing = ', '.join(repr(info.filename) for info in infos[:_NAMES_SHOWN])
