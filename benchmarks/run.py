@@ -2,8 +2,8 @@
 
 python -m benchmarks.run [--quick]
 
-Every benchmark, one table: results/all.md and .json. With --quick one
-workload of each kind, in less than three minutes.
+Every benchmark, one table: results/all.md and .json. With --quick
+one workload of each kind, in less than three minutes.
 """
 
 from benchmarks import cli, epoch, growth, startup, steps

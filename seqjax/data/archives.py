@@ -243,7 +243,7 @@ def _read_zip(path: pathlib.Path, guard: _Guard) -> Iterator[tuple[str, bytes]]:
         guard.refuse(info.orig_filename, 'is a link')
       if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
         guard.refuse(info.orig_filename, 'is neither a plain file nor a folder')
-      if info.filename.endswith('/'):
+      if info.filename.endswith('/'):  # is_dir fails at an empty name in Python 3.11
         continue
       if info.flag_bits & 0x1:
         guard.refuse(info.orig_filename, 'is encrypted')

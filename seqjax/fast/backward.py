@@ -16,7 +16,7 @@ from seqjax.fast.forward import (
   Inputs,
   Trace,
   active_chunks,
-  steps_of,
+  flags_of_chunk,
   steps_of_chunk,
 )
 from seqjax.fast.plan import Plan
@@ -125,18 +125,18 @@ def _chunk(
   k: Array,
 ) -> Chunk:
   K, start = plan.K, k * plan.K
-  kept = tuple(jax.lax.dynamic_slice_in_dim(g, start, K, 1) for g in trace.gates)
+  kept = tuple(time_slice(g, start, K) for g in trace.gates)
   projected = None
   if plan.twin.projects_twice and not kept:
     projected = inputs.source.chunk(prepared, start, K, inputs.carry.h.dtype)
-  h = jax.lax.dynamic_slice_in_dim(trace.h, start, K + 1, 1)
-  carried = steps_of(constants.carried, start, K)
+  h = time_slice(trace.h, start, K + 1)
+  carried = flags_of_chunk(constants.carried, start, K)
   return Chunk(
     projected=projected,
     before=where_real(carried, h[:, :-1], 0.0),
     after=h[:, 1:],
     memory=tuple(m[k] for m in trace.memory),
-    real=steps_of(constants.real, start, K),
+    real=flags_of_chunk(constants.real, start, K),
     carried=carried,
     kept=kept,
   )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.fast.backward import backward
-from seqjax.fast.forward import Inputs, Trace, forward, steps_of
+from seqjax.fast.forward import Inputs, Trace, flags_of_chunk, forward
 from seqjax.fast.plan import Plan
 from seqjax.fast.source import Constants
 from seqjax.fast.twin import carried_state
@@ -98,7 +98,9 @@ def _plain_run(plan: Plan, inputs: Inputs, constants: Constants) -> Outputs:
   weights = twin.prepare(inputs.kernel, inputs.bias, constants.h_mask)
   start, prepared = jnp.int32(0), inputs.source.prepare(constants)
   projected = inputs.source.chunk(prepared, start, plan.T, dtype)
-  flags = [steps_of(f, start, plan.T) for f in (constants.real, constants.carried)]
+  flags = [
+    flags_of_chunk(f, start, plan.T) for f in (constants.real, constants.carried)
+  ]
 
   def body(state: PyTree, step: tuple[Any, ...]) -> tuple[PyTree, Array]:
     projected, real, carried = step

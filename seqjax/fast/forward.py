@@ -13,7 +13,7 @@ from seqjax.fast.shared import (
   shared_chunks,
   to_all_rows,
 )
-from seqjax.fast.source import Constants, Source, put_step, step_of
+from seqjax.fast.source import Constants, Source, put_step, step_of, time_slice
 from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
 
@@ -100,7 +100,7 @@ def _forward(
       )
       record = record._replace(memory=memory)
     projected = inputs.source.chunk(prepared, start, K, dtype)
-    flags = [steps_of(f, start, K) for f in (constants.real, constants.carried)]
+    flags = [flags_of_chunk(f, start, K) for f in (constants.real, constants.carried)]
     return jax.lax.fori_loop(
       0,
       steps_of_chunk(plan, start),
@@ -124,11 +124,11 @@ def _forward(
   return carry, record._replace(h=h)
 
 
-def steps_of(flags: Array | None, start: Array, K: int) -> Array | None:
+def flags_of_chunk(flags: Array | None, start: Array, K: int) -> Array | None:
   """The flags of a chunk, [B, K, 1], of flags [B, T]."""
   if flags is None:
     return None
-  return jax.lax.dynamic_slice_in_dim(flags, start, K, 1)[..., None]
+  return time_slice(flags, start, K)[..., None]
 
 
 def steps_of_chunk(plan: Plan, start: Array) -> int | Array:
