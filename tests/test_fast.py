@@ -12,7 +12,6 @@ from fast_cases import CELLS, PADDINGS, Case, cases, make
 
 from seqjax import fast, scan
 from seqjax.fast import plan as plan_lib
-from seqjax.fast import products
 
 SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
 
@@ -43,12 +42,7 @@ def _maker(recur, case):
 
     def run(arguments):
       arguments = jax.tree.map(lambda a: jnp.asarray(a, dtype), arguments)
-      chunks = {'CHUNK_BYTES': case.chunk_bytes, 'FEWEST_STEPS': 1}
-      up_to = products.FOLD_UP_TO if case.folds else 0
-      with (
-        mock.patch.multiple(plan_lib, **chunks),
-        mock.patch.object(products, 'FOLD_UP_TO', up_to),
-      ):
+      with mock.patch.object(plan_lib, 'chunk_length', return_value=case.chunk):
         (_, outputs), grads = both(*arguments)
       return [np.asarray(a) for a in jax.tree.leaves((outputs, grads))]
 
@@ -101,7 +95,7 @@ def test_the_300_are_cases_of_every_kind():
     'cell': CELLS, 'padding': PADDINGS, 'dropout': (0.0, 0.3), 'T': range(1, 15),
     'H': range(1, 7), 'D': range(1, 7), 'recurrent_dropout': (0.0, 0.4),
     'use_bias': (True, False), 'resets': (True, False),
-    'vocab_size': (0, 3, 30), 'folds': (True, False),
+    'vocab_size': (0, 3, 30), 'chunk': (1, 2, 3, 5, 20),
   }.items():  # fmt: skip
     counts = Counter(getattr(case, name) for case in found)
     assert counts.keys() == set(values)
@@ -122,10 +116,17 @@ def test_every_cell(cell, case):
   _check(Case(**{**vars(case), 'cell': cell}))
 
 
+@pytest.mark.parametrize('recurrent_dropout', [0.0, 0.4])
+def test_kept_gates(recurrent_dropout):
+  case = Case('lstm', T=7, padding='scattered', recurrent_dropout=recurrent_dropout)
+  with mock.patch.object(plan_lib, 'KEEP_GATES_FROM', 1):
+    _check(case)
+
+
 @pytest.mark.parametrize('padding', ['pre', 'post', 'nothing real'])
 def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
   # Two real steps of sixteen in chunks of three: most chunks hold no real step.
-  case = Case(T=16, chunk_bytes=3 * 4 * 3 * 4 * 5, seed=3)
+  case = Case(T=16, chunk=3, seed=3)
   real = {'pre': slice(14, 16), 'post': slice(0, 2), 'nothing real': slice(0, 0)}
   mask = np.zeros((3, 16), bool)
   mask[:, real[padding]] = True
@@ -141,13 +142,26 @@ def test_float64_is_exact(cell):
 
 
 @pytest.mark.parametrize(
-  ('T', 'step_bytes', 'K'),
+  ('B', 'G', 'H', 'alone', 'K'),
   [
-    (80, 4 * 32 * 32, 80),  # tiny: all of T
-    (500, 4 * 128 * 128, 20),  # a divisor near 16
-    (100, 4 * 64 * 1024, 10),  # wide: a divisor near the fewest steps
-    (499, 4 * 128 * 128, 16),  # a prime: the last chunk is shorter
+    (128, 128, 32, True, 2),  # 64 KiB a step: as long as other threads are awake
+    (32, 128, 32, True, 8),
+    (512, 128, 32, True, 8),  # a step takes too long for that: a few steps at a time
+    (8, 1024, 256, True, 32),  # too few rows for that: 1 MiB
+    (64, 512, 128, True, 1),  # gates are kept: one step will do
+    (64, 128, 32, False, 4),  # 128 KiB
+    (256, 512, 32, False, 1),
+    (16, 1024, 256, False, 8),  # wide: 128 rows
   ],
 )
-def test_chunk_length(T, step_bytes, K):
-  assert plan_lib.chunk_length(T, step_bytes) == K
+def test_chunk_length(B, G, H, alone, K):
+  keeps = G == 4 * H and H >= plan_lib.KEEP_GATES_FROM
+  assert plan_lib.chunk_length(B, 4 * B * G, H, keeps, alone) == K
+
+
+@pytest.mark.parametrize(
+  ('T', 'K', 'length'),
+  [(80, 100, 80), (500, 16, 10), (500, 2, 2), (499, 16, 16), (500, 1, 1)],
+)
+def test_chunks_divide_the_steps_where_they_can(T, K, length):
+  assert plan_lib.divisor_near(T, K) == length

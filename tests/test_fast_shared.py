@@ -16,7 +16,7 @@ B, T, V, CHUNK = 3, 11, 7, 2  # five chunks and a half
 
 @pytest.fixture(autouse=True)
 def _chunks_of_two(monkeypatch):
-  monkeypatch.setattr(plan_lib, 'chunk_length', lambda T, step_bytes: CHUNK)
+  monkeypatch.setattr(plan_lib, 'chunk_length', lambda *_: CHUNK)
 
 
 def _given(name, shared):

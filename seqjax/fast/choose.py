@@ -64,14 +64,14 @@ def recur_as(
     'zero_output_for_mask': zero_output_for_mask,
   }
 
-  def run(arrays: Arrays) -> tuple[PyTree, Any]:
+  def run(arrays: Arrays, whole: bool) -> tuple[PyTree, Any]:
     params, embedding = arrays.weights
     given: dict[str, Any] = {**arrays.rows, **arrays.gate_rows}
     x, carry = given.pop('x'), given.pop('carry')
     if fast:
       x = x if embedding is None else Lookup(x, embedding)
       order['return_sequences'], order['same_carry'] = return_sequences, same_carry
-      return recur(cell, params, x, carry, **given, **order)
+      return recur(cell, params, x, carry, **given, **order, alone=whole)
     return scan.recur(cell, params, x, carry, **given, **order, **only_scan)
 
   x, embedding = x if isinstance(x, Lookup) else (x, None)
@@ -81,7 +81,7 @@ def recur_as(
     a_gate = drop is not None and drop.ndim > carry.h.ndim
     (gate_rows if a_gate else rows)[name] = drop
   arrays = Arrays((params, embedding), rows, gate_rows)
-  return over_devices(run, arrays) if carry.h.ndim > 1 else run(arrays)
+  return over_devices(run, arrays) if carry.h.ndim > 1 else run(arrays, True)
 
 
 def check_implementation(implementation: str) -> None:

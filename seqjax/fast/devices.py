@@ -22,12 +22,12 @@ class Arrays(NamedTuple):
   gate_rows: PyTree  # [n, B, ...] each
 
 
-def over_devices(run: Callable[[Arrays], PyTree], arrays: Arrays) -> PyTree:
-  """`run(arrays)`, in parts where a mesh of devices is set and its devices divide B.
+def over_devices(run: Callable[[Arrays, bool], PyTree], arrays: Arrays) -> PyTree:
+  """`run(arrays, True)`, in parts where a mesh is set and its devices divide B.
 
   Args:
-    run: Returns arrays [B, ...] of which each row depends on the same rows of `rows`
-      and `gate_rows` alone.
+    run: Of arrays, and whether they are whole, returns arrays [B, ...] of which each
+      row depends on the same rows of `rows` and `gate_rows` alone.
     arrays: Its argument. Rows have batch axes in front, the first of which is cut.
 
   Returns:
@@ -36,13 +36,13 @@ def over_devices(run: Callable[[Arrays], PyTree], arrays: Arrays) -> PyTree:
   """
   mesh = jax.sharding.get_abstract_mesh()
   if not _cuts(mesh, arrays):
-    return run(arrays)
+    return run(arrays, True)
   rows = PartitionSpec(BATCH_AXIS)
   specs = Arrays(PartitionSpec(), rows, PartitionSpec(None, BATCH_AXIS))
 
   def on_one(arrays: Arrays) -> PyTree:
     weights = varying_as(jax.tree.leaves(arrays.rows)[0], arrays.weights)
-    return run(arrays._replace(weights=weights))
+    return run(arrays._replace(weights=weights), False)
 
   return jax.shard_map(on_one, in_specs=(specs,), out_specs=rows)(arrays)
 

@@ -80,13 +80,14 @@ def _forward(
   def step(j: Array, loop: PyTree, start: Array, projected: Array, flags: Any) -> Any:
     state, record = loop
     real, carried = (None if flag is None else step_of(flag, j) for flag in flags)
-    output = None if carried is None else twin.finish(state).h  # of the step before
+    before = state
     state = carried_state(twin, carried, state)
-    state, h, gates = twin.step(weights, state, step_of(projected, j), real)
+    state, gates = twin.step(weights, state, step_of(projected, j), real)
     if record is not None:
-      h = h if output is None else output
+      h, ahead = (twin.finish(before).h, 0) if twin.lags else (state.h, 1)
+      h = put_step(record.h, h, start + j + ahead)
       kept = tuple(map(lambda b, v: put_step(b, v, start + j), record.gates, gates))
-      record = record._replace(h=put_step(record.h, h, start + j), gates=kept)
+      record = record._replace(h=h, gates=kept)
     return state, record
 
   def chunk(k: Array, loop: PyTree) -> PyTree:

@@ -23,11 +23,11 @@ from seqjax.fast.gru import GRUState, finish, start
 from seqjax.fast.products import (
   Product,
   kernel_gradient,
+  lay_out,
   make_product,
   product,
   product_to_kernel,
   product_to_x,
-  side_by_side,
 )
 from seqjax.fast.twin import SLOPES, Chunk, Gradients, Twin, sigmoid_of, where_real
 from seqjax.types import Array
@@ -46,6 +46,7 @@ def gru_reset_before_twin(cell: cells.Cell) -> Twin:
     back=_back,
     collect=_collect,
     gather=_gather,
+    lags=True,
   )
 
 
@@ -87,10 +88,10 @@ def _step(
   state: GRUState,
   projected: Array,
   real: Array | None,
-) -> tuple[GRUState, Array, tuple[()]]:
+) -> tuple[GRUState, tuple[()]]:
   h = finish(state).h
   t, g, _ = _gates(activation, weights, h, projected, real)
-  return GRUState(h, t, g), h, ()
+  return GRUState(h, t, g), ()
 
 
 def _gates(
@@ -100,10 +101,12 @@ def _gates(
   projected: Array,
   real: Array | None,
 ) -> tuple[Array, Array, Array]:
-  """(t [..., 2H], g [..., H], r * h [..., H]) of one step, or of a chunk."""
+  """(t [..., 2, H], g [..., H], r * h [..., H]) of one step, or of a chunk."""
   H = h.shape[-1]
-  t = jnp.tanh(projected[..., : 2 * H] + product(weights.gates, h, h.dtype))
-  rh = sigmoid_of(t[..., H:]) * h
+  a = lay_out(weights.gates, product(weights.gates, h, h.dtype), 2)
+  t = jnp.tanh(lay_out(weights.gates, projected[..., : 2 * H], 2) + a)
+  t = t.reshape(*h.shape[:-1], 2, H)
+  rh = sigmoid_of(t[..., 1, :]) * h
   g = activation(projected[..., 2 * H :] + product(weights.candidate, rh, h.dtype))
   return where_real(real, t, 1.0), where_real(real, g, 0.0), rh
 
@@ -113,7 +116,7 @@ def _linearise(
 ) -> tuple[_Local, _Saved]:
   h = chunk.before
   t, g, rh = _gates(activation, weights, h, chunk.projected, chunk.real)
-  t_z, t_r = jnp.split(t, 2, axis=-1)
+  t_z, t_r = t[..., 0, :], t[..., 1, :]
   z = sigmoid_of(t_z)
   local = _Local(
     P_z=0.5 * (h - g) * (1 - t_z * t_z),
@@ -147,11 +150,10 @@ def _collect(weights: _Weights, saved: _Saved, outs: tuple[Array, ...]) -> Gradi
   )
 
 
-def _gather(weights: _Weights, sums: tuple[tuple[Array, ...], ...]) -> Array:
+def _gather(weights: _Weights, sums: tuple[Array, Array]) -> Array:
   gates, candidate = sums
-  return side_by_side(
-    [
-      kernel_gradient(weights.gates, gates),
-      kernel_gradient(weights.candidate, candidate),
-    ]
+  parts = (
+    kernel_gradient(weights.gates, gates),
+    kernel_gradient(weights.candidate, candidate),
   )
+  return jnp.concatenate(parts, -1)

@@ -22,6 +22,7 @@ from seqjax.cells import LSTMCarry
 from seqjax.fast.products import (
   Product,
   kernel_gradient,
+  lay_out,
   make_product,
   product,
   product_to_kernel,
@@ -51,9 +52,9 @@ def lstm_twin(cell: cells.Cell) -> Twin:
 
 
 class _Local(NamedTuple):
-  """Local derivatives of a step, [B, ..., 4H] and [B, ..., H]s."""
+  """Local derivatives of a step, [B, ..., H]s but for P."""
 
-  P: Array
+  P: Array  # [B, ..., 4H], as `lay_out` gives it
   Q: Array
   f: Array
   masked: Array | None  # [B, ..., 1], 1 where the step is masked
@@ -61,27 +62,27 @@ class _Local(NamedTuple):
 
 def _step(
   recurrent: Product, carry: LSTMCarry, projected: Array, real: Array | None
-) -> tuple[LSTMCarry, Array, tuple[Array, ...]]:
-  t = jnp.tanh(projected + product(recurrent, carry.h, carry.h.dtype))
-  i, f, g, o = _gates(t)
+) -> tuple[LSTMCarry, tuple[Array, ...]]:
+  t = _tanh(recurrent, projected, carry.h)
+  i, f, g, o = _gates(t, carry.h)
   c = f * carry.c + i * g
   h = o * jnp.tanh(c)
   new = LSTMCarry(h=where_real(real, h, carry.h), c=where_real(real, c, carry.c))
-  return new, carry.h, (t,)
+  return new, (t.reshape(len(t), -1),)
 
 
 def _linearise(recurrent: Product, chunk: Chunk) -> tuple[_Local, Array]:
   h, real = chunk.before, chunk.real
   if chunk.kept:
-    (t,) = chunk.kept
+    t = lay_out(recurrent, chunk.kept[0], 4)
   else:
-    t = jnp.tanh(chunk.projected + product(recurrent, h, h.dtype))
-  i, f, g, o = _gates(t)
+    t = _tanh(recurrent, chunk.projected, h)
+  i, f, g, o = _gates(t, h)
   f, ig = where_real(real, f, 1.0), where_real(real, i * g, 0.0)
   c = _memories(chunk.memory[0], f, ig, chunk.carried)  # [B, K + 1, H]
   tanh_c = jnp.tanh(c[:, 1:])
   before = where_real(chunk.carried, c[:, :-1], 0.0)
-  P = jnp.concatenate([0.5 * g, 0.5 * before, i, 0.5 * tanh_c], -1) * (1 - t * t)
+  P = _join(recurrent, 0.5 * g, 0.5 * before, i, 0.5 * tanh_c) * (1 - t * t)
   Q = o * (1 - tanh_c * tanh_c)
   masked = None if real is None else 1 - real.astype(f.dtype)
   return _Local(where_real(real, P, 0.0), where_real(real, Q, 0.0), f, masked), h
@@ -92,21 +93,32 @@ def _back(
 ) -> tuple[LSTMCarry, tuple[Array, ...]]:
   dh = cotangent.h
   dc = cotangent.c + dh * local.Q
-  d = jnp.concatenate([dc, dc, dc, dh], -1) * local.P
-  before = product_to_x(recurrent, d)
+  d = _join(recurrent, dc, dc, dc, dh) * local.P
+  before = product_to_x(recurrent, d.reshape(len(d), -1))
   if local.masked is not None:
     before = before + dh * jnp.broadcast_to(local.masked, dh.shape)
   return LSTMCarry(h=before, c=dc * local.f), (d,)
 
 
 def _collect(recurrent: Product, h: Array, outs: tuple[Array, ...]) -> Gradients:
-  (d,) = outs
+  d = outs[0].reshape(*h.shape[:-1], -1)
   return Gradients(projected=d, kernel=product_to_kernel(recurrent, h, d))
 
 
-def _gates(t: Array) -> tuple[Array, Array, Array, Array]:
-  i, f, g, o = jnp.split(t, 4, axis=-1)
+def _tanh(recurrent: Product, projected: Array, h: Array) -> Array:
+  """t of one step, or of a chunk, as `lay_out` gives it."""
+  a = product(recurrent, h, h.dtype)
+  return jnp.tanh(lay_out(recurrent, projected, 4) + lay_out(recurrent, a, 4))
+
+
+def _gates(t: Array, h: Array) -> tuple[Array, Array, Array, Array]:
+  t = t.reshape(*h.shape[:-1], 4, -1)
+  i, f, g, o = (t[..., gate, :] for gate in range(4))
   return sigmoid_of(i), sigmoid_of(f), g, sigmoid_of(o)
+
+
+def _join(recurrent: Product, *gates: Array) -> Array:
+  return lay_out(recurrent, jnp.concatenate(gates, -1), 4)
 
 
 def _memories(c: Array, f: Array, ig: Array, carried: Array | None) -> Array:

@@ -1,17 +1,25 @@
 """How a run over T steps is cut into chunks: by shape alone."""
 
-import math
 from typing import NamedTuple
 
 from seqjax.fast.twin import Twin
 
-# An LSTM's training step at B 128, T 500, H 32 on one device takes 79 ms with chunks of
-# half of this, 61 ms with these, 92 ms with eight times as much.
-CHUNK_BYTES = 2**20
+# Chunks of small steps stay in a core's cache. With two devices on two cores an LSTM's
+# training step at B 128, T 500, H 32 takes 23 ms with these, 29 with 1 MiB.
+CHUNK_BYTES = 2**17
 
-# A chunk adds to gradients of the size of the kernels: of few steps, wide layers
-# would do little else.
-FEWEST_STEPS = 8
+# XLA's threads look for work for some 50 us before they sleep, and to wake them again
+# takes as long. Alone on its cores, a loop hands them work in every chunk, so it pays
+# to be back in time: the same step on one device takes 41 ms with chunks of up to this
+# cost (see `_cost`), 60 with twice as much, 49 with 1 MiB, which wakes them seldom.
+AWAKE_COST = 200 * 2**10
+
+# Where one step takes too long for that.
+ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
+
+# A chunk adds to gradients of the size of the kernels: with fewer rows, B * K, wide
+# layers would do little else.
+FEWEST_ROWS = 128
 
 # From H = 128 up the recurrent matmul dominates, and keeping the gates [B, T, G] of the
 # forward pass is faster than computing them again.
@@ -39,30 +47,44 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, gate_masks: bool
+  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, alone: bool
 ) -> Plan:
-  """The plan for x [B, T, D] and H units, with dropout masks for each gate or not."""
-  # Masks for each gate double the temporaries of a chunk. Above 32 MiB in all, these
-  # are given back and faulted in again at every training step: at B 128, T 500, H 32
-  # an LSTM then makes 34 MiB and costs 175 ms of CPU; with half the chunks 135 ms.
-  K = chunk_length(T, (8 if gate_masks else 4) * B * twin.num_gates * H)
-  keep_gates = twin.keeps and H >= KEEP_GATES_FROM
-  return Plan(twin, T, K, return_sequences, keep_gates)
-
-
-def chunk_length(T: int, step_bytes: int) -> int:
-  """Steps of a chunk: T if all of it is small, else a divisor of T where one is near.
+  """The plan for x [B, T, D] and H units.
 
   Args:
-    T: Steps in all.
-    step_bytes: Size of one step's pre-activations.
-
-  Returns:
-    K in [1, T], such that K * step_bytes is between half and twice `CHUNK_BYTES`, or K
-    not far from `FEWEST_STEPS` where that is more.
+    twin: The cell.
+    B: Rows of this device.
+    T: Steps.
+    H: Units.
+    return_sequences: Whether h of all steps is wanted.
+    alone: No other device runs its rows on this host at the same time, as far as one
+      knows.
   """
-  K = max(FEWEST_STEPS, CHUNK_BYTES // step_bytes)
-  if T <= 2 * K:
+  keep_gates = twin.keeps and H >= KEEP_GATES_FROM
+  K = chunk_length(B, 4 * B * twin.num_gates * H, H, keep_gates, alone)
+  return Plan(twin, T, divisor_near(T, K), return_sequences, keep_gates)
+
+
+def chunk_length(B: int, step_bytes: int, H: int, keep_gates: bool, alone: bool) -> int:
+  """Steps of a chunk, by the size of one step's pre-activations; see `make_plan`."""
+  if not alone:
+    return max(CHUNK_BYTES // step_bytes, -(-FEWEST_ROWS // B))
+  K = AWAKE_COST // _cost(step_bytes, H)
+  if keep_gates:
+    K = max(1, K)  # there is little to do but the steps
+  if K * B >= FEWEST_ROWS // 2:
+    return K
+  return max(ASLEEP_BYTES // step_bytes, ASLEEP_STEPS)
+
+
+def _cost(step_bytes: int, H: int) -> int:
+  """What one step costs: the more units, the more of it is the matmul."""
+  return step_bytes + step_bytes * H // 64
+
+
+def divisor_near(T: int, K: int) -> int:
+  """K, T where that is less, or the greatest divisor of T from K / 2 to K."""
+  if T <= K:
     return T
-  near = [k for k in range(max(1, K // 2), 2 * K + 1) if T % k == 0]
-  return min(near, key=lambda k: abs(math.log(k / K)), default=K)
+  divisors = (k for k in range(K, (K - 1) // 2, -1) if T % k == 0)
+  return next(divisors, K)

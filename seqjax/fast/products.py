@@ -3,139 +3,119 @@
 `product(p, x)` is (x * mask[g]) @ kernel[g], the gates side by side. Its two
 transposes, for the gradients of x and of the kernel, stand beside it.
 
-A kernel can't be scaled row by row of the batch, so gates with masks of their own are
-matmuls of their own. A step of an LSTM with four matmuls [B, H] x [H, H] takes 1.3
-times as long as with one [B, H] x [H, 4H]; with a block-diagonal [4H, 4H] 2.4 times,
-with a batched one 1.7 times (B 64, H 32). A chunk of K steps can do better where
-kernels are small: with a kernel for each row of the batch, the masks folded in, it is
-[K, D] x [D, G] for each row, and nothing is masked or put side by side.
+A kernel can't be scaled row by row of the batch, so gates with masks of their own are a
+batch of matmuls, [B, H] x [H, H] for each gate: 7.7 us for a step of an LSTM that takes
+6.6 us with one [B, H] x [H, 4H] and 10.9 with four matmuls, each of them masked and all
+of them put side by side by a kernel of its own (B 64, H 32).
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from seqjax.types import Array
-
-# Kernels of rows pay where they are about as large as a chunk of inputs and fit in a
-# core's cache: with masks for each gate, an LSTM of B 64, T 500, H 32 takes 46 ms on a
-# core where it took 52; but one of B 128 takes 140, not 128, and of B 64, H 64 the
-# chunks take 1.4 times as long.
-FOLD_UP_TO = 32  # D
-FOLD_BYTES = 2**20  # of the kernels of all rows
 
 
 class Product(NamedTuple):
   """A kernel and the dropout masks of what it multiplies: one, or one for each gate."""
 
-  kernels: tuple[Array, ...]  # [D, G] in all
-  transposed: tuple[Array, ...]  # the same, [G, D] in all
-  masks: tuple[Array | None, ...]  # [B, D] each
-  of_rows: Array | None = None  # [B, D, G] kernels with the masks folded in
-  of_rows_transposed: Array | None = None  # [B, G, D]
+  kernel: Array  # [D, G], or of each gate with masks of their own [n, D, G / n]
+  transposed: Array  # the same with D last
+  mask: Array | None  # [B, D], or [n, B, D]
 
-
-def folds(B: int, D: int, G: int) -> bool:
-  """Whether kernels [D, G] with masks for each gate become one for each row of B."""
-  return D <= FOLD_UP_TO and 4 * B * D * G <= FOLD_BYTES
+  @property
+  def per_gate(self) -> bool:
+    return self.kernel.ndim == 3
 
 
 def make_product(kernel: Array, mask: Array | None) -> Product:
   """The product with `kernel` [D, G]; mask [B, D], [n, B, D] or None."""
-  if mask is None or mask.ndim == 2:
-    return Product((kernel,), (kernel.T,), (mask,))
-  kernels = tuple(jnp.split(kernel, mask.shape[0], axis=-1))
-  made = Product(kernels, tuple(k.T for k in kernels), tuple(mask))
-  if not folds(mask.shape[1], *kernel.shape):
-    return made
-  of_rows = _of_rows(made.masks, [k[None] for k in kernels])
-  return made._replace(
-    of_rows=of_rows, of_rows_transposed=jnp.swapaxes(of_rows, -1, -2)
-  )
+  if mask is not None and mask.ndim == 3:
+    kernel = _gates_first(kernel, len(mask))
+  return Product(kernel, jnp.swapaxes(kernel, -1, -2), mask)
 
 
 def product(p: Product, x: Array, dtype: jnp.dtype) -> Array:
   """(x * mask) @ kernel: x [B, D] -> [B, G], or [B, K, D] -> [B, K, G], in `dtype`."""
-  if p.of_rows is not None and x.ndim == 3:
-    return _matmul(x, p.of_rows, dtype)
-  return side_by_side(
-    [
-      _matmul(_masked(x, mask), kernel, dtype)
-      for kernel, mask in zip(p.kernels, p.masks, strict=True)
-    ]
-  )
+  z = _matmul(_masked(x, p.mask, x.ndim), p.kernel, dtype)
+  if not p.per_gate:
+    return z
+  # A step goes on with an axis for the gates, `lay_out`; for a chunk, XLA:CPU is five
+  # times as fast at putting gates side by side as at moving their axis.
+  return _gates_last(z) if x.ndim == 2 else jnp.concatenate(list(z), -1)
 
 
 def product_to_x(p: Product, d: Array) -> Array:
   """Gradient of x: d [B, G] -> [B, D], or [B, K, G] -> [B, K, D], in d's dtype."""
-  if p.of_rows_transposed is not None and d.ndim == 3:
-    return _matmul(d, p.of_rows_transposed, d.dtype)
-  parts = jnp.split(d, len(p.kernels), axis=-1)
-  terms = [
-    _masked(_matmul(part, kernel, d.dtype), mask)
-    for part, kernel, mask in zip(parts, p.transposed, p.masks, strict=True)
-  ]
-  return sum(terms[1:], start=terms[0])
+  of_gates = _gates_first(d, len(p.kernel)) if p.per_gate else d
+  dx = _masked(_matmul(of_gates, p.transposed, d.dtype), p.mask, d.ndim)
+  # Not dx.sum(0), which XLA:CPU fuses with mask and matmul: up to 20 times as slow.
+  return functools.reduce(jnp.add, dx) if p.per_gate else dx
 
 
-def product_to_kernel(p: Product, x: Array, d: Array) -> tuple[Array, ...]:
+def product_to_kernel(p: Product, x: Array, d: Array) -> Array:
   """What a chunk adds to the gradient of the kernel: x [B, K, D], d [B, K, G].
 
-  Sums over all chunks are for `kernel_gradient`, which then finishes them: [D, G] in
-  all, or [B, D, G] where each row of the batch has a kernel; in d's dtype.
+  Returns:
+    As `Product.kernel`, in d's dtype; of the sum over chunks, `kernel_gradient` makes
+    the gradient.
   """
-  if p.of_rows is not None:
-    dtype = p.of_rows.dtype
-    # Transposed first: XLA:CPU is 1.2 times as fast as when the matmul does that too.
-    steps = jax.lax.optimization_barrier(jnp.swapaxes(x, -1, -2).astype(dtype))
-    return (jnp.matmul(steps, d.astype(dtype), preferred_element_type=d.dtype),)
-  parts = jnp.split(d, len(p.kernels), axis=-1)
-  return tuple(
-    _outer(_masked(x, mask), part, p.kernels[0].dtype)
-    for part, mask in zip(parts, p.masks, strict=True)
-  )
+  of_gates = _gates_first(d, len(p.kernel)) if p.per_gate else d
+  return _outer(_masked(x, p.mask, x.ndim), of_gates, p.kernel.dtype)
 
 
-def kernel_gradient(p: Product, sums: tuple[Array, ...]) -> Array:
+def kernel_gradient(p: Product, sums: Array) -> Array:
   """The gradient of the kernel [D, G], of `product_to_kernel` added up over chunks."""
-  if p.of_rows is not None:
-    parts = jnp.split(sums[0], len(p.masks), axis=-1)
-    return _of_rows(p.masks, parts).sum(0)
-  return side_by_side(sums)
+  return _gates_last(sums) if p.per_gate else sums
 
 
-def side_by_side(parts: Sequence[Array]) -> Array:
-  """Parts of a gate width, [..., G] in all."""
-  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+def lay_out(p: Product, z: Array, num_gates: int) -> Array:
+  """z [..., num_gates * H], or with masks for each gate [..., num_gates, H].
+
+  XLA:CPU does not vectorise a loop over all gates whose index is taken apart into that
+  of the gate and that of the unit, as after a matmul for each gate. Where it need not
+  be, a loop over all gates is the faster one.
+  """
+  return z.reshape(*z.shape[:-1], num_gates, -1) if p.per_gate else z
 
 
-def _of_rows(masks: Sequence[Any], parts: Sequence[Array]) -> Array:
-  """mask [B, D] times part [B or 1, D, H], of each gate, side by side: [B, D, G]."""
-  return side_by_side(
-    [
-      part * mask[..., None].astype(part.dtype)
-      for mask, part in zip(masks, parts, strict=True)
-    ]
-  )
+def _gates_first(z: Array, n: int) -> Array:
+  """z [..., G] as [n, ..., G / n]."""
+  return jnp.moveaxis(z.reshape(*z.shape[:-1], n, -1), -2, 0)
 
 
-def _masked(x: Array, mask: Array | None) -> Array:
+def _gates_last(z: Array) -> Array:
+  """z [n, ..., G / n] as [..., G]."""
+  z = jnp.moveaxis(z, 0, -2)
+  return z.reshape(*z.shape[:-2], -1)
+
+
+def _masked(x: Array, mask: Array | None, rank: int) -> Array:
+  """x of `rank` axes, [B, D] or [B, K, D] behind that of the gates, times its mask."""
   if mask is None:
     return x
-  mask = mask if x.ndim == mask.ndim else mask[:, None]
-  return x * jnp.broadcast_to(mask.astype(x.dtype), x.shape)
+  mask = mask if rank == 2 else jnp.expand_dims(mask, -2)
+  shape = jnp.broadcast_shapes(x.shape, mask.shape)
+  return jnp.broadcast_to(x, shape) * jnp.broadcast_to(mask.astype(x.dtype), shape)
 
 
 def _matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
-  """x [..., D] @ kernel [D, G], multiplied in the kernel's dtype, added in `dtype`."""
-  return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=dtype)
+  """x [..., D] @ kernel [D, G], multiplied in the kernel's dtype, added in `dtype`.
+
+  With x [n, ..., D] and kernel [n, D, G] one of each.
+  """
+  equation = '...d,dg->...g' if kernel.ndim == 2 else 'n...d,ndg->n...g'
+  return jnp.einsum(
+    equation, x.astype(kernel.dtype), kernel, preferred_element_type=dtype
+  )
 
 
 def _outer(x: Array, d: Array, dtype: jnp.dtype) -> Array:
-  """Sum over rows of x [..., D] and d [..., G]: [D, G], in d's dtype."""
+  """Sum over B, K of x [..., B, K, D] and d [..., B, K, G]: [..., D, G], d's dtype."""
   # Rows as one axis, B first: an axis cut over devices may be merged as the major one.
-  x_rows = x.reshape(-1, x.shape[-1]).astype(dtype)
-  d_rows = d.reshape(-1, d.shape[-1]).astype(dtype)
-  return jnp.matmul(x_rows.T, d_rows, preferred_element_type=d.dtype)
+  x_rows = x.reshape(*x.shape[:-3], -1, x.shape[-1]).astype(dtype)
+  d_rows = d.reshape(*d.shape[:-3], -1, d.shape[-1]).astype(dtype)
+  return jnp.matmul(
+    jnp.swapaxes(x_rows, -1, -2), d_rows, preferred_element_type=d.dtype
+  )

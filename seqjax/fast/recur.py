@@ -56,6 +56,7 @@ def recur(
   return_sequences: bool = True,
   reset: Array | None = None,
   same_carry: bool = False,
+  alone: bool = True,
 ) -> tuple[PyTree, Array | None]:
   """Runs a cell over sequences: values and gradients of `seqjax.scan.recur`.
 
@@ -82,6 +83,8 @@ def recur(
       which all rows of a `Lookup` have the same id, such as padding, are then run once
       for all of them, if nothing masks or drops, and so is the way back; the gradient
       of `carry` is right in its sum over rows alone.
+    alone: No other device of this host runs rows at the same time. Decides the length
+      of the chunks, and so the time it takes; the values are those of any length.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
@@ -102,7 +105,7 @@ def recur(
     T=T,
     H=H,
     return_sequences=return_sequences,
-    gate_masks=any(m is not None and m.ndim > carry.h.ndim for m in (x_mask, h_mask)),
+    alone=alone,
   )
   if same_carry and isinstance(x, Lookup) and plan.num_chunks > 1:
     free = all(m is None for m in (mask, reset, x_mask, h_mask))

@@ -49,9 +49,9 @@ def _step(
   carry: SimpleRNNCarry,
   projected: Array,
   real: Array | None,
-) -> tuple[SimpleRNNCarry, Array, tuple[()]]:
+) -> tuple[SimpleRNNCarry, tuple[()]]:
   h = activation(projected + product(recurrent, carry.h, carry.h.dtype))
-  return SimpleRNNCarry(where_real(real, h, carry.h)), carry.h, ()
+  return SimpleRNNCarry(where_real(real, h, carry.h)), ()
 
 
 def _linearise(

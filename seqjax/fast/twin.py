@@ -49,8 +49,8 @@ class Twin(NamedTuple):
   start: Callable[[PyTree], PyTree]  # carry -> state
   finish: Callable[[PyTree], PyTree]  # state -> carry
   # (weights, state, projected [B, G], real [B, 1] | None)
-  #   -> (state, h [B, H] before the step, arrays worth keeping)
-  step: Callable[..., tuple[PyTree, Array, tuple[Array, ...]]]
+  #   -> (state, arrays worth keeping)
+  step: Callable[..., tuple[PyTree, tuple[Array, ...]]]
   # (weights, chunk) -> (local derivatives, [B, K, ...]s; what `collect` needs)
   linearise: Callable[[Any, Chunk], tuple[PyTree, Any]]
   # (weights, cotangent of the carry after a step, local derivatives of the step)
@@ -61,6 +61,7 @@ class Twin(NamedTuple):
   # (weights, Gradients.kernel added up over chunks) -> gradient of the kernel [H, G]
   gather: Callable[[Any, PyTree], Array]
   projects_twice: bool = True  # the backward pass wants chunk.projected
+  lags: bool = False  # the state holds a step that `finish` has yet to do
   keeps: bool = False  # step gives arrays that spare linearise a matmul
 
   @property
@@ -73,15 +74,21 @@ def gate_scale(twin: Twin, H: int) -> Array:
   return jnp.repeat(jnp.where(jnp.array(twin.sigmoids), 0.5, 1.0), H)
 
 
+def gates_together(z: Array) -> Array:
+  """z [..., num_gates, H] side by side again: [..., num_gates * H]."""
+  return z.reshape(*z.shape[:-2], -1)
+
+
 def sigmoid_of(t: Array) -> Array:
   """sigmoid(a) of t = tanh(a / 2)."""
   return 0.5 * t + 0.5
 
 
 def where_real(real: Array | None, x: Array, otherwise: Array | float) -> Array:
-  """x [..., H] where `real` [..., 1] holds; `real` None: everywhere."""
+  """x [..., H] or [..., gates, H] where `real` [..., 1] holds; None: everywhere."""
   if real is None:
     return x
+  real = jnp.expand_dims(real, tuple(range(real.ndim, x.ndim)))
   real = jnp.broadcast_to(real, x.shape)
   return jnp.where(real, x, jnp.broadcast_to(jnp.asarray(otherwise, x.dtype), x.shape))
 
