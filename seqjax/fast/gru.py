@@ -156,7 +156,7 @@ def _back(
   weights: _Weights, cotangent: GRUCarry, local: _Local
 ) -> tuple[GRUCarry, tuple[Array, ...]]:
   dh = cotangent.h
-  # With an axis for the gates, not as jnp.tile(dh, 3): XLA:CPU makes scalar code of that.
+  # With an axis for the gates: of jnp.tile(dh, 3), XLA:CPU makes scalar code.
   d = jnp.broadcast_to(dh[..., None, :], local.P.shape) * local.P
   before = dh * local.z + product_to_x(weights.recurrent, gates_together(d))
   return GRUCarry(before), (d, dh)
