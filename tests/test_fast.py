@@ -142,21 +142,29 @@ def test_float64_is_exact(cell):
 
 
 @pytest.mark.parametrize(
-  ('B', 'G', 'H', 'alone', 'K'),
+  ('B', 'D', 'G', 'H', 'alone', 'K'),
   [
-    (128, 128, 32, True, 2),  # 64 KiB a step: as long as other threads are awake
-    (32, 128, 32, True, 8),
-    (512, 128, 32, True, 8),  # a step takes too long for that: a few steps at a time
-    (8, 1024, 256, True, 32),  # too few rows for that: 1 MiB
-    (64, 512, 128, True, 1),  # gates are kept: one step will do
-    (64, 128, 32, False, 4),  # 128 KiB
-    (256, 512, 32, False, 1),
-    (16, 1024, 256, False, 8),  # wide: 128 rows
+    (128, 32, 128, 32, True, 2),  # 64 KiB a step: as long as other threads are awake
+    (32, 0, 128, 32, True, 8),
+    (
+      512,
+      32,
+      128,
+      32,
+      True,
+      8,
+    ),  # a step takes too long for that: a few steps at a time
+    (8, 32, 1024, 256, True, 32),  # too few rows for that: 1 MiB
+    (32, 128, 32, 32, True, 256),  # the projection is most of the work: 1 MiB
+    (64, 32, 512, 128, True, 1),  # gates are kept: one step will do
+    (64, 32, 128, 32, False, 4),  # 128 KiB
+    (256, 32, 512, 32, False, 1),
+    (16, 32, 1024, 256, False, 8),  # wide: 128 rows
   ],
 )
-def test_chunk_length(B, G, H, alone, K):
+def test_chunk_length(B, D, G, H, alone, K):
   keeps = G == 4 * H and H >= plan_lib.KEEP_GATES_FROM
-  assert plan_lib.chunk_length(B, 4 * B * G, H, keeps, alone) == K
+  assert plan_lib.chunk_length(B, D, G, H, keeps, alone) == K
 
 
 @pytest.mark.parametrize(

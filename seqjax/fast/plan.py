@@ -11,10 +11,10 @@ CHUNK_BYTES = 2**17
 # XLA's threads look for work for some 50 us before they sleep, and to wake them again
 # takes as long. Alone on its cores, a loop hands them work in every chunk, so it pays
 # to be back in time: the same step on one device takes 41 ms with chunks of up to this
-# cost (see `_cost`), 60 with twice as much, 49 with 1 MiB, which wakes them seldom.
+# cost, 60 with twice as much, 49 with 1 MiB, which wakes them seldom.
 AWAKE_COST = 200 * 2**10
 
-# Where one step takes too long for that.
+# Where one step takes too long for that, or the work of a chunk is most of it all.
 ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
 
 # A chunk adds to gradients of the size of the kernels: with fewer rows, B * K, wide
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-  twin: Twin, *, B: int, T: int, H: int, return_sequences: bool, alone: bool
+  twin: Twin, *, B: int, T: int, D: int, H: int, return_sequences: bool, alone: bool
 ) -> Plan:
   """The plan for x [B, T, D] and H units.
 
@@ -55,31 +55,29 @@ def make_plan(
     twin: The cell.
     B: Rows of this device.
     T: Steps.
+    D: Width of what each chunk projects; 0: nothing.
     H: Units.
     return_sequences: Whether h of all steps is wanted.
     alone: No other device runs its rows on this host at the same time, as far as one
       knows.
   """
   keep_gates = twin.keeps and H >= KEEP_GATES_FROM
-  K = chunk_length(B, 4 * B * twin.num_gates * H, H, keep_gates, alone)
+  K = chunk_length(B, D, twin.num_gates * H, H, keep_gates, alone)
   return Plan(twin, T, divisor_near(T, K), return_sequences, keep_gates)
 
 
-def chunk_length(B: int, step_bytes: int, H: int, keep_gates: bool, alone: bool) -> int:
-  """Steps of a chunk, by the size of one step's pre-activations; see `make_plan`."""
+def chunk_length(B: int, D: int, G: int, H: int, keep_gates: bool, alone: bool) -> int:
+  """Steps of a chunk, by the sizes of `make_plan` and G = gates * H."""
+  step_bytes = 4 * B * G  # of pre-activations
   if not alone:
     return max(CHUNK_BYTES // step_bytes, -(-FEWEST_ROWS // B))
-  K = AWAKE_COST // _cost(step_bytes, H)
+  cost = step_bytes + step_bytes * H // 64  # the more units, the more is the matmul
+  K = AWAKE_COST // cost
   if keep_gates:
     K = max(1, K)  # there is little to do but the steps
-  if K * B >= FEWEST_ROWS // 2:
+  if K * B >= FEWEST_ROWS // 2 and D <= G:
     return K
   return max(ASLEEP_BYTES // step_bytes, ASLEEP_STEPS)
-
-
-def _cost(step_bytes: int, H: int) -> int:
-  """What one step costs: the more units, the more of it is the matmul."""
-  return step_bytes + step_bytes * H // 64
 
 
 def divisor_near(T: int, K: int) -> int:

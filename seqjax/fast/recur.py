@@ -96,13 +96,15 @@ def recur(
   reason = supported(cell, params, x, carry)
   if reason is not None:
     raise ValueError(f'no fast path: {reason}')
-  *batch_shape, T, _ = x.shape
+  *batch_shape, T, D = x.shape
   H = carry.h.shape[-1]
   twin = _TWINS[cell.name](cell)
+  as_table = isinstance(x, Lookup) and _table_pays(x, x_mask)
   plan = make_plan(
     twin,
     B=carry.h.size // H,
     T=T,
+    D=0 if as_table else D,
     H=H,
     return_sequences=return_sequences,
     alone=alone,
@@ -133,7 +135,7 @@ def recur(
     varying_as(like, params),
     values,
     jax.tree.map(lambda c: flat(c, 1), varying_as(like, carry)),
-    as_table=isinstance(x, Lookup) and _table_pays(x, x_mask),
+    as_table=as_table,
   )
   constants = Constants(
     ids=ids,
