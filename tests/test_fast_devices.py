@@ -1,6 +1,8 @@
 """A run cut over the devices of a mesh that is set: same values, one exchange."""
 
 import re
+import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,9 @@ import pytest
 from fast_cases import Case, make
 
 from seqjax import fast, parallel
+
+# The function `fast.recur` hides the module of that name.
+recur_lib = sys.modules['seqjax.fast.recur']
 
 _CASES = [
   (Case('lstm', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
@@ -90,6 +95,20 @@ def test_a_table_is_projected_on_each_device_and_only_its_embedding_exchanged():
   assert not any(
     'f32[7,15]' in line for line in text.splitlines() if 'all-reduce(' in line
   )
+
+
+@pytest.mark.parametrize(('num_devices', 'alone'), [(1, True), (2, False), (3, True)])
+def test_chunks_are_planned_for_who_else_is_at_work(num_devices, alone):
+  cell, params, x, carry, _ = make(Case('gru', (4,), T=5))
+  mesh = parallel.make_mesh(num_devices, 4 if num_devices < 3 else 3)
+
+  def run(params, x, carry):
+    with parallel.on(mesh):
+      return fast.recur_as('fast', cell, params, x, carry)
+
+  with mock.patch.object(recur_lib, 'make_plan', wraps=recur_lib.make_plan) as planned:
+    jax.eval_shape(jax.jit(run), params, x, carry)
+  assert {call.kwargs['alone'] for call in planned.call_args_list} == {alone}
 
 
 def test_a_batch_that_does_not_divide_runs_uncut():

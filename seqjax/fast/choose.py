@@ -64,14 +64,14 @@ def recur_as(
     'zero_output_for_mask': zero_output_for_mask,
   }
 
-  def run(arrays: Arrays, whole: bool) -> tuple[PyTree, Any]:
+  def run(arrays: Arrays, alone: bool) -> tuple[PyTree, Any]:
     params, embedding = arrays.weights
     given: dict[str, Any] = {**arrays.rows, **arrays.gate_rows}
     x, carry = given.pop('x'), given.pop('carry')
     if fast:
       x = x if embedding is None else Lookup(x, embedding)
       order['return_sequences'], order['same_carry'] = return_sequences, same_carry
-      return recur(cell, params, x, carry, **given, **order, alone=whole)
+      return recur(cell, params, x, carry, **given, **order, alone=alone)
     return scan.recur(cell, params, x, carry, **given, **order, **only_scan)
 
   x, embedding = x if isinstance(x, Lookup) else (x, None)

@@ -26,8 +26,8 @@ def over_devices(run: Callable[[Arrays, bool], PyTree], arrays: Arrays) -> PyTre
   """`run(arrays, True)`, in parts where a mesh is set and its devices divide B.
 
   Args:
-    run: Of arrays, and whether they are whole, returns arrays [B, ...] of which each
-      row depends on the same rows of `rows` and `gate_rows` alone.
+    run: Of arrays, and whether it runs alone, as far as is known here, returns arrays
+      [B, ...] of which each row depends on the same rows of `rows` and `gate_rows`.
     arrays: Its argument. Rows have batch axes in front, the first of which is cut.
 
   Returns:

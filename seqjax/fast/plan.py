@@ -1,4 +1,4 @@
-"""How a run over T steps is cut into chunks: by shape alone."""
+"""How a run over T steps is cut into chunks: by shapes, and by who else is at work."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,16 @@ CHUNK_BYTES = 2**17
 # XLA's threads look for work for some 50 us before they sleep, and to wake them again
 # takes as long. Alone on its cores, a loop hands them work in every chunk, so it pays
 # to be back in time: the same step on one device takes 41 ms with chunks of up to this
-# cost, 60 with twice as much, 49 with 1 MiB, which wakes them seldom.
+# cost, 60 with twice as much, 49 with 1 MiB, which wakes them seldom. A size: 50 us
+# of large steps; small ones, which cost a few us whatever their size, take longer.
 AWAKE_COST = 200 * 2**10
 
 # Where one step takes too long for that, or the work of a chunk is most of it all.
 ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
 
 # A chunk adds to gradients of the size of the kernels: with fewer rows, B * K, wide
-# layers would do little else.
+# layers would do little else. Alone half as many will do, for the sake of being back in
+# time; with fewer than that, chunks are those of `ASLEEP_BYTES`.
 FEWEST_ROWS = 128
 
 # From H = 128 up the recurrent matmul dominates, and keeping the gates [B, T, G] of the
@@ -81,8 +83,8 @@ def chunk_length(B: int, D: int, G: int, H: int, keep_gates: bool, alone: bool) 
 
 
 def divisor_near(T: int, K: int) -> int:
-  """K, T where that is less, or the greatest divisor of T from K / 2 to K."""
+  """K, T where that is less, or the greatest divisor of T above K / 2 up to K."""
   if T <= K:
     return T
-  divisors = (k for k in range(K, (K - 1) // 2, -1) if T % k == 0)
+  divisors = (k for k in range(K, K // 2, -1) if T % k == 0)
   return next(divisors, K)

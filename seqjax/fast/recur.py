@@ -83,8 +83,9 @@ def recur(
       which all rows of a `Lookup` have the same id, such as padding, are then run once
       for all of them, if nothing masks or drops, and so is the way back; the gradient
       of `carry` is right in its sum over rows alone.
-    alone: No other device of this host runs rows at the same time. Decides the length
-      of the chunks, and so the time it takes; the values are those of any length.
+    alone: No other device of this host runs rows at the same time, as far as one knows
+      (pmap is not seen). Decides the length of the chunks, and so the time it takes;
+      the values are those of any length.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
