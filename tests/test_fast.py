@@ -136,6 +136,17 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
     _check(case)
 
 
+@pytest.mark.parametrize('recurrent_dropout', [0.0, 0.4])
+@pytest.mark.parametrize(
+  ('cell', 'D', 'H'),
+  [('simple_rnn', 5, 5), ('simple_rnn', 6, 5), ('lstm', 9, 2), ('gru', 7, 2)],
+)
+def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
+  """They are turned at another time, and their kernel's gradient is another product."""
+  case = Case(cell, T=8, D=D, H=H, recurrent_dropout=recurrent_dropout)
+  _check(case)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('cell', list(CELLS))
 def test_float64_is_exact(cell):
@@ -148,16 +159,10 @@ def test_float64_is_exact(cell):
   [
     (128, 32, 128, 32, True, 2),  # 64 KiB a step: as long as other threads are awake
     (32, 0, 128, 32, True, 8),
-    (
-      512,
-      32,
-      128,
-      32,
-      True,
-      8,
-    ),  # a step takes too long for that: a few steps at a time
+    (512, 32, 128, 32, True, 8),  # a step takes too long for that: a few at a time
     (8, 32, 1024, 256, True, 32),  # too few rows for that: 1 MiB
-    (32, 128, 32, 32, True, 256),  # the projection is most of the work: 1 MiB
+    (32, 128, 32, 32, True, 9),  # projecting wide inputs counts
+    (128, 300, 128, 32, True, 16),  # and is most of the work: 1 MiB
     (64, 32, 512, 128, True, 1),  # gates are kept: one step will do
     (64, 32, 128, 32, False, 4),  # 128 KiB
     (256, 32, 512, 128, False, 1),

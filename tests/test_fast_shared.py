@@ -70,7 +70,7 @@ def test_equals_the_reference_path(name, shared, return_sequences):
 def test_shared_chunks_are_counted(shared, chunks):
   _, _, ids, _ = _given('lstm', shared)
   plan = plan_lib.Plan(None, T, CHUNK, return_sequences=True, keep_gates=False)
-  padded = jnp.pad(ids, [(0, 0), (0, plan.padded - T)])
+  padded = jnp.pad(ids.T, [(0, plan.padded - T), (0, 0)])
   assert shared_chunks(plan, padded) == chunks
 
 

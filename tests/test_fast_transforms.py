@@ -147,10 +147,15 @@ def test_bfloat16_weights_with_a_float32_carry():
   _assert_close((actual, gradients), expected, 0.03)
 
 
-def test_memory_of_a_training_step_is_one_h_a_step(monkeypatch):
+@pytest.mark.parametrize(
+  ('cell', 'D', 'width'),
+  [('lstm', 3, 16), ('gru', 3, 16), ('simple_rnn', 3, 16 + 3), ('simple_rnn', 17, 16)],
+)
+def test_memory_of_a_training_step_is_one_h_a_step(cell, D, width, monkeypatch):
+  """And narrow inputs of a SimpleRNN in another order: `width` floats in all."""
   monkeypatch.undo()  # chunks as they are
-  B, D, H = 8, 3, 16
-  cell, params, _, carry, _ = make(Case('lstm', batch=(B,), D=D, H=H))
+  B, H = 8, 16
+  cell, params, _, carry, _ = make(Case(cell, batch=(B,), D=D, H=H))
 
   def temporary(T):
     x = jax.ShapeDtypeStruct((B, T, D), jnp.float32)
@@ -163,6 +168,6 @@ def test_memory_of_a_training_step_is_one_h_a_step(monkeypatch):
     return compiled.memory_analysis().temp_size_in_bytes
 
   more = (temporary(4000) - temporary(2000)) / 2000
-  # h of every step, and c of a chunk's start now and then.
-  assert 4 * B * H <= more <= 1.1 * 4 * B * H
-  np.testing.assert_array_less(temporary(4000), 4000 * 4 * B * H + 16 * 2**20)
+  # With c of a chunk's start now and then.
+  assert 4 * B * width <= more <= 1.1 * 4 * B * width
+  np.testing.assert_array_less(temporary(4000), 4000 * 4 * B * width + 16 * 2**20)

@@ -49,7 +49,7 @@ def backward(
     constants: As in `forward`.
     trace: What `forward` left behind.
     dcarry: Cotangent of the last carry.
-    dys: Cotangent of h of all steps [B, T, H], T rounded up to whole chunks; or None.
+    dys: Cotangent of h of all steps [T, B, H], T rounded up to whole chunks; or None.
 
   Returns:
     Cotangents in the places of the inputs, and of their dtypes.
@@ -95,7 +95,7 @@ def _backward(
     start = k * K
     known = _chunk(plan, inputs, constants, trace, prepared, k)
     local, saved = twin.linearise(weights, known)
-    dy = None if dys is None else time_slice(dys, start, K)  # [B, K, H]
+    dy = None if dys is None else time_slice(dys, start, K)  # [K, B, H]
     steps = (local, dy, known.carried)
     cotangent, outs = _steps_back(plan, weights, cotangent, outs, start, *steps)
     gradients = twin.collect(weights, saved, outs)
@@ -105,14 +105,14 @@ def _backward(
     return cotangent, outs, (dsource, jax.tree.map(jnp.add, drecurrent, more))
 
   if dys is not None and constants.real is not None:
-    dcarry = _add_skipped(dcarry, dys, jnp.arange(dys.shape[1]) >= last * K)
+    dcarry = _add_skipped(dcarry, dys, jnp.arange(len(dys)) >= last * K)
   outs, of_recurrent = _blanks(plan, inputs, constants, trace, prepared, weights)
   if sums is None:
     sums = (inputs.source.no_gradients(prepared, inputs.carry.h.dtype), of_recurrent)
   loop = jax.lax.fori_loop(0, last - first, chunk, (dcarry, outs, sums))
   cotangent, _, sums = loop
   if dys is not None and constants.real is not None:
-    cotangent = _add_skipped(cotangent, dys, jnp.arange(dys.shape[1]) < first * K)
+    cotangent = _add_skipped(cotangent, dys, jnp.arange(len(dys)) < first * K)
   return cotangent, sums
 
 
@@ -133,8 +133,8 @@ def _chunk(
   carried = flags_of_chunk(constants.carried, start, K)
   return Chunk(
     projected=projected,
-    before=where_real(carried, h[:, :-1], 0.0),
-    after=h[:, 1:],
+    before=where_real(carried, h[:-1], 0.0),
+    after=h[1:],
     memory=tuple(m[k] for m in trace.memory),
     real=flags_of_chunk(constants.real, start, K),
     carried=carried,
@@ -186,9 +186,9 @@ def _blanks(
   def first_chunk(cotangent: PyTree) -> PyTree:
     chunk = _chunk(plan, inputs, constants, trace, prepared, jnp.int32(0))
     local, saved = plan.twin.linearise(weights, chunk)
-    local_0 = jax.tree.map(lambda a: a[:, 0], local)
+    local_0 = jax.tree.map(lambda a: a[0], local)
     _, outs = plan.twin.back(weights, cotangent, local_0)
-    outs = jax.tree.map(lambda o: jnp.stack([o] * plan.K, 1), outs)
+    outs = jax.tree.map(lambda o: jnp.stack([o] * plan.K), outs)
     gradients = plan.twin.collect(weights, saved, outs)
     return outs, (gradients.kernel, gradients.bias)
 
@@ -197,6 +197,6 @@ def _blanks(
 
 
 def _add_skipped(cotangent: PyTree, dys: Array, skipped: Array) -> PyTree:
-  """Adds dys [B, T, H] of skipped steps [T], whose output is the carry's h."""
-  flags = jnp.broadcast_to(skipped[None, :, None], dys.shape)
-  return cotangent._replace(h=cotangent.h + jnp.where(flags, dys, 0).sum(1))
+  """Adds dys [T, B, H] of skipped steps [T], whose output is the carry's h."""
+  flags = jnp.broadcast_to(skipped[:, None, None], dys.shape)
+  return cotangent._replace(h=cotangent.h + jnp.where(flags, dys, 0).sum(0))

@@ -17,7 +17,7 @@ from seqjax.fast.source import Constants
 from seqjax.fast.twin import carried_state
 from seqjax.types import Array, PyTree
 
-Outputs = tuple[PyTree, Array | None]  # last carry, h of all steps [B, T, H] | None
+Outputs = tuple[PyTree, Array | None]  # last carry, h of all steps [T, B, H] | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -45,7 +45,7 @@ def _pull_back(
   dcarry, dys = cotangents
   more = plan.padded - plan.T
   if dys is not None and more:
-    dys = jnp.pad(dys, [(0, 0), (0, more), (0, 0)])
+    dys = jnp.pad(dys, [(0, more), (0, 0), (0, 0)])
   return backward(plan, inputs, constants, trace, dcarry, dys)
 
 
@@ -108,13 +108,12 @@ def _plain_run(plan: Plan, inputs: Inputs, constants: Constants) -> Outputs:
     state, _ = twin.step(weights, state, projected, real)
     return state, twin.finish(state).h
 
-  steps = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (projected, *flags))
-  state, ys = jax.lax.scan(body, twin.start(inputs.carry), steps)
-  return twin.finish(state), jnp.swapaxes(ys, 0, 1) if plan.return_sequences else None
+  state, ys = jax.lax.scan(body, twin.start(inputs.carry), (projected, *flags))
+  return twin.finish(state), ys if plan.return_sequences else None
 
 
 def _all_steps(plan: Plan, trace: Trace | None) -> Array | None:
-  """h after each step, [B, T, H]."""
+  """h after each step, [T, B, H]."""
   if trace is None or not plan.return_sequences:
     return None
-  return trace.h[:, 1 : plan.T + 1]
+  return trace.h[1 : plan.T + 1]

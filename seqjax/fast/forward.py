@@ -30,9 +30,9 @@ class Inputs(NamedTuple):
 class Trace(NamedTuple):
   """What a run leaves behind for the backward pass."""
 
-  h: Array  # [B, T + 1, H]: h[:, t] before step t
+  h: Array  # [T + 1, B, H]: h[t] before step t
   memory: tuple[Array, ...]  # the carry's other fields at each chunk's start [n, B, H]
-  gates: tuple[Array, ...]  # [B, T, ...] where the plan keeps them
+  gates: tuple[Array, ...]  # [T, B, ...] where the plan keeps them
   shared: Any = None  # the trace of the first row over the shared chunks, if any
 
 
@@ -62,8 +62,8 @@ def forward(
   if record is None or front is None:
     return carry, None
   if plan.return_sequences:
-    before = jnp.arange(record.h.shape[1]) < shared * plan.K
-    h = jnp.where(before[None, :, None], front.h, record.h)
+    before = jnp.arange(len(record.h)) < shared * plan.K
+    h = jnp.where(before[:, None, None], front.h, record.h)
     record = record._replace(h=h)
   return carry, record._replace(shared=front)
 
@@ -118,15 +118,15 @@ def _forward(
   end = jnp.minimum(bounds[1] * K, plan.T)
   h = put_step(record.h, carry.h, end)
   if constants.real is not None and plan.return_sequences:
-    after = jnp.broadcast_to((jnp.arange(h.shape[1]) > end)[:, None], h.shape[1:])
+    after = (jnp.arange(len(h)) > end)[:, None, None]
     h = jnp.where(
-      jnp.broadcast_to(after, h.shape), jnp.broadcast_to(carry.h[:, None], h.shape), h
+      jnp.broadcast_to(after, h.shape), jnp.broadcast_to(carry.h[None], h.shape), h
     )
   return carry, record._replace(h=h)
 
 
 def flags_of_chunk(flags: Array | None, start: Array, K: int) -> Array | None:
-  """The flags of a chunk, [B, K, 1], of flags [B, T]."""
+  """The flags of a chunk, [K, B, 1], of flags [T, B]."""
   if flags is None:
     return None
   return time_slice(flags, start, K)[..., None]
@@ -157,14 +157,14 @@ def active_chunks(plan: Plan, constants: Constants) -> tuple[Any, Any]:
   # between them would turn every write of the loop into a select.
   @jax.custom_batching.custom_vmap
   def bounds(active: Array) -> tuple[Array, Array]:
-    used = active.any(0).reshape(plan.num_chunks, plan.K).any(1)
+    used = active.any(1).reshape(plan.num_chunks, plan.K).any(1)
     first, last = jnp.argmax(used), len(used) - jnp.argmax(used[::-1])
     return first, jnp.where(used.any(), last, first)
 
   @bounds.def_vmap
   def _(axis_size: int, in_batched: Any, active: Array) -> Any:
     del axis_size, in_batched  # one argument: it is batched
-    return bounds(active.reshape(-1, active.shape[-1])), (False, False)
+    return bounds(active.any(0)), (False, False)
 
   return bounds(active)
 
@@ -175,10 +175,10 @@ def _blank(plan: Plan, inputs: Inputs) -> Trace:
   B, H = carry.h.shape
   gates: tuple[Array, ...] = ()
   if plan.keep_gates:
-    shape = (B, plan.padded, inputs.kernel.shape[-1])
+    shape = (plan.padded, B, inputs.kernel.shape[-1])
     gates = (jnp.zeros_like(carry.h, shape=shape),)
   return Trace(
-    h=jnp.broadcast_to(carry.h[:, None], (B, plan.padded + 1, H)),
+    h=jnp.broadcast_to(carry.h[None], (plan.padded + 1, B, H)),
     memory=tuple(jnp.broadcast_to(c, (plan.num_chunks, *c.shape)) for c in carry[1:]),
     gates=gates,
   )

@@ -91,8 +91,8 @@ class _Local(NamedTuple):
 
 
 class _Saved(NamedTuple):
-  h: Array  # [B, K, H]
-  A: Array  # [B, K, H]
+  h: Array  # [K, B, H]
+  A: Array  # [K, B, H]
 
 
 def _prepare(kernel: Array, bias: Array | None, h_mask: Array | None) -> _Weights:

@@ -66,8 +66,8 @@ class _Local(NamedTuple):
 
 
 class _Saved(NamedTuple):
-  h: Array  # [B, K, H]
-  rh: Array  # [B, K, H], r * h
+  h: Array  # [K, B, H]
+  rh: Array  # [K, B, H], r * h
 
 
 def _prepare(kernel: Array, bias: Array | None, h_mask: Array | None) -> _Weights:

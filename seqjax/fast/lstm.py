@@ -79,9 +79,9 @@ def _linearise(recurrent: Product, chunk: Chunk) -> tuple[_Local, Array]:
     t = _tanh(recurrent, chunk.projected, h)
   i, f, g, o = _gates(t, h)
   f, ig = where_real(real, f, 1.0), where_real(real, i * g, 0.0)
-  c = _memories(chunk.memory[0], f, ig, chunk.carried)  # [B, K + 1, H]
-  tanh_c = jnp.tanh(c[:, 1:])
-  before = where_real(chunk.carried, c[:, :-1], 0.0)
+  c = _memories(chunk.memory[0], f, ig, chunk.carried)  # [K + 1, B, H]
+  tanh_c = jnp.tanh(c[1:])
+  before = where_real(chunk.carried, c[:-1], 0.0)
   P = _join(recurrent, 0.5 * g, 0.5 * before, i, 0.5 * tanh_c) * (1 - t * t)
   Q = o * (1 - tanh_c * tanh_c)
   masked = None if real is None else 1 - real.astype(f.dtype)
@@ -122,7 +122,7 @@ def _join(recurrent: Product, *gates: Array) -> Array:
 
 
 def _memories(c: Array, f: Array, ig: Array, carried: Array | None) -> Array:
-  """c [B, K + 1, H] after the step before each step, and after the last: c' = f c + ig.
+  """c [K + 1, B, H] after the step before each step, and after the last: c' = f c + ig.
 
   Only the c that starts a chunk is kept by the forward pass; this elementwise loop
   costs less than writing and reading T * B * H more floats.
@@ -135,6 +135,6 @@ def _memories(c: Array, f: Array, ig: Array, carried: Array | None) -> Array:
     c = step_of(f, j) * before + step_of(ig, j)
     return put_step(cs, c, j + 1)
 
-  B, K, H = f.shape
-  cs = jnp.broadcast_to(c[:, None], (B, K + 1, H))
+  K = len(f)
+  cs = jnp.broadcast_to(c[None], (K + 1, *c.shape))
   return jax.lax.fori_loop(0, K, body, cs)

@@ -74,10 +74,13 @@ def chunk_length(B: int, D: int, G: int, H: int, keep_gates: bool, alone: bool) 
   if not alone:
     return max(CHUNK_BYTES // step_bytes, -(-FEWEST_ROWS // B))
   cost = step_bytes + step_bytes * H // 64  # the more units, the more is the matmul
+  wide = D > G
+  if wide:  # to read and to project the inputs is much of it
+    cost += 2 * B * D + step_bytes * D // 64
   K = AWAKE_COST // cost
   if keep_gates:
     K = max(1, K)  # there is little to do but the steps
-  if K * B >= FEWEST_ROWS // 2 and D <= G:
+  if K * B >= FEWEST_ROWS // 2 and (not wide or K >= ASLEEP_STEPS):
     return K
   return max(ASLEEP_BYTES // step_bytes, ASLEEP_STEPS)
 

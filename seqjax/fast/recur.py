@@ -14,7 +14,14 @@ from seqjax.fast.gru_reset_before import gru_reset_before_twin
 from seqjax.fast.lstm import lstm_twin
 from seqjax.fast.plan import make_plan
 from seqjax.fast.simple_rnn import simple_rnn_twin
-from seqjax.fast.source import Constants, Dense, Source, Table, take_rows
+from seqjax.fast.source import (
+  Constants,
+  Dense,
+  Source,
+  Table,
+  TurnedDense,
+  take_rows,
+)
 from seqjax.fast.twin import SLOPES, Twin, gate_scale
 from seqjax.types import Array, PyTree
 
@@ -127,7 +134,7 @@ def recur(
     return jnp.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2)) if more else a
 
   if isinstance(x, Lookup):
-    ids, values = in_order(flat(x.ids, 1)), varying_as(x.ids, x.embedding)
+    ids, values = in_order(flat(x.ids, 1)).T, varying_as(x.ids, x.embedding)
   else:
     ids, values = None, in_order(flat(x, 2))
   like = values if ids is None else ids
@@ -137,21 +144,22 @@ def recur(
     values,
     jax.tree.map(lambda c: flat(c, 1), varying_as(like, carry)),
     as_table=as_table,
+    turned=ids is None and _turning_pays(twin, D, H),
   )
   constants = Constants(
     ids=ids,
     x_mask=None if x_mask is None else flat(x_mask, 1),
     h_mask=None if h_mask is None else flat(h_mask, 1),
-    real=None if mask is None else in_order(flat(mask, 1)),
-    carried=None if reset is None else ~in_order(flat(reset, 1)),
+    real=None if mask is None else in_order(flat(mask, 1)).T,
+    carried=None if reset is None else ~in_order(flat(reset, 1)).T,
   )
   carry, ys = run(plan, inputs, constants)
   carry = jax.tree.map(lambda c: c.reshape(*batch_shape, H), carry)
   if ys is None:
     return carry, None
   if zero_output_for_mask and constants.real is not None:
-    ys = jnp.where(jnp.broadcast_to(constants.real[:, :T, None], ys.shape), ys, 0)
-  return carry, ys.reshape(*batch_shape, T, H)
+    ys = jnp.where(jnp.broadcast_to(constants.real[:T, :, None], ys.shape), ys, 0)
+  return carry, jnp.swapaxes(ys, 0, 1).reshape(*batch_shape, T, H)
 
 
 def supported(
@@ -190,12 +198,23 @@ def _table_pays(x: Lookup, x_mask: Array | None) -> bool:
   return x_mask is None and len(x.embedding) <= x.ids.size
 
 
+def _turning_pays(twin: Twin, D: int, H: int) -> bool:
+  """Whether to put x [B, T, D] in the order of the steps before they run.
+
+  Else each chunk is turned as it is cut out, which takes no memory. That is as fast
+  where there is more to do for a step than with a SimpleRNN, which takes 9.4 ms instead
+  of 10.1 at B 128, T 500, D 32, H 32.
+  """
+  return twin.num_gates == 1 and D <= H
+
+
 def _scaled_inputs(
-  twin: Twin, params: PyTree, x: Array, carry: PyTree, *, as_table: bool
+  twin: Twin, params: PyTree, x: Array, carry: PyTree, *, as_table: bool, turned: bool
 ) -> Inputs:
   """Inputs with the halves of the sigmoids in the weights (exact: powers of two).
 
-  `x` is [B, T, D] or the embedding [V, E], which `as_table` projects at once.
+  `x` is [B, T, D], put in the order of the steps if `turned`, or the embedding [V, E],
+  which `as_table` projects at once.
   """
   kernel, recurrent_kernel, bias = params
   scale = gate_scale(twin, carry.h.shape[-1])
@@ -208,8 +227,12 @@ def _scaled_inputs(
     bias = scaled(bias)
     if bias.ndim == 2:
       bias, recurrent_bias = bias
-  source: Source = Dense(x, scaled(kernel), bias)
+  source: Source
   if as_table:
     rows = x @ scaled(kernel)  # [V, G]
     source = Table(rows if bias is None else rows + jnp.broadcast_to(bias, rows.shape))
+  elif turned:
+    source = TurnedDense(jnp.swapaxes(x, 0, 1), scaled(kernel), bias)
+  else:
+    source = Dense(x, scaled(kernel), bias)
   return Inputs(source, scaled(recurrent_kernel), recurrent_bias, carry)

@@ -16,7 +16,7 @@ from seqjax.types import Array, PyTree
 
 
 def shared_chunks(plan: Plan, ids: Array) -> Array:
-  """How many chunks in front have the same ids [B, T] in all rows."""
+  """How many chunks in front have the same ids [T, B] in all rows."""
 
   # Under vmap one number for all batches together, as in `active_chunks`.
   @jax.custom_batching.custom_vmap
@@ -29,13 +29,13 @@ def shared_chunks(plan: Plan, ids: Array) -> Array:
     del axis_size, in_batched
     return count(same.all(0)), False
 
-  return count((ids == ids[:1]).all(0))
+  return count((ids == ids[:, :1]).all(1))
 
 
 def in_one_row(constants: Constants, shared: Array) -> Constants:
   """The constants of the shared chunks, for the first row."""
   first = jnp.zeros_like(shared)
-  return constants._replace(ids=constants.ids[:1], chunks=(first, shared))
+  return constants._replace(ids=constants.ids[:, :1], chunks=(first, shared))
 
 
 def in_all_rows(plan: Plan, constants: Constants, shared: Array) -> Constants:
@@ -55,8 +55,8 @@ def to_all_rows(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def summed_rows(tree: PyTree) -> PyTree:
-  """[B, ...] -> [1, ...] each: cotangents of what all rows were given."""
-  return jax.tree.map(lambda a: a.sum(0, keepdims=True), tree)
+  """[..., B, H] -> [..., 1, H] each: cotangents of what all rows were given."""
+  return jax.tree.map(lambda a: a.sum(-2, keepdims=True), tree)
 
 
 def only_first_row(tree: PyTree, like: PyTree) -> PyTree:

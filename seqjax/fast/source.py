@@ -1,9 +1,10 @@
 """Where the chunks of projected inputs come from, and where their gradients go.
 
-`Dense` projects inputs, or rows of an embedding that it looks up; `Table` looks ids up
-in a table that is projected already. Both hold scaled weights and know a chunk of K
-steps, and how to start, to add up and to finish their gradients. What they want of
-weights and constants is prepared once, before the loop over chunks.
+`Dense` projects inputs, or rows of an embedding that it looks up; `TurnedDense` inputs
+that come step by step; `Table` looks ids up in a table that is projected already. All
+hold scaled weights and know a chunk of K steps, and how to start, to add up and to
+finish their gradients. What they want of weights and constants is prepared once, before
+the loop over chunks.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -24,11 +25,11 @@ from seqjax.types import Array, PyTree
 class Constants(NamedTuple):
   """What a run takes and has no gradient."""
 
-  ids: Any  # int [B, T], for `Table`, and for `Dense` on an embedding; else None
+  ids: Any  # int [T, B], for `Table`, and for `Dense` on an embedding; else None
   x_mask: Array | None  # dropout, [B, D] or [n, B, D], for `Dense`
   h_mask: Array | None  # dropout, [B, H] or [n, B, H]
-  real: Array | None  # bool [B, T]
-  carried: Array | None  # bool [B, T], False where the state starts anew before a step
+  real: Array | None  # bool [T, B]
+  carried: Array | None  # bool [T, B], False where the state starts anew before a step
   chunks: tuple[Array, Array] | None = None  # first, one past the last; None: by `real`
 
 
@@ -44,7 +45,7 @@ class Dense(NamedTuple):
     return constants.ids, make_product(self.kernel, constants.x_mask)
 
   def chunk(self, prepared: Any, start: Array, K: int, dtype: Any) -> Array:
-    """Projected steps start, ..., start + K - 1: [B, K, G] in `dtype`."""
+    """Projected steps start, ..., start + K - 1: [K, B, G] in `dtype`."""
     ids, p = prepared
     z = product(p, self._steps(ids, start, K), dtype)
     if self.bias is None:
@@ -54,9 +55,8 @@ class Dense(NamedTuple):
   def no_gradients(self, prepared: Any, dtype: Any) -> PyTree:
     """Zeros for `add_gradients`: of x, of the kernel as summed up, of the bias."""
     ids, p = prepared
-    B = len(self.x if ids is None else ids)
-    x = jnp.zeros_like(self.x, shape=(B, 1, self.x.shape[-1]))
-    d = jnp.zeros_like(self.kernel, dtype, (B, 1, self.kernel.shape[-1]))
+    x = self._steps(ids, jnp.int32(0), 1)
+    d = jnp.zeros_like(self.kernel, dtype, (*x.shape[:-1], self.kernel.shape[-1]))
     sums = jax.eval_shape(product_to_kernel, p, x, d)
     return (
       jnp.zeros_like(self.x, None if ids is None else dtype),
@@ -67,13 +67,13 @@ class Dense(NamedTuple):
   def add_gradients(
     self, prepared: Any, gradients: PyTree, start: Array, d: Array
   ) -> PyTree:
-    """Adds what d [B, K, G] of the steps from `start` gives."""
+    """Adds what d [K, B, G] of the steps from `start` gives."""
     ids, p = prepared
     dx, dkernel, dbias = gradients
-    K = d.shape[1]
-    part = product_to_x(p, d).astype(dx.dtype)  # [B, K, D]
+    K = len(d)
+    part = product_to_x(p, d).astype(dx.dtype)  # [K, B, D]
     if ids is None:
-      dx = jax.lax.dynamic_update_slice_in_dim(dx, part, start, 1)
+      dx = self._put_steps(dx, part, start)
     else:
       dx = add_to_rows(dx, time_slice(ids, start, K), part)
     more = product_to_kernel(p, self._steps(ids, start, K), d)
@@ -87,12 +87,32 @@ class Dense(NamedTuple):
     """The sums, each in its place."""
     _, p = prepared
     dx, dkernel, dbias = gradients
-    return Dense(dx, kernel_gradient(p, dkernel), dbias)
+    return type(self)(dx, kernel_gradient(p, dkernel), dbias)
 
   def _steps(self, ids: Array | None, start: Array, K: int) -> Array:
-    if ids is None:
-      return time_slice(self.x, start, K)
-    return take_rows(self.x, time_slice(ids, start, K))
+    """Inputs of steps start, ..., start + K - 1: [K, B, D]."""
+    if ids is not None:
+      return take_rows(self.x, time_slice(ids, start, K))
+    x = jax.lax.dynamic_slice_in_dim(self.x, start, K, 1, allow_negative_indices=False)
+    return jnp.swapaxes(x, 0, 1)
+
+  def _put_steps(self, x: Array, part: Array, start: Array) -> Array:
+    """`x`, of the shape of self.x, with `part` [K, B, D] as its steps from `start`."""
+    part = jnp.swapaxes(part, 0, 1)
+    return jax.lax.dynamic_update_slice_in_dim(x, part, start, 1)
+
+
+class TurnedDense(Dense):
+  """Inputs in the order of the steps, x [T, B, D], and the layer's input weights."""
+
+  __slots__ = ()
+
+  def _steps(self, ids: Array | None, start: Array, K: int) -> Array:
+    del ids  # None
+    return time_slice(self.x, start, K)
+
+  def _put_steps(self, x: Array, part: Array, start: Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(x, part, start, 0)
 
 
 class Table(NamedTuple):
@@ -101,11 +121,11 @@ class Table(NamedTuple):
   rows: Array  # [V, G]
 
   def prepare(self, constants: Constants) -> Any:
-    """The ids [B, T]."""
+    """The ids [T, B]."""
     return constants.ids
 
   def chunk(self, prepared: Any, start: Array, K: int, dtype: Any) -> Array:
-    """Rows of steps start, ..., start + K - 1: [B, K, G] in `dtype`."""
+    """Rows of steps start, ..., start + K - 1: [K, B, G] in `dtype`."""
     ids = time_slice(prepared, start, K)
 
     # Fused with the tanh behind it, a gather makes scalar code of both, and XLA:CPU
@@ -126,8 +146,8 @@ class Table(NamedTuple):
   def add_gradients(
     self, prepared: Any, gradients: Array, start: Array, d: Array
   ) -> Array:
-    """Adds d [B, K, G] of the steps from `start` to the rows of their ids."""
-    ids = time_slice(prepared, start, d.shape[1])
+    """Adds d [K, B, G] of the steps from `start` to the rows of their ids."""
+    ids = time_slice(prepared, start, len(d))
     return add_to_rows(gradients, ids, d)
 
   def finish_gradients(self, prepared: Any, gradients: Array) -> 'Table':
@@ -155,19 +175,19 @@ def _not_negative(ids: Array, V: int) -> Array:
 
 
 def time_slice(x: Array, start: Array, K: int) -> Array:
-  """Steps start, ..., start + K - 1 of x [B, T, ...]: [B, K, ...]."""
-  return jax.lax.dynamic_slice_in_dim(x, start, K, 1, allow_negative_indices=False)
+  """Steps start, ..., start + K - 1 of x [T, B, ...]: [K, B, ...]."""
+  return jax.lax.dynamic_slice_in_dim(x, start, K, 0, allow_negative_indices=False)
 
 
 def step_of(x: Array, j: Array) -> Array:
-  """Step j of x [B, T, ...]: [B, ...]."""
+  """Step j of x [T, B, ...]: [B, ...]."""
   return jax.lax.dynamic_index_in_dim(
-    x, j, 1, keepdims=False, allow_negative_indices=False
+    x, j, 0, keepdims=False, allow_negative_indices=False
   )
 
 
 def put_step(x: Array, value: Array, j: Array) -> Array:
-  """x [B, T, ...] with value [B, ...] as its step j."""
+  """x [T, B, ...] with value [B, ...] as its step j."""
   return jax.lax.dynamic_update_index_in_dim(
-    x, value, j, 1, allow_negative_indices=False
+    x, value, j, 0, allow_negative_indices=False
   )

@@ -19,19 +19,19 @@ from seqjax.types import Array, PyTree
 class Chunk(NamedTuple):
   """What the backward pass knows of K steps before it linearises them."""
 
-  projected: Any  # [B, K, G] input part of the pre-activations; None if not asked for
-  before: Array  # [B, K, H] h before each step, 0 where the state starts anew there
-  after: Array  # [B, K, H] h after each step
+  projected: Any  # [K, B, G] input part of the pre-activations; None if not asked for
+  before: Array  # [K, B, H] h before each step, 0 where the state starts anew there
+  after: Array  # [K, B, H] h after each step
   memory: tuple[Array, ...]  # the carry before the first step, [B, H]s, without h
-  real: Array | None  # bool [B, K, 1], False where a step is masked
-  carried: Array | None  # bool [B, K, 1], False where the state starts anew
-  kept: tuple[Array, ...]  # what `Twin.step` gave to keep, [B, K, ...]; or ()
+  real: Array | None  # bool [K, B, 1], False where a step is masked
+  carried: Array | None  # bool [K, B, 1], False where the state starts anew
+  kept: tuple[Array, ...]  # what `Twin.step` gave to keep, [K, B, ...]; or ()
 
 
 class Gradients(NamedTuple):
   """Gradients that a chunk of K steps gives."""
 
-  projected: Array  # [B, K, G]
+  projected: Array  # [K, B, G]
   kernel: PyTree  # of the recurrent kernel, for `Twin.gather`
   bias: Array | None = None  # [G] recurrent bias, where the cell has one
 
@@ -51,7 +51,7 @@ class Twin(NamedTuple):
   # (weights, state, projected [B, G], real [B, 1] | None)
   #   -> (state, arrays worth keeping)
   step: Callable[..., tuple[PyTree, tuple[Array, ...]]]
-  # (weights, chunk) -> (local derivatives, [B, K, ...]s; what `collect` needs)
+  # (weights, chunk) -> (local derivatives, [K, B, ...]s; what `collect` needs)
   linearise: Callable[[Any, Chunk], tuple[PyTree, Any]]
   # (weights, cotangent of the carry after a step, local derivatives of the step)
   #   -> (cotangent of the carry before it, arrays for `collect`)
