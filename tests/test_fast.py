@@ -12,6 +12,7 @@ from fast_cases import CELLS, PADDINGS, Case, cases, make
 
 from seqjax import fast, scan
 from seqjax.fast import plan as plan_lib
+from seqjax.fast import products, source
 
 SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
 
@@ -42,7 +43,11 @@ def _maker(recur, case):
 
     def run(arguments):
       arguments = jax.tree.map(lambda a: jnp.asarray(a, dtype), arguments)
-      with mock.patch.object(plan_lib, 'chunk_length', return_value=case.chunk):
+      may_be_cut = case.seed % 3 == 0  # by several devices, as all tests have
+      with (
+        mock.patch.object(plan_lib, 'chunk_length', return_value=case.chunk),
+        mock.patch.object(products, 'may_be_cut', return_value=may_be_cut),
+      ):
         (_, outputs), grads = both(*arguments)
       return [np.asarray(a) for a in jax.tree.leaves((outputs, grads))]
 
@@ -142,9 +147,26 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
   [('simple_rnn', 5, 5), ('simple_rnn', 6, 5), ('lstm', 9, 2), ('gru', 7, 2)],
 )
 def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
-  """They are turned at another time, and their kernel's gradient is another product."""
+  """Where a kernel's gradient is d^T x; a SimpleRNN's wider x is turned by chunks."""
   case = Case(cell, T=8, D=D, H=H, recurrent_dropout=recurrent_dropout)
   _check(case)
+
+
+@pytest.mark.parametrize(
+  ('cell', 'D', 'kind'),
+  [
+    ('simple_rnn', 5, source.TimeMajorDense),
+    ('simple_rnn', 6, source.Dense),
+    ('lstm', 5, source.Dense),
+  ],
+)
+def test_narrow_inputs_of_a_simple_rnn_are_turned_at_once(cell, D, kind):
+  cell, params, x, carry, _ = make(Case(cell, D=D, H=5))
+  name_space = fast.recur.__globals__
+  with mock.patch.dict(name_space, run=mock.Mock(wraps=name_space['run'])):
+    fast.recur(cell, params, x, carry)
+    _, inputs, _ = name_space['run'].call_args.args
+  assert type(inputs.source) is kind
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fast_cases import Case, make
+from jax.sharding import PartitionSpec
 
 from seqjax import fast, parallel
+from seqjax.fast.devices import may_be_cut
 
 # The function `fast.recur` hides the module of that name.
 recur_lib = sys.modules['seqjax.fast.recur']
@@ -18,6 +20,7 @@ recur_lib = sys.modules['seqjax.fast.recur']
 _CASES = [
   (Case('lstm', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
   (Case('gru', (8,), T=9, padding='scattered', dropout=0.3), 'fast'),
+  (Case('simple_rnn', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
   (Case('simple_rnn', (4,), T=9, options=('go_backwards',)), 'reference'),
   (Case('lstm', (4,), T=9, padding='post', recurrent_dropout=0.4), 'reference'),
 ]
@@ -109,6 +112,24 @@ def test_chunks_are_planned_for_who_else_is_at_work(num_devices, alone):
   with mock.patch.object(recur_lib, 'make_plan', wraps=recur_lib.make_plan) as planned:
     jax.eval_shape(jax.jit(run), params, x, carry)
   assert {call.kwargs['alone'] for call in planned.call_args_list} == {alone}
+
+
+def test_xla_may_cut_where_nobody_else_does():
+  assert may_be_cut()  # the tests' devices, and no mesh
+  with parallel.on(parallel.make_mesh(1, 4)):
+    assert not may_be_cut()
+  two = parallel.make_mesh(2, 4)
+  with parallel.on(two):
+    assert may_be_cut()
+  seen = []
+
+  def inner(x):
+    seen.append(may_be_cut())
+    return x
+
+  rows = PartitionSpec('data')
+  jax.shard_map(inner, mesh=two, in_specs=rows, out_specs=rows)(jnp.zeros(4))
+  assert seen == [False]
 
 
 def test_a_batch_that_does_not_divide_runs_uncut():

@@ -56,8 +56,8 @@ def _spied(monkeypatch):
   [
     ({}, 7, 'Table'),
     ({'recurrent_dropout': 0.3}, 7, 'Table'),
-    ({'dropout': 0.3}, 7, 'Dense'),  # rows of a batch have different masks
-    ({}, 16, 'Dense'),  # more rows than the fifteen steps
+    ({'dropout': 0.3}, 7, 'LookedUpDense'),  # rows of a batch have different masks
+    ({}, 16, 'LookedUpDense'),  # more rows than the fifteen steps
   ],
 )
 def test_when_a_table_pays(monkeypatch, keywords, vocab_size, source):

@@ -82,25 +82,26 @@ def _two_devices():
   return mesh, whole, NamedSharding(mesh, PartitionSpec('data'))
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+@pytest.mark.parametrize('cell', ['lstm', 'gru', 'simple_rnn'])
 def test_a_batch_cut_over_devices_stays_cut(cell):
-  case = Case(cell, batch=(6,), T=11, recurrent_dropout=0.4)
+  case = Case(cell, batch=(14,), T=11, recurrent_dropout=0.4)
   cell, params, x, _, keywords = make(case)
   h_mask = keywords.pop('h_mask')
   _, whole, split = _two_devices()
-  gates = NamedSharding(split.mesh, PartitionSpec(None, 'data'))
+  a_gate = NamedSharding(split.mesh, PartitionSpec(None, 'data'))
 
   def loss(params, x, h_mask):
-    carry = cells.zero_carry(cell, (6, case.H))
+    carry = cells.zero_carry(cell, (14, case.H))
     carry, ys = fast.recur(cell, params, x, carry, h_mask=h_mask)
     return jnp.sum(carry.h**2) + jnp.sum(ys**2)
 
-  cut = jax.jit(jax.grad(loss), in_shardings=(whole, split, gates), out_shardings=whole)
+  shardings = (whole, split, a_gate if h_mask.ndim == 3 else split)
+  cut = jax.jit(jax.grad(loss), in_shardings=shardings, out_shardings=whole)
   _assert_close(cut(params, x, h_mask), jax.jit(jax.grad(loss))(params, x, h_mask))
   hlo = cut.lower(params, x, h_mask).compile().as_text()
   # Half of the batch everywhere, and one sum over devices, of the weights' gradients.
-  assert re.search(rf'f32\[3,\d+,{case.H}\]', hlo)
-  assert not re.search(rf'f32\[6,\d+,{case.H}\]', hlo)
+  assert re.search(rf'f32\[\d+,7,{case.H}\]', hlo)
+  assert not re.search(r'f32\[(\d+,)*14(,\d+)*\]', hlo)
   assert not re.search('all-gather|all-to-all|collective-permute', hlo)
   assert hlo.count(' all-reduce(') == 1
 
@@ -131,8 +132,11 @@ def test_shard_map(check_vma):
   _assert_close(jax.jit(jax.grad(total))(*args), expected)
 
 
-def test_bfloat16_weights_with_a_float32_carry():
-  case = Case('gru', T=9, H=6)
+@pytest.mark.parametrize(
+  ('cell', 'recurrent_dropout'), [('gru', 0.0), ('simple_rnn', 0.0), ('lstm', 0.4)]
+)
+def test_bfloat16_weights_with_a_float32_carry(cell, recurrent_dropout):
+  case = Case(cell, T=9, H=6, recurrent_dropout=recurrent_dropout)
   cell, params, x, carry, keywords = make(case)
   params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
 

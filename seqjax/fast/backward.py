@@ -129,6 +129,7 @@ def _chunk(
   projected = None
   if plan.twin.projects_twice and not kept:
     projected = inputs.source.chunk(prepared, start, K, inputs.carry.h.dtype)
+    projected = inputs.source.add_bias(projected)
   h = time_slice(trace.h, start, K + 1)
   carried = flags_of_chunk(constants.carried, start, K)
   return Chunk(

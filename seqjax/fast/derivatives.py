@@ -105,7 +105,7 @@ def _plain_run(plan: Plan, inputs: Inputs, constants: Constants) -> Outputs:
   def body(state: PyTree, step: tuple[Any, ...]) -> tuple[PyTree, Array]:
     projected, real, carried = step
     state = carried_state(twin, carried, state)
-    state, _ = twin.step(weights, state, projected, real)
+    state, _ = twin.step(weights, state, inputs.source.add_bias(projected), real)
     return state, twin.finish(state).h
 
   state, ys = jax.lax.scan(body, twin.start(inputs.carry), (projected, *flags))

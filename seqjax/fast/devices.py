@@ -56,6 +56,17 @@ def varying_as(like: Array, tree: PyTree) -> PyTree:
   return jax.tree.map(lambda a: a + jnp.zeros_like(like, a.dtype, a.shape), tree)
 
 
+def may_be_cut() -> bool:
+  """Whether XLA's partitioner may cut arrays over devices here, as far as one knows.
+
+  It can't within a shard_map or under pmap, nor where one device is all there is.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return jax.device_count() > 1
+  return mesh.size > 1 and not mesh.manual_axes
+
+
 def _cuts(mesh: Any, arrays: Arrays) -> bool:
   """Whether the mesh is one of several devices that all get rows of the batch."""
   if mesh.axis_names != (BATCH_AXIS,) or mesh.axis_types != (AxisType.Auto,):

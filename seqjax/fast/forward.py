@@ -82,7 +82,8 @@ def _forward(
     real, carried = (None if flag is None else step_of(flag, j) for flag in flags)
     before = state
     state = carried_state(twin, carried, state)
-    state, gates = twin.step(weights, state, step_of(projected, j), real)
+    z = inputs.source.add_bias(step_of(projected, j))
+    state, gates = twin.step(weights, state, z, real)
     if record is not None:
       h, ahead = (twin.finish(before).h, 0) if twin.lags else (state.h, 1)
       h = put_step(record.h, h, start + j + ahead)

@@ -86,8 +86,8 @@ class _Weights(NamedTuple):
 
 
 class _Local(NamedTuple):
-  P: Array  # [B, ..., 3, H]
-  z: Array  # [B, ..., H]
+  P: Array  # [..., B, 3, H]
+  z: Array  # [..., B, H]
 
 
 class _Saved(NamedTuple):

@@ -56,7 +56,7 @@ class _Weights(NamedTuple):
 
 
 class _Local(NamedTuple):
-  """Local derivatives of a step, [B, ..., H] each."""
+  """Local derivatives of steps, [..., B, H] each."""
 
   P_z: Array
   P_r: Array

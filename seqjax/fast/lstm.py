@@ -52,12 +52,12 @@ def lstm_twin(cell: cells.Cell) -> Twin:
 
 
 class _Local(NamedTuple):
-  """Local derivatives of a step, [B, ..., H]s but for P."""
+  """Local derivatives of steps, [..., B, H]s but for P."""
 
-  P: Array  # [B, ..., 4H], as `lay_out` gives it
+  P: Array  # [..., B, 4H] or [..., B, 4, H], as `lay_out` gives it
   Q: Array
   f: Array
-  masked: Array | None  # [B, ..., 1], 1 where the step is masked
+  masked: Array | None  # [..., B, 1], 1 where the step is masked
 
 
 def _step(

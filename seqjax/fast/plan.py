@@ -5,17 +5,18 @@ from typing import NamedTuple
 from seqjax.fast.twin import Twin
 
 # Chunks of small steps stay in a core's cache. With two devices on two cores an LSTM's
-# training step at B 128, T 500, H 32 takes 23 ms with these, 29 with 1 MiB.
+# training step at B 128, T 500, H 32 takes 22 ms with these, 27 with 1 MiB.
 CHUNK_BYTES = 2**17
 
 # XLA's threads look for work for some 50 us before they sleep, and to wake them again
 # takes as long. Alone on its cores, a loop hands them work in every chunk, so it pays
 # to be back in time: the same step on one device takes 41 ms with chunks of up to this
-# cost, 60 with twice as much, 49 with 1 MiB, which wakes them seldom. A size: 50 us
+# cost, 51 with twice as much, 54 with 1 MiB, which wakes them seldom. A size: 50 us
 # of large steps; small ones, which cost a few us whatever their size, take longer.
 AWAKE_COST = 200 * 2**10
 
-# Where one step takes too long for that, or the work of a chunk is most of it all.
+# Where one step takes too long for that, or wide inputs make a chunk's work most of it
+# all: where fewer than `ASLEEP_STEPS` of their steps would fit.
 ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
 
 # A chunk adds to gradients of the size of the kernels: with fewer rows, B * K, wide
@@ -23,7 +24,7 @@ ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
 # time; with fewer than that, chunks are those of `ASLEEP_BYTES`.
 FEWEST_ROWS = 128
 
-# From H = 128 up the recurrent matmul dominates, and keeping the gates [B, T, G] of the
+# From H = 128 up the recurrent matmul dominates, and keeping the gates [T, B, G] of the
 # forward pass is faster than computing them again.
 KEEP_GATES_FROM = 128
 
@@ -75,8 +76,8 @@ def chunk_length(B: int, D: int, G: int, H: int, keep_gates: bool, alone: bool) 
     return max(CHUNK_BYTES // step_bytes, -(-FEWEST_ROWS // B))
   cost = step_bytes + step_bytes * H // 64  # the more units, the more is the matmul
   wide = D > G
-  if wide:  # to read and to project the inputs is much of it
-    cost += 2 * B * D + step_bytes * D // 64
+  if wide:  # their matmul, and 8 ns for each cache line of x, 2 us for 16 KiB
+    cost += step_bytes * D // 64 + 4 * B * D // 2
   K = AWAKE_COST // cost
   if keep_gates:
     K = max(1, K)  # there is little to do but the steps

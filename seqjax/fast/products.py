@@ -10,11 +10,12 @@ of them put side by side by a kernel of its own (B 64, H 32).
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from seqjax.fast.devices import may_be_cut
 from seqjax.types import Array
 
 
@@ -59,18 +60,30 @@ def product_to_kernel(p: Product, x: Array, d: Array) -> Array:
   """What a chunk adds to the gradient of the kernel: x [K, B, D], d [K, B, G].
 
   Returns:
-    In d's dtype, as `Product.kernel` or, where that is faster, as
-    `Product.transposed`; of the sum over chunks `kernel_gradient` makes the gradient.
+    As `no_sums`; of the sum over chunks, `kernel_gradient` makes the gradient.
   """
-  of_gates = _gates_first(d, len(p.kernel)) if p.per_gate else d
-  x_rows = _rows(_masked(x, p.mask, x.ndim)).astype(p.kernel.dtype)
-  d_rows = _rows(of_gates).astype(p.kernel.dtype)
+  dtype = d.dtype
+  d = (_gates_first(d, len(p.kernel)) if p.per_gate else d).astype(p.kernel.dtype)
+  x = _masked(x, p.mask, x.ndim).astype(p.kernel.dtype)
+  gates, K, B = tuple(range(x.ndim - 3)), x.ndim - 3, x.ndim - 2  # axes
+  left, right = x, d
+  summed: Any = ((K, B), (K, B))
   if _sums_transposed(p):
-    # One transposition serves both products of d. The barrier keeps it out of them.
-    d_t = jax.lax.optimization_barrier(jnp.swapaxes(d_rows, -1, -2))
-    return jnp.matmul(d_t, x_rows, preferred_element_type=d.dtype)
-  x_t = jnp.swapaxes(x_rows, -1, -2)
-  return jnp.matmul(x_t, d_rows, preferred_element_type=d.dtype)
+    # XLA merges the transpositions of one d for the kernels of x and of h. The barrier
+    # keeps it from folding them into the matmuls.
+    left = jax.lax.optimization_barrier(jnp.moveaxis(d, -1, -3))
+    right, summed = x, ((K + 1, B + 1), (K, B))
+  elif not may_be_cut():  # steps and rows as one axis: 5 to 9 % of a step is that worth
+    left, right = (a.reshape(*a.shape[:K], -1, a.shape[-1]) for a in (x, d))
+    summed = ((K,), (K,))
+  return jax.lax.dot_general(
+    left, right, (summed, (gates, gates)), preferred_element_type=dtype
+  )
+
+
+def no_sums(p: Product, dtype: jnp.dtype) -> Array:
+  """Zeros for `product_to_kernel` to be added to."""
+  return jnp.zeros_like(p.transposed if _sums_transposed(p) else p.kernel, dtype)
 
 
 def kernel_gradient(p: Product, sums: Array) -> Array:
@@ -121,15 +134,9 @@ def _matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
   )
 
 
-def _rows(x: Array) -> Array:
-  """x [..., K, B, D] as [..., K * B, D]."""
-  return x.reshape(*x.shape[:-3], -1, x.shape[-1])
-
-
 def _sums_transposed(p: Product) -> bool:
-  """Whether the kernel's gradient is added up as d^T x, d transposed beforehand.
+  """Whether the kernel's gradient is added up as d^T x: where d is no wider than x.
 
-  Of x^T d, XLA:CPU makes a fast matmul only where d is wider than x: with 640 rows of
-  32 and 32 it takes 14 us, transposing d 4 and the rest 8; of 128 and 32 111, and 31.
+  XLA:CPU makes a slow matmul of x^T d there; docs/fast_path.md has the times.
   """
   return p.kernel.shape[-2] >= p.kernel.shape[-1]

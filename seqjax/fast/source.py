@@ -1,13 +1,13 @@
 """Where the chunks of projected inputs come from, and where their gradients go.
 
-`Dense` projects inputs, or rows of an embedding that it looks up; `TurnedDense` inputs
-that come step by step; `Table` looks ids up in a table that is projected already. All
-hold scaled weights and know a chunk of K steps, and how to start, to add up and to
-finish their gradients. What they want of weights and constants is prepared once, before
-the loop over chunks.
+`Dense` projects inputs [B, T, D], `TimeMajorDense` inputs [T, B, D], `LookedUpDense`
+rows of an embedding that it looks up; `Table` looks ids up in a table that is projected
+already. All hold scaled weights and know a chunk of K steps, and how to start, to add
+up and to finish their gradients. What they want of weights and constants is prepared
+once, before the loop over chunks.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from seqjax.fast.products import (
   kernel_gradient,
   make_product,
+  no_sums,
   product,
   product_to_kernel,
   product_to_x,
@@ -25,7 +26,7 @@ from seqjax.types import Array, PyTree
 class Constants(NamedTuple):
   """What a run takes and has no gradient."""
 
-  ids: Any  # int [T, B], for `Table`, and for `Dense` on an embedding; else None
+  ids: Any  # int [T, B], for `Table` and `LookedUpDense`; else None
   x_mask: Array | None  # dropout, [B, D] or [n, B, D], for `Dense`
   h_mask: Array | None  # dropout, [B, H] or [n, B, H]
   real: Array | None  # bool [T, B]
@@ -34,9 +35,9 @@ class Constants(NamedTuple):
 
 
 class Dense(NamedTuple):
-  """Inputs, or an embedding whose rows they are, and the layer's input weights."""
+  """Inputs, each chunk of them turned as it is cut out, and their weights."""
 
-  x: Array  # [B, T, D], or with ids [V, D]
+  x: Array  # [B, T, D], or as the class says
   kernel: Array  # [D, G]
   bias: Array | None  # [G]
 
@@ -45,24 +46,21 @@ class Dense(NamedTuple):
     return constants.ids, make_product(self.kernel, constants.x_mask)
 
   def chunk(self, prepared: Any, start: Array, K: int, dtype: Any) -> Array:
-    """Projected steps start, ..., start + K - 1: [K, B, G] in `dtype`."""
+    """Projected steps start, ..., start + K - 1, without bias: [K, B, G] in `dtype`."""
     ids, p = prepared
-    z = product(p, self._steps(ids, start, K), dtype)
+    return product(p, self._steps(ids, start, K), dtype)
+
+  def add_bias(self, z: Array) -> Array:
+    """z [..., G] with the bias: of one step, where adding it costs nothing."""
     if self.bias is None:
       return z
-    return z + jnp.broadcast_to(self.bias.astype(dtype), z.shape)
+    return z + jnp.broadcast_to(self.bias.astype(z.dtype), z.shape)
 
   def no_gradients(self, prepared: Any, dtype: Any) -> PyTree:
     """Zeros for `add_gradients`: of x, of the kernel as summed up, of the bias."""
-    ids, p = prepared
-    x = self._steps(ids, jnp.int32(0), 1)
-    d = jnp.zeros_like(self.kernel, dtype, (*x.shape[:-1], self.kernel.shape[-1]))
-    sums = jax.eval_shape(product_to_kernel, p, x, d)
-    return (
-      jnp.zeros_like(self.x, None if ids is None else dtype),
-      jax.tree.map(lambda a: jnp.zeros_like(self.x, a.dtype, a.shape), sums),
-      None if self.bias is None else jnp.zeros_like(self.bias, dtype),
-    )
+    _, p = prepared
+    dbias = None if self.bias is None else jnp.zeros_like(self.bias, dtype)
+    return self._no_dx(dtype), no_sums(p, dtype), dbias
 
   def add_gradients(
     self, prepared: Any, gradients: PyTree, start: Array, d: Array
@@ -70,49 +68,62 @@ class Dense(NamedTuple):
     """Adds what d [K, B, G] of the steps from `start` gives."""
     ids, p = prepared
     dx, dkernel, dbias = gradients
-    K = len(d)
     part = product_to_x(p, d).astype(dx.dtype)  # [K, B, D]
-    if ids is None:
-      dx = self._put_steps(dx, part, start)
-    else:
-      dx = add_to_rows(dx, time_slice(ids, start, K), part)
-    more = product_to_kernel(p, self._steps(ids, start, K), d)
     return (
-      dx,
-      jax.tree.map(jnp.add, dkernel, more),
+      self._add_dx(dx, ids, start, part),
+      dkernel + product_to_kernel(p, self._steps(ids, start, len(d)), d),
       None if dbias is None else dbias + d.sum((0, 1)),
     )
 
-  def finish_gradients(self, prepared: Any, gradients: PyTree) -> 'Dense':
+  def finish_gradients(self, prepared: Any, gradients: PyTree) -> Self:
     """The sums, each in its place."""
     _, p = prepared
     dx, dkernel, dbias = gradients
     return type(self)(dx, kernel_gradient(p, dkernel), dbias)
 
-  def _steps(self, ids: Array | None, start: Array, K: int) -> Array:
+  def _steps(self, ids: Any, start: Array, K: int) -> Array:
     """Inputs of steps start, ..., start + K - 1: [K, B, D]."""
-    if ids is not None:
-      return take_rows(self.x, time_slice(ids, start, K))
-    x = jax.lax.dynamic_slice_in_dim(self.x, start, K, 1, allow_negative_indices=False)
-    return jnp.swapaxes(x, 0, 1)
+    del ids
+    return jnp.swapaxes(time_slice(self.x, start, K, axis=1), 0, 1)
 
-  def _put_steps(self, x: Array, part: Array, start: Array) -> Array:
-    """`x`, of the shape of self.x, with `part` [K, B, D] as its steps from `start`."""
-    part = jnp.swapaxes(part, 0, 1)
-    return jax.lax.dynamic_update_slice_in_dim(x, part, start, 1)
+  def _no_dx(self, dtype: Any) -> Array:
+    """Zeros for `_add_dx`."""
+    del dtype
+    return jnp.zeros_like(self.x)
+
+  def _add_dx(self, dx: Array, ids: Any, start: Array, part: Array) -> Array:
+    """`dx`, in the place of self.x, with `part` [K, B, D] of the steps from `start`."""
+    del ids
+    return put_steps(dx, jnp.swapaxes(part, 0, 1), start, axis=1)
 
 
-class TurnedDense(Dense):
-  """Inputs in the order of the steps, x [T, B, D], and the layer's input weights."""
+class TimeMajorDense(Dense):
+  """`Dense` of x [T, B, D]."""
 
   __slots__ = ()
 
-  def _steps(self, ids: Array | None, start: Array, K: int) -> Array:
-    del ids  # None
+  def _steps(self, ids: Any, start: Array, K: int) -> Array:
+    del ids
     return time_slice(self.x, start, K)
 
-  def _put_steps(self, x: Array, part: Array, start: Array) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(x, part, start, 0)
+  def _add_dx(self, dx: Array, ids: Any, start: Array, part: Array) -> Array:
+    del ids
+    return put_steps(dx, part, start)
+
+
+class LookedUpDense(Dense):
+  """`Dense` of rows of an embedding, x [V, D], that are looked up chunk by chunk."""
+
+  __slots__ = ()
+
+  def _steps(self, ids: Any, start: Array, K: int) -> Array:
+    return take_rows(self.x, time_slice(ids, start, K))
+
+  def _no_dx(self, dtype: Any) -> Array:
+    return jnp.zeros_like(self.x, dtype)
+
+  def _add_dx(self, dx: Array, ids: Any, start: Array, part: Array) -> Array:
+    return add_to_rows(dx, time_slice(ids, start, len(part)), part)
 
 
 class Table(NamedTuple):
@@ -137,6 +148,10 @@ class Table(NamedTuple):
     G = self.rows.shape[-1]
     blank = jnp.zeros_like(self.rows, dtype, (*ids.shape, G))
     return jax.lax.fori_loop(0, K, body, blank)
+
+  def add_bias(self, z: Array) -> Array:
+    """z: the rows have it."""
+    return z
 
   def no_gradients(self, prepared: Any, dtype: Any) -> Array:
     """Zeros for `add_gradients`."""
@@ -174,9 +189,16 @@ def _not_negative(ids: Array, V: int) -> Array:
   return jnp.where(ids < 0, V, ids)
 
 
-def time_slice(x: Array, start: Array, K: int) -> Array:
-  """Steps start, ..., start + K - 1 of x [T, B, ...]: [K, B, ...]."""
-  return jax.lax.dynamic_slice_in_dim(x, start, K, 0, allow_negative_indices=False)
+def time_slice(x: Array, start: Array, K: int, axis: int = 0) -> Array:
+  """Steps start, ..., start + K - 1 of x [T, B, ...]: [K, B, ...]; T in `axis`."""
+  return jax.lax.dynamic_slice_in_dim(x, start, K, axis, allow_negative_indices=False)
+
+
+def put_steps(x: Array, part: Array, start: Array, axis: int = 0) -> Array:
+  """x [T, B, ...] with part [K, B, ...] as its steps from `start`; T in `axis`."""
+  return jax.lax.dynamic_update_slice_in_dim(
+    x, part, start, axis, allow_negative_indices=False
+  )
 
 
 def step_of(x: Array, j: Array) -> Array:
