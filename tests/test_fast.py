@@ -147,7 +147,7 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
   [('simple_rnn', 5, 5), ('simple_rnn', 6, 5), ('lstm', 9, 2), ('gru', 7, 2)],
 )
 def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
-  """Where a kernel's gradient is d^T x; a SimpleRNN's wider x is turned by chunks."""
+  """Where a kernel's gradient is d^T x, and a SimpleRNN's x transposed by chunks."""
   case = Case(cell, T=8, D=D, H=H, recurrent_dropout=recurrent_dropout)
   _check(case)
 
@@ -160,7 +160,7 @@ def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
     ('lstm', 5, source.Dense),
   ],
 )
-def test_narrow_inputs_of_a_simple_rnn_are_turned_at_once(cell, D, kind):
+def test_narrow_inputs_of_a_simple_rnn_are_transposed_at_once(cell, D, kind):
   cell, params, x, carry, _ = make(Case(cell, D=D, H=5))
   name_space = fast.recur.__globals__
   with mock.patch.dict(name_space, run=mock.Mock(wraps=name_space['run'])):
@@ -184,7 +184,8 @@ def test_float64_is_exact(cell):
     (512, 32, 128, 32, True, 8),  # a step takes too long for that: a few at a time
     (8, 32, 1024, 256, True, 32),  # too few rows for that: 1 MiB
     (32, 128, 32, 32, True, 9),  # projecting wide inputs counts
-    (128, 300, 128, 32, True, 16),  # and is most of the work: 1 MiB
+    (128, 128, 32, 32, True, 64),  # two such steps would fit: 1 MiB
+    (128, 300, 128, 32, True, 16),  # not one would
     (64, 32, 512, 128, True, 1),  # gates are kept: one step will do
     (64, 32, 128, 32, False, 4),  # 128 KiB
     (256, 32, 512, 128, False, 1),

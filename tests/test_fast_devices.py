@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fast_cases import Case, make
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from seqjax import fast, parallel
 from seqjax.fast.devices import may_be_cut
@@ -114,7 +114,7 @@ def test_chunks_are_planned_for_who_else_is_at_work(num_devices, alone):
   assert {call.kwargs['alone'] for call in planned.call_args_list} == {alone}
 
 
-def test_xla_may_cut_where_nobody_else_does():
+def test_may_be_cut_is_false_on_one_device_and_where_all_axes_are_taken():
   assert may_be_cut()  # the tests' devices, and no mesh
   with parallel.on(parallel.make_mesh(1, 4)):
     assert not may_be_cut()
@@ -129,7 +129,14 @@ def test_xla_may_cut_where_nobody_else_does():
 
   rows = PartitionSpec('data')
   jax.shard_map(inner, mesh=two, in_specs=rows, out_specs=rows)(jnp.zeros(4))
-  assert seen == [False]
+  jax.pmap(inner)(jnp.zeros((2, 4)))
+  assert seen == [False, False]
+  for other, cut in ((1, False), (2, True)):
+    sizes, axis_types = (2, other), (AxisType.Auto,) * 2
+    mesh = jax.make_mesh(sizes, ('data', 'other'), axis_types)
+    keywords = {'in_specs': rows, 'out_specs': rows, 'axis_names': {'data'}}
+    jax.jit(jax.shard_map(inner, mesh=mesh, **keywords))(jnp.zeros(4))
+    assert seen[-1] == cut
 
 
 def test_a_batch_that_does_not_divide_runs_uncut():

@@ -82,9 +82,11 @@ def _two_devices():
   return mesh, whole, NamedSharding(mesh, PartitionSpec('data'))
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'gru', 'simple_rnn'])
-def test_a_batch_cut_over_devices_stays_cut(cell):
-  case = Case(cell, batch=(14,), T=11, recurrent_dropout=0.4)
+@pytest.mark.parametrize(
+  ('cell', 'D'), [('lstm', 4), ('gru', 4), ('simple_rnn', 4), ('simple_rnn', 6)]
+)
+def test_a_batch_cut_over_devices_stays_cut(cell, D):
+  case = Case(cell, batch=(14,), T=11, D=D, recurrent_dropout=0.4)
   cell, params, x, _, keywords = make(case)
   h_mask = keywords.pop('h_mask')
   _, whole, split = _two_devices()
@@ -96,8 +98,9 @@ def test_a_batch_cut_over_devices_stays_cut(cell):
     return jnp.sum(carry.h**2) + jnp.sum(ys**2)
 
   shardings = (whole, split, a_gate if h_mask.ndim == 3 else split)
-  cut = jax.jit(jax.grad(loss), in_shardings=shardings, out_shardings=whole)
-  _assert_close(cut(params, x, h_mask), jax.jit(jax.grad(loss))(params, x, h_mask))
+  gradients = jax.grad(loss, (0, 1))
+  cut = jax.jit(gradients, in_shardings=shardings, out_shardings=(whole, split))
+  _assert_close(cut(params, x, h_mask), jax.jit(gradients)(params, x, h_mask))
   hlo = cut.lower(params, x, h_mask).compile().as_text()
   # Half of the batch everywhere, and one sum over devices, of the weights' gradients.
   assert re.search(rf'f32\[\d+,7,{case.H}\]', hlo)

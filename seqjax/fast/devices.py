@@ -59,12 +59,13 @@ def varying_as(like: Array, tree: PyTree) -> PyTree:
 def may_be_cut() -> bool:
   """Whether XLA's partitioner may cut arrays over devices here, as far as one knows.
 
-  It can't within a shard_map or under pmap, nor where one device is all there is.
+  Not over axes that a shard_map has taken, as pmap does, nor over axes of one device.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return jax.device_count() > 1
-  return mesh.size > 1 and not mesh.manual_axes
+  axes = zip(mesh.axis_types, mesh.axis_sizes, strict=True)
+  return any(kind != AxisType.Manual and size > 1 for kind, size in axes)
 
 
 def _cuts(mesh: Any, arrays: Arrays) -> bool:

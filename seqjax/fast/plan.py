@@ -5,18 +5,20 @@ from typing import NamedTuple
 from seqjax.fast.twin import Twin
 
 # Chunks of small steps stay in a core's cache. With two devices on two cores an LSTM's
-# training step at B 128, T 500, H 32 takes 22 ms with these, 27 with 1 MiB.
+# training step at B 128, T 500, H 32 with an embedding takes 22 ms with these, 27 with
+# 1 MiB.
 CHUNK_BYTES = 2**17
 
 # XLA's threads look for work for some 50 us before they sleep, and to wake them again
 # takes as long. Alone on its cores, a loop hands them work in every chunk, so it pays
 # to be back in time: the same step on one device takes 41 ms with chunks of up to this
-# cost, 51 with twice as much, 54 with 1 MiB, which wakes them seldom. A size: 50 us
-# of large steps; small ones, which cost a few us whatever their size, take longer.
+# cost, 51 with twice as much, 54 with 1 MiB, which wakes them seldom. In bytes of
+# pre-activations, with what their matmul costs: 4 KiB to the us of large steps; small
+# ones, which cost a few us whatever their size, take longer.
 AWAKE_COST = 200 * 2**10
 
-# Where one step takes too long for that, or wide inputs make a chunk's work most of it
-# all: where fewer than `ASLEEP_STEPS` of their steps would fit.
+# Where one step costs more than that; or where inputs are wide and fewer than
+# `ASLEEP_STEPS` steps cost less, for then projecting them is most of the work.
 ASLEEP_BYTES, ASLEEP_STEPS = 2**20, 8
 
 # A chunk adds to gradients of the size of the kernels: with fewer rows, B * K, wide

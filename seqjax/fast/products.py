@@ -65,17 +65,17 @@ def product_to_kernel(p: Product, x: Array, d: Array) -> Array:
   dtype = d.dtype
   d = (_gates_first(d, len(p.kernel)) if p.per_gate else d).astype(p.kernel.dtype)
   x = _masked(x, p.mask, x.ndim).astype(p.kernel.dtype)
-  gates, K, B = tuple(range(x.ndim - 3)), x.ndim - 3, x.ndim - 2  # axes
+  gates, steps, rows = tuple(range(x.ndim - 3)), x.ndim - 3, x.ndim - 2  # axes
   left, right = x, d
-  summed: Any = ((K, B), (K, B))
+  summed: Any = ((steps, rows), (steps, rows))
   if _sums_transposed(p):
     # XLA merges the transpositions of one d for the kernels of x and of h. The barrier
     # keeps it from folding them into the matmuls.
-    left = jax.lax.optimization_barrier(jnp.moveaxis(d, -1, -3))
-    right, summed = x, ((K + 1, B + 1), (K, B))
-  elif not may_be_cut():  # steps and rows as one axis: 5 to 9 % of a step is that worth
-    left, right = (a.reshape(*a.shape[:K], -1, a.shape[-1]) for a in (x, d))
-    summed = ((K,), (K,))
+    left = jax.lax.optimization_barrier(jnp.moveaxis(d, -1, -3))  # [..., G, K, B]
+    right, summed = x, ((steps + 1, rows + 1), (steps, rows))
+  elif not may_be_cut():  # merged, [..., K * B, .]: that saves 5 to 9 % of a step
+    left, right = (a.reshape(*a.shape[:steps], -1, a.shape[-1]) for a in (x, d))
+    summed = ((steps,), (steps,))
   return jax.lax.dot_general(
     left, right, (summed, (gates, gates)), preferred_element_type=dtype
   )

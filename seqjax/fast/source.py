@@ -35,9 +35,12 @@ class Constants(NamedTuple):
 
 
 class Dense(NamedTuple):
-  """Inputs, each chunk of them turned as it is cut out, and their weights."""
+  """Inputs that are projected chunk by chunk, and their weights.
 
-  x: Array  # [B, T, D], or as the class says
+  x [B, T, D] is transposed as its chunks are cut out.
+  """
+
+  x: Array  # [B, T, D], or as a subclass says
   kernel: Array  # [D, G]
   bias: Array | None  # [G]
 
@@ -51,7 +54,7 @@ class Dense(NamedTuple):
     return product(p, self._steps(ids, start, K), dtype)
 
   def add_bias(self, z: Array) -> Array:
-    """z [..., G] with the bias: of one step, where adding it costs nothing."""
+    """z [..., G] with the bias. Where z joins a sum anyway, that costs nothing."""
     if self.bias is None:
       return z
     return z + jnp.broadcast_to(self.bias.astype(z.dtype), z.shape)
@@ -84,7 +87,8 @@ class Dense(NamedTuple):
   def _steps(self, ids: Any, start: Array, K: int) -> Array:
     """Inputs of steps start, ..., start + K - 1: [K, B, D]."""
     del ids
-    return jnp.swapaxes(time_slice(self.x, start, K, axis=1), 0, 1)
+    x = time_slice(self.x, start, K, axis=1)  # [B, K, D]
+    return jnp.swapaxes(x, 0, 1)
 
   def _no_dx(self, dtype: Any) -> Array:
     """Zeros for `_add_dx`."""
@@ -94,7 +98,8 @@ class Dense(NamedTuple):
   def _add_dx(self, dx: Array, ids: Any, start: Array, part: Array) -> Array:
     """`dx`, in the place of self.x, with `part` [K, B, D] of the steps from `start`."""
     del ids
-    return put_steps(dx, jnp.swapaxes(part, 0, 1), start, axis=1)
+    part = jnp.swapaxes(part, 0, 1)  # [B, K, D]
+    return put_steps(dx, part, start, axis=1)
 
 
 class TimeMajorDense(Dense):
@@ -190,12 +195,15 @@ def _not_negative(ids: Array, V: int) -> Array:
 
 
 def time_slice(x: Array, start: Array, K: int, axis: int = 0) -> Array:
-  """Steps start, ..., start + K - 1 of x [T, B, ...]: [K, B, ...]; T in `axis`."""
+  """Steps start, ..., start + K - 1 of x, which has T in `axis`.
+
+  [T, B, ...] -> [K, B, ...], or [B, T, ...] -> [B, K, ...].
+  """
   return jax.lax.dynamic_slice_in_dim(x, start, K, axis, allow_negative_indices=False)
 
 
 def put_steps(x: Array, part: Array, start: Array, axis: int = 0) -> Array:
-  """x [T, B, ...] with part [K, B, ...] as its steps from `start`; T in `axis`."""
+  """x with `part`, of K steps, as its steps from `start`; both have time in `axis`."""
   return jax.lax.dynamic_update_slice_in_dim(
     x, part, start, axis, allow_negative_indices=False
   )
