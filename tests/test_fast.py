@@ -12,7 +12,7 @@ from fast_cases import CELLS, PADDINGS, Case, cases, make
 
 from seqjax import fast, scan
 from seqjax.fast import plan as plan_lib
-from seqjax.fast import products, source
+from seqjax.fast import products
 
 SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
 
@@ -150,23 +150,6 @@ def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
   """Where a kernel's gradient is d^T x, and a SimpleRNN's x transposed by chunks."""
   case = Case(cell, T=8, D=D, H=H, recurrent_dropout=recurrent_dropout)
   _check(case)
-
-
-@pytest.mark.parametrize(
-  ('cell', 'D', 'kind'),
-  [
-    ('simple_rnn', 5, source.TimeMajorDense),
-    ('simple_rnn', 6, source.Dense),
-    ('lstm', 5, source.Dense),
-  ],
-)
-def test_narrow_inputs_of_a_simple_rnn_are_transposed_at_once(cell, D, kind):
-  cell, params, x, carry, _ = make(Case(cell, D=D, H=5))
-  name_space = fast.recur.__globals__
-  with mock.patch.dict(name_space, run=mock.Mock(wraps=name_space['run'])):
-    fast.recur(cell, params, x, carry)
-    _, inputs, _ = name_space['run'].call_args.args
-  assert type(inputs.source) is kind
 
 
 @pytest.mark.slow

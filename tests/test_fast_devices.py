@@ -1,7 +1,6 @@
 """A run cut over the devices of a mesh that is set: same values, one exchange."""
 
 import re
-import sys
 from unittest import mock
 
 import jax
@@ -13,9 +12,6 @@ from jax.sharding import AxisType, PartitionSpec
 
 from seqjax import fast, parallel
 from seqjax.fast.devices import may_be_cut
-
-# The function `fast.recur` hides the module of that name.
-recur_lib = sys.modules['seqjax.fast.recur']
 
 _CASES = [
   (Case('lstm', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
@@ -109,7 +105,9 @@ def test_chunks_are_planned_for_who_else_is_at_work(num_devices, alone):
     with parallel.on(mesh):
       return fast.recur_as('fast', cell, params, x, carry)
 
-  with mock.patch.object(recur_lib, 'make_plan', wraps=recur_lib.make_plan) as planned:
+  names = fast.recur.__globals__
+  planned = mock.Mock(wraps=names['make_plan'])
+  with mock.patch.dict(names, make_plan=planned):
     jax.eval_shape(jax.jit(run), params, x, carry)
   assert {call.kwargs['alone'] for call in planned.call_args_list} == {alone}
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_cases import Case, make
 from test_fast import _assert_close
 
 from seqjax import cells, fast, layers, models
@@ -65,6 +66,23 @@ def test_when_a_table_pays(monkeypatch, keywords, vocab_size, source):
   params = model.init(jax.random.key(0), IDS, train=False)
   used = _spied(monkeypatch)
   model.apply(params, IDS, train=True, rngs={'dropout': jax.random.key(1)})
+  assert used == [source]
+
+
+@pytest.mark.parametrize(
+  ('cell', 'D', 'source'),
+  [
+    ('simple_rnn', 5, 'TimeMajorDense'),
+    ('simple_rnn', 6, 'Dense'),
+    ('lstm', 5, 'Dense'),
+  ],
+)
+def test_narrow_inputs_of_a_simple_rnn_are_transposed_at_once(
+  monkeypatch, cell, D, source
+):
+  cell, params, x, carry, _ = make(Case(cell, D=D, H=5))
+  used = _spied(monkeypatch)
+  fast.recur(cell, params, x, carry)
   assert used == [source]
 
 

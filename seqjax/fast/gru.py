@@ -24,6 +24,7 @@ from seqjax import cells
 from seqjax.cells import GRUCarry
 from seqjax.fast.products import (
   Product,
+  gates_together,
   kernel_gradient,
   lay_out,
   make_product,
@@ -31,15 +32,7 @@ from seqjax.fast.products import (
   product_to_kernel,
   product_to_x,
 )
-from seqjax.fast.twin import (
-  SLOPES,
-  Chunk,
-  Gradients,
-  Twin,
-  gates_together,
-  sigmoid_of,
-  where_real,
-)
+from seqjax.fast.twin import SLOPES, Chunk, Gradients, Twin, sigmoid_of, where_real
 from seqjax.types import Array
 
 

@@ -50,8 +50,8 @@ def product(p: Product, x: Array, dtype: jnp.dtype) -> Array:
 
 def product_to_x(p: Product, d: Array) -> Array:
   """Gradient of x: d [B, G] -> [B, D], or [K, B, G] -> [K, B, D], in d's dtype."""
-  of_gates = _gates_first(d, len(p.kernel)) if p.per_gate else d
-  dx = _masked(_matmul(of_gates, p.transposed, d.dtype), p.mask, d.ndim)
+  dx = _matmul(_of_gates(p, d), p.transposed, d.dtype)
+  dx = _masked(dx, p.mask, d.ndim)
   # Not dx.sum(0), which XLA:CPU fuses with mask and matmul: up to 20 times as slow.
   return functools.reduce(jnp.add, dx) if p.per_gate else dx
 
@@ -63,7 +63,7 @@ def product_to_kernel(p: Product, x: Array, d: Array) -> Array:
     As `no_sums`; of the sum over chunks, `kernel_gradient` makes the gradient.
   """
   dtype = d.dtype
-  d = (_gates_first(d, len(p.kernel)) if p.per_gate else d).astype(p.kernel.dtype)
+  d = _of_gates(p, d).astype(p.kernel.dtype)
   x = _masked(x, p.mask, x.ndim).astype(p.kernel.dtype)
   gates, steps, rows = tuple(range(x.ndim - 3)), x.ndim - 3, x.ndim - 2  # axes
   left, right = x, d
@@ -103,6 +103,16 @@ def lay_out(p: Product, z: Array, num_gates: int) -> Array:
   return z.reshape(*z.shape[:-1], num_gates, -1) if p.per_gate else z
 
 
+def gates_together(z: Array) -> Array:
+  """z [..., num_gates, H] side by side again: [..., num_gates * H]."""
+  return z.reshape(*z.shape[:-2], -1)
+
+
+def _of_gates(p: Product, d: Array) -> Array:
+  """d [..., G] as the kernel has its gates: [n, ..., G / n] with masks for each."""
+  return _gates_first(d, len(p.kernel)) if p.per_gate else d
+
+
 def _gates_first(z: Array, n: int) -> Array:
   """z [..., G] as [n, ..., G / n]."""
   return jnp.moveaxis(z.reshape(*z.shape[:-1], n, -1), -2, 0)
@@ -110,8 +120,7 @@ def _gates_first(z: Array, n: int) -> Array:
 
 def _gates_last(z: Array) -> Array:
   """z [n, ..., G / n] as [..., G]."""
-  z = jnp.moveaxis(z, 0, -2)
-  return z.reshape(*z.shape[:-2], -1)
+  return gates_together(jnp.moveaxis(z, 0, -2))
 
 
 def _masked(x: Array, mask: Array | None, rank: int) -> Array:

@@ -134,8 +134,12 @@ def recur(
     more = plan.padded - T
     return jnp.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2)) if more else a
 
+  def time_major(a: Array) -> Array:
+    """[..., T] as [T, B], in the order of processing."""
+    return in_order(flat(a, 1)).T
+
   if isinstance(x, Lookup):
-    ids = in_order(flat(x.ids, 1)).T  # [T, B]
+    ids = time_major(x.ids)
     values = varying_as(x.ids, x.embedding)
   else:
     ids, values = None, in_order(flat(x, 2))
@@ -151,8 +155,8 @@ def recur(
     ids=ids,
     x_mask=None if x_mask is None else flat(x_mask, 1),
     h_mask=None if h_mask is None else flat(h_mask, 1),
-    real=None if mask is None else in_order(flat(mask, 1)).T,  # [T, B]
-    carried=None if reset is None else ~in_order(flat(reset, 1)).T,  # [T, B]
+    real=None if mask is None else time_major(mask),
+    carried=None if reset is None else ~time_major(reset),
   )
   carry, ys = run(plan, inputs, constants)
   carry = jax.tree.map(lambda c: c.reshape(*batch_shape, H), carry)

@@ -74,11 +74,6 @@ def gate_scale(twin: Twin, H: int) -> Array:
   return jnp.repeat(jnp.where(jnp.array(twin.sigmoids), 0.5, 1.0), H)
 
 
-def gates_together(z: Array) -> Array:
-  """z [..., num_gates, H] side by side again: [..., num_gates * H]."""
-  return z.reshape(*z.shape[:-2], -1)
-
-
 def sigmoid_of(t: Array) -> Array:
   """sigmoid(a) of t = tanh(a / 2)."""
   return 0.5 * t + 0.5
