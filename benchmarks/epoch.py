@@ -67,7 +67,7 @@ def _reviews() -> tuple[np.ndarray, np.ndarray, str]:
   """(ids [N, 500] padded in front, y [N], where from)."""
   folder = os.environ.get('SEQJAX_TEST_DATA')
   if folder:
-    from seqjax.data import imdb
+    from seqjax.data.reviews import imdb
 
     train = imdb.load(folder, vocab_size=10_000, length=_LENGTH).train
     return train.x, train.y, 'real reviews'

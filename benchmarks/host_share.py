@@ -22,11 +22,13 @@ import jax
 
 from benchmarks import report
 from experiments import jena_gru, weather
-from seqjax import gather, losses, optim, parallel, steps
-from seqjax.data.windows import RandomWindows
-from seqjax.progress import Pending
-from seqjax.state import init_state
-from seqjax.workdir import replace_file
+from seqjax.cluster import mesh as mesh_lib
+from seqjax.data.series import gather
+from seqjax.data.series.windows import RandomWindows
+from seqjax.training import losses, optim, steps
+from seqjax.training.state import init_state
+from seqjax.workdir.folder import replace_file
+from seqjax.workdir.progress import Pending
 
 _LOOK = 20  # steps, the default of --log_every
 _RESULT = pathlib.Path(__file__).parent / 'results' / 'host_share.json'
@@ -73,13 +75,13 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
   """(the loop, the device's part of it), each called with a number of steps."""
   config = jena_gru.Config(dataset='synthetic', synthetic_rows=50_000)
   data = weather.load(config)
-  mesh = parallel.make_mesh(config.num_devices, config.batch_size)
+  mesh = mesh_lib.make_mesh(config.num_devices, config.batch_size)
   tx = optim.make_optimizer(config.optimizer, config.learning_rate)
   model = jena_gru.make_model(config)
   take = gather.windows(data.shape, data.target)
   step = steps.make_train_step(model, losses.absolute_error, {}, tx, mesh, take)
   feed = RandomWindows(data.train, config.batch_size, 0, 500)
-  whole = parallel.replicated(mesh)
+  whole = mesh_lib.replicated(mesh)
   series = jax.device_put(data.series.values, whole)
   key = jax.random.key(0)
   x = jax.jit(take)(series, feed.batch(0)).x
@@ -90,19 +92,19 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
     nonlocal state, done
     pending = Pending()
     rest = range(done, done + count)
-    batches = parallel.put_batches(feed, rest, mesh, per_device=False)
+    batches = mesh_lib.put_batches(feed, rest, mesh, per_device=False)
     for _ in range(count):
       pending.begin()
       state, sums = step(state, next(batches), key, series)
       pending.add(sums)
-      if parallel.shares_threads(mesh):
+      if mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
       done += 1
       if done % _LOOK == 0:
         pending.fetch()
     jax.block_until_ready(state)
 
-  placed = [parallel.put_batch(feed.batch(i), mesh) for i in range(_LOOK)]
+  placed = [mesh_lib.put_batch(feed.batch(i), mesh) for i in range(_LOOK)]
 
   def device(count: int) -> None:
     nonlocal state

@@ -10,7 +10,7 @@ import optax
 
 from benchmarks.timing import Runner
 from benchmarks.workload import Workload, data
-from seqjax import parallel
+from seqjax.cluster import mesh as mesh_lib
 
 Logits = Callable[[Any, Any, Any], Any]  # (params, x, key) -> [B]
 
@@ -32,8 +32,8 @@ def jax_runner(
     batches: What to run over each time; None: the workload's one batch.
   """
   tx = optax.rmsprop(1e-3, decay=0.9, eps=1e-7)
-  mesh = parallel.make_mesh(workload.devices, workload.B)
-  whole, split = parallel.replicated(mesh), parallel.split(mesh)
+  mesh = mesh_lib.make_mesh(workload.devices, workload.B)
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
   batches = [jax.device_put(b, split) for b in batches or [data(workload)]]
 
   def train(state: Any, x: Any, y: Any) -> Any:
@@ -41,7 +41,7 @@ def jax_runner(
     key, step_key = jax.random.split(key)
 
     def loss(params: Any) -> Any:
-      with parallel.on(mesh):
+      with mesh_lib.on(mesh):
         found = logits(params, x, step_key)
       return optax.sigmoid_binary_cross_entropy(found, y).mean()
 
@@ -50,7 +50,7 @@ def jax_runner(
 
   def infer(state: Any, x: Any, y: Any) -> Any:
     del y
-    with parallel.on(mesh):
+    with mesh_lib.on(mesh):
       return logits(state[0], x, None)
 
   # A copy: train gives its state away, and the caller's params are shared.
@@ -63,7 +63,7 @@ def jax_runner(
     step = jax.jit(infer, in_shardings=in_shardings)
   start = time.perf_counter()
   lowered = step.lower(state, *batches[0])
-  compiled = lowered.compile(parallel.compiler_options(mesh))
+  compiled = lowered.compile(mesh_lib.compiler_options(mesh))
   compile_seconds = time.perf_counter() - start
   box = [state]
 

@@ -26,13 +26,13 @@ import keras
 import numpy as np
 
 from experiments import weather
-from experiments.forecasting import naive_error
+from experiments.weather.training import naive_error
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.data import windows
-from seqjax.data.windows import RandomWindows, WindowSet
+from seqjax.data.series import windows
+from seqjax.data.series.windows import RandomWindows, WindowSet
 from seqjax.types import InputError
-from seqjax.workdir import replace_file
+from seqjax.workdir.folder import replace_file
 
 _FLAGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'flags'
 

@@ -16,7 +16,7 @@ import optax
 from benchmarks.jax_runner import jax_runner
 from benchmarks.timing import Runner
 from benchmarks.workload import V, Workload, data
-from seqjax import parallel
+from seqjax.cluster import mesh as mesh_lib
 
 
 def _on_one(workload: Workload) -> Workload:
@@ -142,7 +142,7 @@ def keras_runner(workload: Workload) -> Runner | None:
   batch = (jnp.asarray(x), jnp.asarray(y))
   step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
   start = time.perf_counter()
-  options = parallel.compiler_options(parallel.make_mesh(1, workload.B))
+  options = mesh_lib.compiler_options(mesh_lib.make_mesh(1, workload.B))
   compiled = step.lower(state, *batch).compile(options)
   compile_seconds = time.perf_counter() - start
   box: list[Any] = [state]

@@ -13,7 +13,7 @@ from benchmarks.peers import PEERS
 from benchmarks.report import Row
 from benchmarks.timing import Timing, interleave
 from benchmarks.workload import Workload
-from seqjax import parallel
+from seqjax.cluster import mesh as mesh_lib
 
 _CELLS = ('lstm', 'gru', 'simple_rnn')
 _TARGETS = {
@@ -79,7 +79,7 @@ def time_workload(
 
 
 def _time(workload: Workload, seconds: float) -> list[Timing]:
-  parallel.make_mesh(None, 2)  # shows the CPU's cores as devices
+  mesh_lib.make_mesh(None, 2)  # shows the CPU's cores as devices
   runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference')]
   runners += [runner for peer in PEERS.values() if (runner := peer(workload))]
   return interleave(runners, seconds=seconds)

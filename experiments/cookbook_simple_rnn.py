@@ -15,13 +15,13 @@ import dataclasses
 from typing import Any, Literal
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.RecurrentConfig):
+class Config(reviews.RecurrentConfig):
   """The recipe's settings; see --help."""
 
   vocab_size: int = field(
@@ -48,10 +48,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Prints a review and trains; returns the result."""
-  data = sentiment.load(config)
+  data = reviews.load(config)
   first = data.train.x[0]
   print(f'first training review: {data.vocabulary.decode(first[first != 0])}\n')
-  return sentiment.train(
+  return reviews.train(
     config,
     data,
     name='cookbook_simple_rnn',

@@ -14,14 +14,14 @@ import math
 from typing import Any
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.Config):
+class Config(reviews.Config):
   """The chapter's settings; see --help."""
 
   embed_size: int = field(128, 'Width of the embedding, E.', at_least=1)
@@ -58,9 +58,9 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return sentiment.train(
+  return reviews.train(
     config,
-    sentiment.load(config),
+    reviews.load(config),
     name='imdb_conv1d',
     title=f'Convnet of {config.features} filters',
     model=make_model(config),

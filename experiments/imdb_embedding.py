@@ -12,13 +12,13 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.Config):
+class Config(reviews.Config):
   """The chapter's settings; see --help."""
 
   length: int = field(
@@ -40,9 +40,9 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return sentiment.train(
+  return reviews.train(
     config,
-    sentiment.load(config),
+    reviews.load(config),
     name='imdb_embedding',
     title=f'Embedding({config.embed_size}) of {config.length} words',
     model=make_model(config),

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
-from seqjax import console, plots
 from seqjax.config import field
-from seqjax.data.reviews import INDEX_FROM, Reviews, Vocabulary
+from seqjax.data.reviews.word_ids import INDEX_FROM, Reviews, Vocabulary
 from seqjax.text import Tokenizer, split_words
 from seqjax.types import InputError
+from seqjax.view import console, plots
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class Config(config_lib.Flags):
 
 def run(config: Config) -> None:
   """Prints and draws."""
-  train, test = sentiment.load_texts(
-    sentiment.Config(
+  train, test = reviews.load_texts(
+    reviews.Config(
       dataset=config.dataset, data_dir=config.data_dir, cache_dir=config.cache_dir
     )
   )

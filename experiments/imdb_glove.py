@@ -18,13 +18,14 @@ import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
-from experiments import few_reviews, sentiment
+from experiments import reviews
+from experiments.reviews import few
 from seqjax import config as config_lib
 from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(few_reviews.Config):
+class Config(few.Config):
   """The chapter's settings; see --help."""
 
   length: int = field(
@@ -54,8 +55,8 @@ def make_model(
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  data, matrix = few_reviews.load(config)
-  return sentiment.train(
+  data, matrix = few.load(config)
+  return reviews.train(
     config,
     data,
     name='imdb_glove',

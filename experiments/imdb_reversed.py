@@ -14,13 +14,13 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.RecurrentConfig):
+class Config(reviews.RecurrentConfig):
   """The chapter's settings, but for the padding; see --help."""
 
   mask_zero: bool = field(True, 'Skip the padding; else it is read last.')
@@ -38,9 +38,9 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return sentiment.train(
+  return reviews.train(
     config,
-    sentiment.load(config),
+    reviews.load(config),
     name='imdb_reversed',
     title=f'Reversed LSTM({config.features})',
     model=make_model(config),

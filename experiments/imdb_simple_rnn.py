@@ -11,12 +11,12 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.RecurrentConfig):
+class Config(reviews.RecurrentConfig):
   """The chapter's settings; see --help."""
 
 
@@ -32,9 +32,9 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return sentiment.train(
+  return reviews.train(
     config,
-    sentiment.load(config),
+    reviews.load(config),
     name='imdb_simple_rnn',
     title=f'SimpleRNN({config.features})',
     model=make_model(config),

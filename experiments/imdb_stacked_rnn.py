@@ -11,13 +11,13 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import sentiment
+from experiments import reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(sentiment.RecurrentConfig):
+class Config(reviews.RecurrentConfig):
   """The chapter's settings; see --help."""
 
   num_layers: int = field(4, 'Recurrent layers.', at_least=1)
@@ -36,9 +36,9 @@ def make_model(config: Config) -> sj.SequenceClassifier:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return sentiment.train(
+  return reviews.train(
     config,
-    sentiment.load(config),
+    reviews.load(config),
     name='imdb_stacked_rnn',
     title=f'{config.num_layers} x SimpleRNN({config.features})',
     model=make_model(config),

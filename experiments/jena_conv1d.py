@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import forecasting, weather
+from experiments import weather
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
@@ -50,7 +50,7 @@ def make_model(config: Config) -> sj.SequenceRegressor:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return forecasting.train(
+  return weather.train(
     config,
     weather.load(config),
     name='jena_conv1d',

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments import forecasting, weather
+from experiments import weather
 from seqjax import config as config_lib
-from seqjax import console, time_plots, workdir
-from seqjax.data import quality
+from seqjax import workdir
+from seqjax.data.series import quality
+from seqjax.view import console, time_plots
 
 _DAYS = 10
 
@@ -51,7 +52,7 @@ def run(config: Config) -> dict[str, Any]:
   folder = Path(config.workdir or 'runs/jena_explore')
   with workdir.lock(folder):
     workdir.start_config(
-      folder, dataclasses.asdict(config), workdir.environment(), forecasting.PLACES
+      folder, dataclasses.asdict(config), workdir.environment(), weather.PLACES
     )
     workdir.write_result(folder, result)
     days = series.times < series.times[0] + np.timedelta64(_DAYS, 'D')

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import forecasting, weather
+from experiments import weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -30,7 +30,7 @@ def make_model(config: Config) -> sj.SequenceRegressor:
 
 def run(config: Config) -> dict[str, Any]:
   """Trains; returns the result."""
-  return forecasting.train(
+  return weather.train(
     config,
     weather.load(config),
     name='jena_gru',

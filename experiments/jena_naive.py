@@ -11,9 +11,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments import forecasting, weather
+from experiments import weather
 from seqjax import config as config_lib
-from seqjax import console, workdir
+from seqjax import workdir
+from seqjax.view import console
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,10 @@ def run(config: Config) -> dict[str, Any]:
   folder = Path(config.workdir or 'runs/jena_naive')
   with workdir.lock(folder):
     workdir.start_config(
-      folder, dataclasses.asdict(config), workdir.environment(), forecasting.PLACES
+      folder, dataclasses.asdict(config), workdir.environment(), weather.PLACES
     )
-    console.facts_table(forecasting.facts(config, data), title='jena_naive')
-    numbers = forecasting.naive_numbers(data)
+    console.facts_table(weather.facts(config, data), title='jena_naive')
+    numbers = weather.naive_numbers(data)
     result = {
       'experiment': 'jena_naive',
       'seed': config.seed,
@@ -44,8 +45,8 @@ def run(config: Config) -> dict[str, Any]:
       **numbers,
     }
     workdir.write_result(folder, result)
-    forecasting.draw_forecasts(data, {}, folder / 'forecasts.png', config.target)
-  forecasting.show(result, data, 'jena_naive')
+    weather.draw_forecasts(data, {}, folder / 'forecasts.png', config.target)
+  weather.show(result, data, 'jena_naive')
   console.facts_table(
     {'result': folder / 'result.json', 'picture': folder / 'forecasts.png'}
   )

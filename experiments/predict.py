@@ -24,10 +24,12 @@ from typing import Any
 
 import jax
 
-from experiments import few_reviews, finished, predict_series, sentiment, weather
+from experiments import reviews, runs, weather
+from experiments.reviews import few
+from experiments.weather import prediction
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.data.reviews import Vocabulary
+from seqjax.data.reviews.word_ids import Vocabulary
 from seqjax.text import Tokenizer, pad_sequences, split_words
 from seqjax.types import Array, InputError, PyTree
 
@@ -53,7 +55,7 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run or the input cannot be used.
   """
-  trained = finished.open_run(config.workdir)
+  trained = runs.open_run(config.workdir)
   for kind, predict in _PREDICTORS.items():
     if isinstance(trained.config, kind):
       return predict(config, trained)
@@ -63,7 +65,7 @@ def run(config: Config) -> None:
   )
 
 
-def _predict_reviews(config: Config, trained: finished.Run) -> None:
+def _predict_reviews(config: Config, trained: runs.Run) -> None:
   """Reviews by a classifier of reviews."""
   if config.text is not None and config.file is not None:
     raise InputError('give only one of --text, --file')
@@ -72,7 +74,7 @@ def _predict_reviews(config: Config, trained: finished.Run) -> None:
   length = trained.config.length  # type: ignore[attr-defined]
   size = _BATCH if config.text is None else 1
   x = pad_sequences([[0]] * size, length)  # [size, T]
-  params = finished.best_params(trained, x)
+  params = runs.best_params(trained, x)
 
   @jax.jit
   def probabilities(params: PyTree, x: Array) -> Array:
@@ -96,16 +98,16 @@ def _predict_reviews(config: Config, trained: finished.Run) -> None:
       print(json.dumps(answer) if config.json else _line(answer), flush=True)
 
 
-def _predict_series(config: Config, trained: finished.Run) -> None:
+def _predict_series(config: Config, trained: runs.Run) -> None:
   """A series by a forecaster."""
   if config.text is not None:
     raise InputError(f'--text: a run of {trained.experiment} needs --file')
-  predict_series.predict(config.file, config.json, trained)
+  prediction.predict(config.file, config.json, trained)
 
 
-def _vocabulary(trained: finished.Run) -> Vocabulary | Tokenizer:
-  path = trained.folder / sentiment.VOCABULARY_FILE
-  if isinstance(trained.config, few_reviews.Config):
+def _vocabulary(trained: runs.Run) -> Vocabulary | Tokenizer:
+  path = trained.folder / reviews.VOCABULARY_FILE
+  if isinstance(trained.config, few.Config):
     return Tokenizer.load(path)
   return Vocabulary.load(path)
 
@@ -152,8 +154,8 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 # Config of the experiments -> what predicts from their runs.
-_PREDICTORS: dict[type, Callable[[Config, finished.Run], None]] = {
-  sentiment.Config: _predict_reviews,
+_PREDICTORS: dict[type, Callable[[Config, runs.Run], None]] = {
+  reviews.Config: _predict_reviews,
   weather.Config: _predict_series,
 }
 

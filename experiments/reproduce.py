@@ -19,12 +19,15 @@ import sys
 import time
 from typing import Any
 
-from experiments import suites, tables
+from experiments.suites import rows as suites
+from experiments.suites import tables
 from seqjax import config as config_lib
-from seqjax import console, signals, workdir
+from seqjax import workdir
+from seqjax.cluster import signals
 from seqjax.config import TrainConfig, field
-from seqjax.loop import FREE_FIELDS
+from seqjax.train import FREE_FIELDS
 from seqjax.types import CommandError, InputError
+from seqjax.view import console
 
 _FLAGS = pathlib.Path(__file__).parent / 'flags'
 _QUICK = ('--dataset=synthetic', '--num_epochs=1')

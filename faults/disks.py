@@ -14,7 +14,7 @@ def damage(folder: pathlib.Path) -> list[Row]:
   from saves import bits, files_of, make_state, save_steps
   from test_checkpoint_damage import DAMAGES
 
-  from seqjax.checkpoint import Checkpoints
+  from seqjax.workdir.checkpoint import Checkpoints
 
   whole = folder / 'whole'
   save_steps(whole, [1, 2, 3], best=[1])

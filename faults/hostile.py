@@ -39,7 +39,7 @@ def inputs(folder: pathlib.Path) -> list[Row]:
 
 def _checkpoint(folder: pathlib.Path) -> Row:
   """Saves with a true seal that name files elsewhere, links, code, and huge arrays."""
-  from seqjax import integrity
+  from seqjax.workdir import integrity
 
   outside = folder / 'outside'
   outside.mkdir()

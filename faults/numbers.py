@@ -73,9 +73,10 @@ def _saved(place: pathlib.Path) -> dict[str, np.ndarray]:
   """The newest parameters in a workdir, by path."""
   import toy
 
-  from seqjax import leaves, optim
-  from seqjax.checkpoint import Checkpoints
-  from seqjax.state import init_state
+  from seqjax.training import optim
+  from seqjax.training.state import init_state
+  from seqjax.workdir import leaves
+  from seqjax.workdir.checkpoint import Checkpoints
 
   tx = optim.make_optimizer('rmsprop', 0.01)
   template = init_state(toy.model(), tx, jax.random.key(0), toy.examples().x[:32])

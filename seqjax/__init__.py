@@ -1,39 +1,48 @@
 """Recurrent networks for JAX: exact Keras semantics on a fast path.
 
-`import seqjax as sj` gives the layers and the pure functions below them. Nothing here
-opens a file or imports tensorflow-datasets, Orbax or matplotlib.
+`import seqjax as sj` gives the layers and the pure functions below them. A name is
+imported when it is first asked for (PEP 562): who reads files or texts starts no JAX,
+and nothing here opens a file.
 """
 
-from seqjax import cells, dropout, losses, optim, scan
-from seqjax.layers import (
-  GRU,
-  LSTM,
-  RNN,
-  AveragePooling1D,
-  Bidirectional,
-  Conv1D,
-  Embedding,
-  Flatten,
-  GlobalAveragePooling1D,
-  GlobalMaxPooling1D,
-  LayerCell,
-  LayerNormGRUCell,
-  LayerNormLSTMCell,
-  MaxPooling1D,
-  RepeatVector,
-  RNNCell,
-  SimpleRNN,
-  Stack,
-  TimeDistributed,
-  Zoneout,
-  frozen_parameters,
-  pretrained,
-)
-from seqjax.models import SequenceClassifier, SequenceRegressor
+import importlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
+  from seqjax import cells as cells
+  from seqjax import dropout as dropout
+  from seqjax import scan as scan
+  from seqjax.layers import GRU as GRU
+  from seqjax.layers import LSTM as LSTM
+  from seqjax.layers import RNN as RNN
+  from seqjax.layers import AveragePooling1D as AveragePooling1D
+  from seqjax.layers import Bidirectional as Bidirectional
+  from seqjax.layers import Conv1D as Conv1D
+  from seqjax.layers import Embedding as Embedding
+  from seqjax.layers import Flatten as Flatten
+  from seqjax.layers import GlobalAveragePooling1D as GlobalAveragePooling1D
+  from seqjax.layers import GlobalMaxPooling1D as GlobalMaxPooling1D
+  from seqjax.layers import LayerCell as LayerCell
+  from seqjax.layers import LayerNormGRUCell as LayerNormGRUCell
+  from seqjax.layers import LayerNormLSTMCell as LayerNormLSTMCell
+  from seqjax.layers import MaxPooling1D as MaxPooling1D
+  from seqjax.layers import RepeatVector as RepeatVector
+  from seqjax.layers import RNNCell as RNNCell
+  from seqjax.layers import SimpleRNN as SimpleRNN
+  from seqjax.layers import Stack as Stack
+  from seqjax.layers import TimeDistributed as TimeDistributed
+  from seqjax.layers import Zoneout as Zoneout
+  from seqjax.layers import frozen_parameters as frozen_parameters
+  from seqjax.layers import pretrained as pretrained
+  from seqjax.models import SequenceClassifier as SequenceClassifier
+  from seqjax.models import SequenceRegressor as SequenceRegressor
+  from seqjax.training import losses as losses
+  from seqjax.training import optim as optim
 
 __version__ = '0.1.0'
 
-__all__ = [
+_LAYERS = [
   'GRU',
   'LSTM',
   'RNN',
@@ -50,18 +59,40 @@ __all__ = [
   'MaxPooling1D',
   'RNNCell',
   'RepeatVector',
-  'SequenceClassifier',
-  'SequenceRegressor',
   'SimpleRNN',
   'Stack',
   'TimeDistributed',
   'Zoneout',
-  '__version__',
-  'cells',
-  'dropout',
   'frozen_parameters',
-  'losses',
-  'optim',
   'pretrained',
-  'scan',
 ]
+_MODELS = ('SequenceClassifier', 'SequenceRegressor')
+# A name -> the module it is taken from, or None where it is a module itself.
+_HOMES: dict[str, str] = {
+  **dict.fromkeys(('cells', 'dropout', 'scan'), 'seqjax'),
+  **dict.fromkeys(('losses', 'optim'), 'seqjax.training'),
+  **dict.fromkeys(_LAYERS, 'seqjax.layers'),
+  **dict.fromkeys(_MODELS, 'seqjax.models'),
+}
+# What was public under another name -> where it is now.
+_MOVED = {'loop': 'seqjax.train', 'parallel': 'seqjax.cluster.mesh'}
+
+__all__ = ['__version__', *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+  if name in _MOVED:
+    warnings.warn(
+      f'seqjax.{name} is {_MOVED[name]} now', DeprecationWarning, stacklevel=2
+    )
+    return importlib.import_module(_MOVED[name])
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  home = _HOMES[name]
+  if home in ('seqjax', 'seqjax.training'):
+    return importlib.import_module(f'{home}.{name}')
+  return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_HOMES})

@@ -120,3 +120,12 @@ def _padding(case: Case, rng: np.random.Generator) -> Array | None:
     'scattered': rng.random((*case.batch, case.T)) < 0.6,
   }[case.padding]
   return jnp.asarray(real)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+  """Equal to `tolerance` of the largest entry of each array."""
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == e.dtype
+    a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+    np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqjax.checkpoint import Checkpoints
+from seqjax.workdir.checkpoint import Checkpoints
 
 
 def make_state(seed):

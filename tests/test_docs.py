@@ -7,7 +7,7 @@ import re
 import pytest
 
 _ROOT = pathlib.Path(__file__).parent.parent
-_TEST = re.compile(r'`(test_\w+)::(test_\w+)`')
+_TEST = re.compile(r'`((?:\w+/)*test_\w+)::(test_\w+)`')
 
 
 def names_in(module):

@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from seqjax import loop, losses
+from seqjax import train as train_lib
 from seqjax.config import TrainConfig, parse
 from seqjax.data.batches import InOrder, Shuffled
-from seqjax.progress import Monitor
+from seqjax.training import losses
 from seqjax.types import CommandError, Examples
+from seqjax.workdir.progress import Monitor
 
 SETTINGS = {
   'num_epochs': 4,
@@ -54,7 +55,7 @@ def train(
     Examples(data.x[:150], data.y[:150]),
     Examples(data.x[150:], data.y[150:]),
   )
-  return loop.train(
+  return train_lib.train(
     config,
     name='toy',
     title='A toy',

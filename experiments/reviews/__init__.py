@@ -1,0 +1,21 @@
+"""The task of the experiments on reviews: flags, data, training."""
+
+from experiments.reviews.training import (
+  VOCABULARY_FILE,
+  Config,
+  Data,
+  RecurrentConfig,
+  load,
+  load_texts,
+  train,
+)
+
+__all__ = [
+  'VOCABULARY_FILE',
+  'Config',
+  'Data',
+  'RecurrentConfig',
+  'load',
+  'load_texts',
+  'train',
+]

@@ -1,0 +1,1 @@
+"""What `reproduce` runs, and the tables it makes of it."""

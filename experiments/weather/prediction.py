@@ -1,0 +1,113 @@
+"""Forecasts of a trained run for the rows of a CSV file; see predict.py."""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from experiments import runs, weather
+from seqjax.data.series import book_windows, csv_files, quality, windows
+from seqjax.data.series.windows import Shape
+from seqjax.types import InputError
+
+
+def predict(file: str | None, as_json: bool, trained: runs.Run) -> None:
+  """Prints a forecast for each row with enough rows before it.
+
+  Args:
+    file: CSV with the columns of the run's own file; None: standard input.
+    as_json: Print an object a line, not a table.
+    trained: A run of an experiment on weather.
+
+  Raises:
+    InputError: The file cannot be read, has other columns or another step, or no row
+      has enough rows before it.
+  """
+  config = trained.config
+  assert isinstance(config, weather.Config)  # for mypy: `predict.py` chose by it
+  scaling = weather.Scaling.load(trained.folder / weather.SCALING_FILE)
+  name = 'standard input' if file is None else f'--file={file}'
+  raw = csv_files.read_csv(
+    _content(file),
+    name,
+    time_column=config.time_column,
+    date_format=config.date_format,
+  )
+  if raw.columns != scaling.columns:
+    raise InputError(
+      f'{name}: expected the columns that the run was trained on, '
+      f'{", ".join(scaling.columns)}; got {", ".join(raw.columns)}'
+    )
+  series, segments, _, report = quality.clean(
+    raw, name, step_minutes=scaling.step_seconds / 60, sentinel=config.sentinel
+  )
+  sizes = (config.lookback, config.step, config.delay)
+  of_book = config.windows == 'book'
+  shape = book_windows.shape(*sizes) if of_book else windows.sampled(*sizes)
+  across = config.across_gaps or of_book
+  rows = windows.anchors(
+    segments, 0, len(segments), Shape(shape.offsets, 0), across_gaps=across
+  )
+  if not len(rows):
+    raise InputError(
+      f'{name}: no row has the {-shape.offsets[0]} rows before it, without a gap, that '
+      'a forecast needs'
+    )
+  values, target = scaling.normal(series.values), scaling.columns.index(config.target)
+  params = runs.best_params(trained, windows.take(values, 0, shape, rows[:0])[0])
+  normal = weather.forecast(trained.model, params, values, shape, rows)
+  found = normal * scaling.std[target] + scaling.mean[target]
+  last = rows + shape.offsets[-1]
+  answers = {
+    'made': series.times[last],
+    'for': series.times[last] + (shape.ahead - shape.offsets[-1]) * report.step_seconds,
+    'forecast': found.round(2),
+    'now': series.values[last, target],
+  }
+  answers['measured'] = _measured(
+    series.times, series.values[:, target], answers['for']
+  )
+  _print(answers, config.target, as_json)
+  print(
+    f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
+    + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
+    file=sys.stderr,
+  )
+
+
+def _content(file: str | None) -> bytes:
+  if file is None:
+    return sys.stdin.buffer.read()
+  try:
+    with open(file, 'rb') as opened:
+      return opened.read()
+  except OSError as error:
+    raise InputError(f'--file={file}: {error.strerror}') from error
+
+
+def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:
+  """What came at the times that are due; NaN where the file does not have them."""
+  place = np.minimum(np.searchsorted(times, due), len(times) - 1)
+  return np.where(times[place] == due, values[place], np.nan)
+
+
+def _print(answers: dict[str, np.ndarray], target: str, as_json: bool) -> None:
+  """A header and a line for each forecast, or a JSON object for each."""
+  titles = [target, 'now', 'measured']
+  widths = [max(9, len(title)) for title in titles]
+
+  def show(times: list[str], cells: list[str]) -> None:
+    aligned = (f'{cell:>{width}}' for cell, width in zip(cells, widths, strict=True))
+    print('  '.join([*(f'{time:19}' for time in times), *aligned]).rstrip())
+
+  if not as_json:
+    show(['made', 'for'], titles)
+  for made, due, *numbers in zip(*answers.values(), strict=True):
+    times = [str(time).replace('T', ' ') for time in (made, due)]
+    if as_json:
+      known: list[Any] = [None if np.isnan(v) else round(float(v), 4) for v in numbers]
+      record = dict(zip(answers, times + known, strict=True))
+      print(json.dumps({'target': target, **record}))
+    else:
+      show(times, ['' if np.isnan(v) else f'{v:.2f}' for v in numbers])

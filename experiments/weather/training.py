@@ -1,0 +1,204 @@
+"""What the experiments on weather share: the call of the loop, numbers, a picture.
+
+An experiment holds a config with the fields of its own, `make_model`, and `run`. Each
+number that it reports stands beside that of the naive forecast, `the target now`, on
+the very same windows.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
+from seqjax import train as train_lib
+from seqjax.data.series import gather
+from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
+from seqjax.training import losses
+from seqjax.types import Array, PyTree
+from seqjax.view import console, time_plots
+from seqjax.workdir.progress import Monitor
+
+# Fields that change nothing in what is computed.
+PLACES = frozenset(['data_dir', 'cache_dir', 'workdir'])
+
+_PICTURE_DAYS = 10
+_CHUNK = 256  # windows at a time, where they are forecast outside of the loop
+
+
+def train(
+  config: Config,
+  data: Data,
+  *,
+  name: str,
+  title: str,
+  model: nn.Module,
+  published: float | None = None,
+) -> dict[str, Any]:
+  """Trains a forecaster; returns the result.
+
+  Args:
+    config: With the flags of the experiment.
+    data: From `load`.
+    name: Of the experiment, as in its command.
+    title: The model, for the pictures.
+    model: x [B, T, D] -> forecasts [B], in standard deviations.
+    published: Published validation MAE on the file of 2009 to 2016, likewise.
+  """
+  std = data.std
+  metric = f'mae_{data.unit}'
+
+  def in_unit(forecast: Array, y: Array) -> Array:
+    return std * losses.absolute_error(forecast, y)
+
+  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Path(config.workdir or f'runs/{name}')
+    draw_forecasts(
+      data,
+      {
+        title: lambda rows: forecast(
+          model, params, data.series.values, data.shape, rows
+        )
+      },
+      folder / 'forecasts.png',
+      config.target,
+    )
+    best = result['best'] or result['final']
+    return {
+      'val_mae': best['val_loss'],
+      f'val_{metric}': best[f'val_{metric}'],
+      'test_mae': result['test_loss'],
+      **naive_numbers(data),
+    }
+
+  steps = -(-len(data.train.rows) // config.batch_size)
+  steps = config.steps_per_epoch or min(MOST_STEPS, steps)
+  number = published if data.is_published else None
+  result = train_lib.train(
+    config,
+    name=name,
+    title=f'{title}, {config.target} {data.shape.ahead} rows ahead',
+    model=model,
+    loss=losses.absolute_error,
+    metrics={metric: in_unit},
+    feed=RandomWindows(data.train, config.batch_size, config.seed, steps),
+    validation=WindowsInOrder(data.validation, config.batch_size),
+    test=WindowsInOrder(data.test, config.batch_size),
+    monitor=Monitor('loss'),
+    facts=facts(config, data),
+    published=None if number is None else {'loss': number},
+    resident=data.series.values,
+    gather=gather.windows(data.shape, data.target),
+    finish=finish,
+    files={SCALING_FILE: data.scaling.save},
+  )
+  show(result, data, name)
+  return result
+
+
+def naive_error(data: Data, chosen: WindowSet) -> float:
+  """MAE of `the target now`, in standard deviations, over the windows of a set."""
+  y = data.series.values[:, data.target]
+  now, then = chosen.rows + data.shape.offsets[-1], chosen.rows + data.shape.ahead
+  return float(np.abs(y[then] - y[now]).mean(dtype=np.float64))
+
+
+def facts(config: Config, data: Data) -> dict[str, str]:
+  """What is shown at the start: the quality report, and sizes."""
+  sizes = (len(chosen.rows) for chosen in (data.train, data.validation, data.test))
+  words = '{:,} training, {:,} validation, {:,} test'.format(*sizes)
+  naive = naive_error(data, data.validation)
+  return {
+    'data': config.dataset,
+    **data.report.lines(),
+    'windows': f'{words}; {len(data.shape.offsets)} inputs each',
+    'naive forecast': f'validation MAE {naive:.4f} = '
+    f'{naive * data.std:.3f} {data.unit}',
+  }
+
+
+def show(result: Mapping[str, Any], data: Data, name: str) -> None:
+  """Prints the errors of both splits, in both units, beside the naive forecast's."""
+  columns = {'mae': '', f'mae_{data.unit}': f'_{data.unit}'}
+  rows = {
+    f'{split}, {who}': {
+      column: result[f'{key}_mae{unit}'] for column, unit in columns.items()
+    }
+    for split, who, key in (
+      ('validation', name, 'val'),
+      ('validation', 'naive', 'naive'),
+      ('test', name, 'test'),
+      ('test', 'naive', 'naive_test'),
+    )
+  }
+  console.results_table(rows, title='Forecasts')
+
+
+def naive_numbers(data: Data) -> dict[str, Any]:
+  """What result.json says of the naive forecast, and of the data."""
+  std = data.std
+  naive = naive_error(data, data.validation)
+  naive_test = naive_error(data, data.test)
+  return {
+    'naive_mae': naive,
+    f'naive_mae_{data.unit}': naive * std,
+    'naive_test_mae': naive_test,
+    f'naive_test_mae_{data.unit}': naive_test * std,
+    'target_std': std,
+    'data': dataclasses.asdict(data.report),
+  }
+
+
+def forecast(
+  model: nn.Module, params: PyTree, values: np.ndarray, shape: Shape, rows: np.ndarray
+) -> np.ndarray:
+  """Forecasts [M] for the windows with anchors [M], in standard deviations.
+
+  The inputs have to lie in the series, values [N, D]; the targets need not.
+  """
+  inputs = Shape(shape.offsets, 0)
+  take = gather.windows(inputs, 0)
+  chosen = WindowSet(values, 0, inputs, rows)
+
+  @jax.jit
+  def apply(params: PyTree, series: Array, batch: Any) -> Any:
+    return model.apply({'params': params}, take(series, batch).x, train=False)
+
+  series = jax.device_put(values)
+  found = [apply(params, series, batch) for batch in WindowsInOrder(chosen, _CHUNK)]
+  return np.concatenate(found)[: len(rows)]
+
+
+def draw_forecasts(
+  data: Data,
+  forecasters: dict[str, Callable[[np.ndarray], np.ndarray]],
+  path: Path,
+  target: str,
+) -> None:
+  """Draws forecasts of the first days of the test windows, and what came.
+
+  Args:
+    data: From `load`.
+    forecasters: Name -> function of anchors [M] to normal values [M].
+    path: PNG file.
+    target: Name of the quantity.
+  """
+  days = _PICTURE_DAYS * 86_400 // data.report.step_seconds
+  rows = data.test.rows[:days]
+  rows = rows[:: max(1, len(rows) // 480)]
+  y = data.series.values[:, data.target]
+  predicted = {name: data.degrees(call(rows)) for name, call in forecasters.items()}
+  predicted['naive'] = data.degrees(y[rows + data.shape.offsets[-1]])
+  hours = (data.shape.ahead - data.shape.offsets[-1]) * data.report.step_seconds / 3600
+  time_plots.forecasts(
+    data.series.times[rows + data.shape.ahead],
+    data.degrees(y[rows + data.shape.ahead]),
+    predicted,
+    path,
+    title=f'{target}, forecast {hours:g} hours before; the first days of the test set',
+    ylabel=target,
+  )

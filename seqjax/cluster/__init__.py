@@ -1,0 +1,1 @@
+"""Devices and processes: where a run takes place, and when one is given up."""

@@ -1,0 +1,1 @@
+"""Reviews, from files or a generator to rows of word ids."""

@@ -1,0 +1,185 @@
+"""Reads a series from a CSV file: a column of time, and columns of numbers.
+
+Fast where all is well: NumPy parses 420,551 rows of 15 columns in two seconds. Where it
+is not, the lines are read once more, one by one, to say which line and column is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import re
+from typing import Any
+
+import numpy as np
+
+from seqjax.data.series.series import Series
+from seqjax.types import InputError
+
+TIME_COLUMN = 'Date Time'
+DATE_FORMAT = '%d.%m.%Y %H:%M:%S'
+
+_WIDTHS = {'%Y': 4, '%m': 2, '%d': 2, '%H': 2, '%M': 2, '%S': 2}
+_SPAN = (1, 9999)  # years that datetime64 and datetime agree about
+
+
+def read_csv(
+  content: bytes,
+  source: str,
+  *,
+  time_column: str = TIME_COLUMN,
+  date_format: str = DATE_FORMAT,
+) -> Series:
+  """Reads a header and rows; every row and value of the file is in the result.
+
+  Args:
+    content: The file, with commas between fields, quoted or not; UTF-8 or Latin-1.
+    source: Its name, for messages.
+    time_column: Name of the column of time; all others hold numbers.
+    date_format: How time is written, of the directives %Y %m %d %H %M %S, each with as
+      many digits as the largest value has, and other characters between them.
+
+  Returns:
+    Series in the order of the file, faults included.
+
+  Raises:
+    InputError: Something is not as it should be; the message has line and column.
+  """
+  pieces = _pieces(date_format)
+  names = _header(content, source, time_column)
+  if not content.rstrip().count(b'\n'):
+    raise InputError(f'{source}: line 2: expected a row of numbers, the file ends')
+  where = names.index(time_column)
+  width = sum(len(piece) if kind is None else kind for kind, piece in pieces)
+  parts: list[Any] = [
+    ('before', np.float64, (where,)),
+    ('time', f'S{width + 1}'),  # one more, so that a longer text is not cut to fit
+    ('after', np.float64, (len(names) - 1 - where,)),
+  ]
+  fields = [part for part in parts if part[-1] != (0,)]
+  try:
+    rows = np.loadtxt(
+      io.BytesIO(content),
+      np.dtype(fields),
+      delimiter=',',
+      skiprows=1,
+      comments=None,
+      quotechar='"',
+      encoding='latin-1',
+      ndmin=1,
+    )
+  except ValueError as e:
+    _explain(content, source, names, time_column, date_format)
+    raise InputError(f'{source}: {" ".join(str(e).split())}') from e
+  times, good = _parse_times(rows['time'], pieces, width)
+  numbers = [rows[field[0]] for field in fields if field[0] != 'time']
+  with np.errstate(over='ignore'):  # becomes infinite, and is refused
+    values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
+  blank = len(rows) != content.rstrip().count(b'\n')
+  if blank or not good.all() or not np.isfinite(values).all():
+    _explain(content, source, names, time_column, date_format)
+    raise InputError(f'{source}: expected a row on each line, and no quoted line ends')
+  columns = tuple(name for name in names if name != time_column)
+  return Series(times, values, columns)
+
+
+def _header(content: bytes, source: str, time_column: str) -> list[str]:
+  """Names of the columns, which must be distinct, the time column among them."""
+  line = content.split(b'\n', 1)[0].rstrip(b'\r')
+  try:
+    text = line.decode('utf-8-sig')
+  except UnicodeDecodeError:
+    text = line.decode('latin-1')  # the institute's newer files
+  names = next(csv.reader([text]), [])
+  found = ', '.join(map(repr, names[:20]))
+  if time_column not in names:
+    raise InputError(
+      f'{source}: line 1: expected a time column {time_column!r}, found {found}'
+    )
+  if len(set(names)) != len(names) or len(names) < 2:
+    raise InputError(
+      f'{source}: line 1: expected the time column and others, each once, found {found}'
+    )
+  return names
+
+
+def _pieces(date_format: str) -> list[tuple[int | None, str]]:
+  """The format cut into (digits, directive) and (None, characters)."""
+  pieces: list[tuple[int | None, str]] = []
+  for piece in re.findall(r'%.?|[^%]+', date_format):
+    if piece.startswith('%') and piece not in _WIDTHS:
+      raise InputError(
+        f'--date_format={date_format}: {piece} is not among {" ".join(_WIDTHS)}'
+      )
+    pieces.append((_WIDTHS.get(piece), piece))
+  directives = [piece for kind, piece in pieces if kind is not None]
+  if len(set(directives)) != len(directives) or not {'%Y', '%m', '%d'} <= {*directives}:
+    raise InputError(
+      f'--date_format={date_format}: needs %Y, %m and %d, and each directive once'
+    )
+  return pieces
+
+
+def _parse_times(
+  texts: np.ndarray, pieces: list[tuple[int | None, str]], width: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Texts [N] of fixed width -> (datetime64[s] [N], bool [N]: True where it is one)."""
+  letters = np.ascontiguousarray(texts).view(np.uint8).reshape(len(texts), width + 1)
+  good = letters[:, width] == 0
+  zero = np.zeros(len(texts), np.int64)
+  numbers = {'%H': zero, '%M': zero, '%S': zero}
+  at = 0
+  for digits, piece in pieces:
+    if digits is None:
+      expected = np.frombuffer(piece.encode('latin-1'), np.uint8)
+      good &= (letters[:, at : at + len(expected)] == expected).all(axis=1)
+      at += len(expected)
+      continue
+    figures = letters[:, at : at + digits].astype(np.int64) - ord('0')
+    good &= ((figures >= 0) & (figures <= 9)).all(axis=1)
+    numbers[piece] = figures @ 10 ** np.arange(digits)[::-1]
+    at += digits
+  year, month, day, hour, minute, second = (numbers[name] for name in _WIDTHS)
+  good &= (year >= _SPAN[0]) & (year <= _SPAN[1]) & (month >= 1) & (month <= 12)
+  months = (np.where(good, 12 * (year - 1970) + month - 1, 0)).astype('datetime64[M]')
+  days = months.astype('datetime64[D]') + (day - 1)
+  good &= (day >= 1) & (days.astype('datetime64[M]') == months)  # not 30 February
+  good &= (hour < 24) & (minute < 60) & (second < 60)
+  times = days.astype('datetime64[s]') + (3600 * hour + 60 * minute + second)
+  return times, good
+
+
+def _explain(
+  content: bytes, source: str, names: list[str], time_column: str, date_format: str
+) -> None:
+  """Raises InputError about the first line that is not as it should be, if any is."""
+  lines = content.rstrip().decode('latin-1').split('\n')
+  for number, line in enumerate(lines[1:], 2):
+    fields = next(csv.reader([line.rstrip('\r')]), [])
+    if len(fields) != len(names):
+      raise InputError(
+        f'{source}: line {number}: expected {len(names)} fields, found {len(fields)}'
+      )
+    for name, field in zip(names, fields, strict=True):
+      place = f'{source}: line {number}, column {name!r}: expected'
+      if name == time_column:
+        if not _is_time(field, date_format):
+          raise InputError(f'{place} a time like {date_format}, got {field!r}')
+      elif not _is_number(field):
+        raise InputError(f'{place} a number, got {field!r}')
+
+
+def _is_time(text: str, date_format: str) -> bool:
+  try:
+    time = datetime.datetime.strptime(text, date_format)
+  except ValueError:
+    return False
+  return text == time.strftime(date_format)  # with all its digits
+
+
+def _is_number(text: str) -> bool:
+  try:
+    return abs(float(text)) <= float(np.finfo(np.float32).max)
+  except ValueError:
+    return False

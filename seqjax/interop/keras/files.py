@@ -1,0 +1,229 @@
+"""Files of Keras: `.keras`, `.weights.h5`, and the legacy `.h5`.
+
+A `.keras` file is a zip of `config.json`, `metadata.json` and `model.weights.h5`. In
+the last a variable has no name, only its layer's place and a number:
+`layers/gru_1/cell/vars/0`. A legacy `.h5` names its variables:
+`model_weights/gru_1/sequential/gru_1/gru_cell/kernel`. Only weights and their names are
+read: the optimiser's state and the seeds of dropout are passed by, and nothing that a
+file holds is ever run.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from seqjax.interop import archives
+from seqjax.interop.keras import configs, hdf5
+from seqjax.interop.keras.configs import Described
+from seqjax.interop.weights import Layer, Weights
+from seqjax.types import InputError
+
+MAX_JSON = 64 << 20  # bytes
+
+_ZIP = b'PK\x03\x04'
+_HDF5 = b'\x89HDF\r\n\x1a\n'
+_SKIPPED = {'optimizer', 'optimizer_weights', 'seed_generator'}
+
+
+def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
+  """The layers of a file that Keras saved.
+
+  Args:
+    path: `.keras`, `.weights.h5` or `.h5`; its content decides, not its name.
+    max_bytes: Of all arrays together.
+    values: Whether to read the arrays; if not they are zeros that take no memory.
+
+  Raises:
+    InputError: if it is none of these, damaged, or not to be trusted.
+  """
+  try:
+    with open(path, 'rb') as file:
+      start = file.read(8)
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
+  if start.startswith(_ZIP):
+    return _read_zip(path, max_bytes, values)
+  if start != _HDF5:
+    raise InputError(f'{path}: neither a .keras file nor HDF5')
+  with hdf5.opened(path) as file:
+    reader = hdf5.Reader(file, path, max_bytes, values)
+    if reader.child(file, 'model_weights') is None and not reader.texts(
+      file, 'layer_names'
+    ):
+      return _new_format(reader, [], version='')
+    return _legacy_format(reader)
+
+
+def _read_zip(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
+  with archives.opened(path) as archive:
+    names = archive.namelist()
+    described, version = [], ''
+    if 'config.json' in names:
+      config = archives.read(archive, 'config.json', MAX_JSON)
+      where = f'{path}: config.json'
+      described = configs.describe(_json(config, where), where)
+    if 'metadata.json' in names:
+      metadata = archives.read(archive, 'metadata.json', MAX_JSON)
+      version = str(_json(metadata, f'{path}: metadata.json').get('keras_version', ''))
+    with (
+      archives.unpacked(archive, 'model.weights.h5', max_bytes + MAX_JSON) as weights,
+      hdf5.opened(path, weights) as file,
+    ):
+      reader = hdf5.Reader(file, path, max_bytes, values)
+      return _new_format(reader, described, version)
+
+
+def _new_format(
+  reader: hdf5.Reader, described: list[Described], version: str
+) -> Weights:
+  """Groups `.../vars/<number>` of Keras 3."""
+  stores: dict[str, dict[str, np.ndarray]] = {}
+  for path, dataset in reader.datasets(reader.file, _skip):
+    store, _, number = path.rpartition('/')
+    if not re.fullmatch(r'(.*/)?vars', store):
+      raise InputError(f'{reader.path}: {path} is not how Keras 3 stores a variable')
+    store = store.removesuffix('vars').rstrip('/')
+    stores.setdefault(store, {})[number] = reader.array(dataset)
+  known = {item.store: item for item in described}
+  order = [item.store for item in described if item.store in stores]
+  order += sorted(set(stores) - set(order), key=_natural)
+  layers: dict[str, Layer] = {}
+  for store in order:
+    variables = dict(sorted(stores[store].items(), key=lambda item: _natural(item[0])))
+    item = known.get(store) or _undescribed(reader, store)
+    name = item.name if item.name not in layers else store
+    layers[name] = Layer(
+      configs.named(item, variables),
+      class_name=item.class_name,
+      config=item.config,
+      store=store,
+    )
+  return Weights(
+    layers,
+    source=str(reader.path),
+    ordered=set(stores) <= set(known),
+    version=version,
+  )
+
+
+def _undescribed(reader: hdf5.Reader, store: str) -> Described:
+  """Name and class of a layer without a configuration, from its place in the file."""
+  parts = store.split('/')
+  names: list[str] = []
+  class_name = ''
+  group = reader.file
+  for i, part in enumerate(parts):
+    group = reader.child(group, part)
+    variables = reader.child(group, 'vars')
+    given = '' if variables is None else reader.text(variables, 'name')
+    in_container = i > 0 and parts[i - 1] in ('layers', 'cells')
+    class_name = configs.class_of(part if in_container else given) or class_name
+    if part in ('cell', 'layer') and names:
+      continue
+    if part not in ('layers', 'cells'):
+      names.append(given if in_container and given else part)
+  return Described('/'.join(names) or 'model', class_name, {}, store)
+
+
+def _legacy_format(reader: hdf5.Reader) -> Weights:
+  """Named datasets below one group for each layer, as Keras 1 and 2 wrote them."""
+  file = reader.file
+  root = reader.child(file, 'model_weights')
+  root = file if root is None else root  # save_weights() has no group of that name
+  config = reader.text(file, 'model_config')
+  described = []
+  if config:
+    where = f'{reader.path}: model_config'
+    described = configs.describe(_json(config, where), where)
+    outer = dict.fromkeys(item.name.split('/')[0] for item in described)
+  else:
+    outer = dict.fromkeys(reader.texts(root, 'layer_names'))
+  known = {item.name: item for item in described}
+  variables: dict[str, dict[str, np.ndarray]] = {}
+  for name in outer:
+    group = reader.child(root, name)
+    if group is None:
+      continue
+    paths = {path: data for path, data in reader.datasets(group, _skip)}
+    order = [path for path in reader.texts(group, 'weight_names') if path in paths]
+    places = _legacy_places(name, list(dict.fromkeys([*order, *paths])))
+    for path, (layer, variable) in places.items():
+      named = variables.setdefault(layer, {})
+      if variable in named:
+        raise InputError(f'{reader.path}: two arrays are {variable!r} of {layer!r}')
+      named[variable] = reader.array(paths[path])
+  for name in list(variables):  # 'time_distributed/dense' is called 'time_distributed'
+    wrapper = name.rpartition('/')[0]
+    if name not in known and wrapper in known and wrapper not in variables:
+      variables[wrapper] = variables.pop(name)
+  order = [name for name in known if name in variables]
+  order += [name for name in variables if name not in known]
+  layers = {}
+  for name in order:
+    item = known.get(name) or Described(name, '', {}, '')
+    layers[name] = Layer(
+      variables[name], class_name=item.class_name, config=item.config, store=item.store
+    )
+  version = reader.text(root, 'keras_version') or reader.text(file, 'keras_version')
+  return Weights(layers, source=str(reader.path), version=version)
+
+
+def _legacy_places(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
+  """(layer, variable) of each path below the group of a layer."""
+  split = {path: path.split('/') for path in paths}
+  groups = {  # after the second time that the layer is named
+    path: tuple(parts[parts.index(name) + 1 if name in parts[:-1] else 0 : -1])
+    for path, parts in split.items()
+  }
+  short = {group: _legacy_name(name, group) for group in groups.values()}
+  used = list(short.values())
+  layers = {  # two cells of one layer of the user's own: by their full names
+    group: layer if used.count(layer) == 1 else '/'.join((name, *group))
+    for group, layer in short.items()
+  }
+  return {
+    path: (layers[groups[path]], re.sub(r':\d+$', '', parts[-1]))
+    for path, parts in split.items()
+  }
+
+
+def _legacy_name(layer: str, above: tuple[str, ...]) -> str:
+  """'bidirectional/forward_layer' from the groups above a variable of that layer."""
+  names = [layer]
+  stacks = [re.fullmatch(r'stacked_rnn_cells(_\d+)?', part) for part in above]
+  for i, part in enumerate(above):
+    last = i == len(above) - 1
+    is_cell = re.fullmatch(r'.*_cells?(_\d+)?', part)
+    direction = re.match(r'(forward|backward)_', part)
+    if direction:
+      names.append(f'{direction[1]}_layer')
+    elif (
+      part != names[-1] and not stacks[i] and (not is_cell or (last and any(stacks)))
+    ):
+      names.append(part)
+  return '/'.join(names)
+
+
+def _skip(path: str) -> bool:
+  return not _SKIPPED.isdisjoint(path.split('/'))
+
+
+def _json(text: str | bytes, where: str) -> Mapping[str, Any]:
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    raise InputError(f'{where}: not readable JSON: {error}') from None
+  if not isinstance(value, dict):
+    raise InputError(f'{where}: not a JSON object')
+  return value
+
+
+def _natural(name: str) -> list[Any]:
+  """Sorts gru, gru_1, gru_2, gru_10, and forward before backward."""
+  # No more digits than int() takes; every second part is a number.
+  parts = re.split(r'(\d{1,18})', name.replace('forward_layer', ''))
+  return [(int(p), '') if i % 2 else (-1, p) for i, p in enumerate(parts)]

@@ -1,0 +1,274 @@
+"""Weights from Keras and back, without Keras.
+
+  params = keras.load_into(params, 'model.keras')
+  keras.save_weights('back.weights.h5', keras.from_params(params, 'model.keras'))
+
+`python -m seqjax.interop.keras show FILE` lists what a file holds.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqjax.interop import matching
+from seqjax.interop.keras import configs, files, hdf5, layout
+from seqjax.interop.trees import cast, layers_of
+from seqjax.interop.weights import MAX_BYTES, Layer, Weights
+from seqjax.types import InputError, PyTree
+
+Path = str | os.PathLike[str]
+
+
+def load(path: Path, *, max_bytes: int = MAX_BYTES) -> Weights:
+  """The layers of a `.keras`, `.weights.h5` or legacy `.h5` file.
+
+  Args:
+    path: The file. Nothing in it is run or unpickled.
+    max_bytes: Of all arrays together.
+
+  Returns:
+    {layer: {variable: array}} with Keras's names: 'bidirectional/forward_layer' has a
+    'kernel', a 'recurrent_kernel' and a 'bias'. In the order of the model, with classes
+    and configurations, where the file has them; a `.weights.h5` only has the order of
+    layers of one class.
+
+  Raises:
+    InputError: if it is no such file, is damaged, or is not to be trusted.
+    ImportError: if h5py is not installed.
+  """
+  return files.read(pathlib.Path(path), max_bytes)
+
+
+def load_into(
+  params: PyTree,
+  weights: Path | Mapping[str, Mapping[str, np.ndarray]],
+  mapping: Mapping[str, str] | None = None,
+  *,
+  allow_unused: bool = False,
+) -> dict[str, Any]:
+  """Parameters of a linen model with the values of a Keras model; all, or an error.
+
+  Layers are matched by kind, then by shapes, then by order: that of the file, and the
+  numbers in the names of the parameters (layers_0, layers_1). Where this is not enough
+  to be sure, an error asks for `mapping`.
+
+  Args:
+    params: variables['params'] of the model, or their shapes (jax.eval_shape).
+    weights: A file, or what `load` returned for one.
+    mapping: {'encoder': 'lstm_1', ...}: path in `params`, name in `weights`, each of a
+      layer or of what contains layers. Only these are loaded.
+    allow_unused: The file may have layers that the model has not.
+
+  Returns:
+    New params, in the dtypes of the old.
+
+  Raises:
+    InputError: if they do not fit; the message names both layers and shapes. Also if a
+      file is refused, as in `load`.
+    TypeError: if `params` is no nested dict of arrays.
+
+  Warns:
+    LossyWarning: if numbers have to be rounded to a narrower dtype.
+  """
+  weights = _weights(weights)
+  return matching.fill(
+    params,
+    _ours(weights),
+    source=weights.source,
+    mapping=mapping,
+    allow_unused=allow_unused,
+    family=_family(weights),
+  )
+
+
+def from_params(
+  params: PyTree,
+  like: Path | Weights | None = None,
+  mapping: Mapping[str, str] | None = None,
+  *,
+  order: Sequence[str] | None = None,
+) -> Weights:
+  """The weights of a Keras model with the values of `params`; inverse of `load_into`.
+
+  Args:
+    params: variables['params'] of a linen model.
+    like: A file of the Keras model, or what `load` returned for one: says what goes
+      where. None: the model has these layers, each by its usual class, one after
+      another.
+    mapping: As in `load_into`. Layers of `like` that are not in it stay as they are.
+    order: Without `like`, the order of the layers: ['embedding', 'encoder', 'head'].
+      Needed for `arrays`, and where two layers of one class have no numbers.
+
+  Returns:
+    What `save_weights` and `arrays` take.
+
+  Raises:
+    InputError: if they do not fit; the message names both layers and shapes.
+    ValueError: if `mapping` comes without `like`, or `order` with it or incomplete.
+
+  Warns:
+    LossyWarning: if numbers have to be rounded to the dtypes of `like`.
+  """
+  leaves = layers_of(params)
+  if like is None:
+    if mapping:
+      raise ValueError('mapping needs like=, the model that it names layers of')
+    return layout.plain(leaves, order)
+  if order is not None:
+    raise ValueError('give like= or order=, not both')
+  template = _weights(like)
+  ours = _ours(template)
+  pairs = matching.pair(
+    leaves, ours, source=template.source, mapping=mapping, family=_family(template)
+  )
+  values = cast(
+    [
+      (name, ours[name], f'{path!r} of the parameters', leaves[path])
+      for path, name in pairs
+    ]
+  )
+  layers = {}
+  for name, layer in template.items():
+    new = {
+      theirs: values[name][ours_name] if name in values else layer[theirs]
+      for theirs, ours_name in zip(layer, ours.get(name, layer), strict=True)
+    }
+    layers[name] = Layer(
+      new, class_name=layer.class_name, config=layer.config, store=layer.store
+    )
+  return Weights(
+    layers, source=template.source, ordered=template.ordered, version=template.version
+  )
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+  """Writes a `.weights.h5` that `model.load_weights(path)` of Keras 3 reads.
+
+  Raises:
+    InputError: if the name does not end in .weights.h5, as Keras wants it.
+    ValueError: if a layer has no place in such a file.
+    ImportError: if h5py is not installed.
+  """
+  path = pathlib.Path(path)
+  if not path.name.endswith('.weights.h5'):
+    raise InputError(f'{path}: the name must end in .weights.h5')
+  for name, layer in weights.items():
+    if not layer.store:
+      raise ValueError(f'layer {name!r} of {weights.source} has no place in a file')
+  h5py = hdf5.import_h5py()
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    with h5py.File(part, 'w') as file:
+      for layer in weights.values():
+        group = file.create_group(f'{layer.store}/vars')
+        for number, value in enumerate(layer.values()):
+          dataset = group.create_dataset(str(number), data=np.asarray(value))
+          if value.dtype.name == 'bfloat16':
+            dataset.attrs['dtype'] = 'bfloat16'
+    os.replace(part, path)
+  except OSError as error:
+    raise InputError(f'{path}: cannot be written: {error}') from None
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def arrays(weights: Weights) -> list[np.ndarray]:
+  """The arrays in the order of `model.get_weights()`, for `model.set_weights(...)`.
+
+  Raises:
+    ValueError: if the order of the layers is unknown: they are of a `.weights.h5`.
+  """
+  if not weights.ordered:
+    raise ValueError(f'{weights.source} does not say in which order the layers are')
+  return [value for layer in weights.values() for value in layer.values()]
+
+
+def arguments(weights: Weights, name: str) -> dict[str, Any]:
+  """Arguments that make the seqjax layer compute what a layer of Keras does.
+
+  `sj.GRU(**keras.arguments(weights, 'gru_1'))`. For Embedding, SimpleRNN, LSTM and GRU
+  out of a file with configurations (`.keras`, or a legacy `.h5` of a whole model).
+
+  An RNN around a cell counts as the cell's layer. Arguments that say nothing about the
+  function, initialisers and dtypes, are left out.
+
+  Raises:
+    InputError: if the file has no configuration of that layer, or one that seqjax has
+      no equal for: stateful, time_major, of Keras 1, or of another activation.
+  """
+  if name not in weights:
+    raise InputError(f'{weights.source} has no layer {name!r}: {", ".join(weights)}')
+  layer = weights[name]
+  where = f'layer {name!r} of {weights.source}'
+  return configs.arguments(layer.class_name, layer.config, weights.version, where)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The command: returns 0, or 2 after one line on what is wrong."""
+  parser = argparse.ArgumentParser(prog='python -m seqjax.interop.keras')
+  commands = parser.add_subparsers(dest='command', required=True)
+  show = commands.add_parser('show', help='list layers, variables and shapes')
+  show.add_argument('file', type=pathlib.Path, help='.keras, .weights.h5 or .h5')
+  options = parser.parse_args(argv)
+  try:
+    weights = files.read(options.file, sys.maxsize, values=False)
+  except (InputError, ImportError) as error:
+    print('error:', _printable(' '.join(str(error).split())), file=sys.stderr)
+    return 2
+  print('\n'.join(_listing(weights)))
+  return 0
+
+
+def _listing(weights: Weights) -> list[str]:
+  total = sum(value.size for layer in weights.values() for value in layer.values())
+  version = f'Keras {weights.version}' if weights.version else 'Keras, version unknown'
+  lines = [
+    _printable(f'{weights.source}: {version}, {len(weights)} layers'),
+    *([] if weights.ordered else ['(the file does not say in which order)']),
+  ]
+  for name, layer in weights.items():
+    said = configs.summary(layer.config)
+    lines.append(_printable(f'{name}  {layer.class_name or "?"}  {said}'.rstrip()))
+    for variable, value in layer.items():
+      line = (
+        f'  {variable:<18} {value.shape!s:<18} {value.dtype!s:<9} {value.size:>13,}'
+      )
+      lines.append(_printable(line))
+  return [*lines, f'{"total":<49}{total:>13,}']
+
+
+def _printable(text: str) -> str:
+  """Names come from the file: none may steer the terminal."""
+  return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _weights(weights: Path | Mapping[str, Mapping[str, np.ndarray]]) -> Weights:
+  if isinstance(weights, Weights):
+    return weights
+  if isinstance(weights, Mapping):
+    return Weights({name: Layer(layer) for name, layer in weights.items()})
+  return load(weights)
+
+
+def _ours(weights: Weights) -> dict[str, dict[str, np.ndarray]]:
+  """Variables by seqjax's names, in Keras's order; layers without any left out."""
+  return {
+    name: {
+      variable
+      if 'moving_mean' in layer
+      else configs.OURS.get(variable, variable): value
+      for variable, value in layer.items()
+    }
+    for name, layer in weights.items()
+    if layer
+  }
+
+
+def _family(weights: Weights) -> Any:
+  """What tells the order of layers: None, the file's own, or a number in its place."""
+  return None if weights.ordered else lambda name: weights[name].store or name

@@ -1,0 +1,280 @@
+"""Weights from PyTorch and back: a state_dict, a `.pt` file, or a `.safetensors` file.
+
+  params = torch.load_into(params, 'model.safetensors')
+  model.load_state_dict(torch.tensors(torch.from_params(params, model.state_dict())))
+
+PyTorch itself is imported only to read or write `.pt` files and to make tensors.
+"""
+
+import os
+import pathlib
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.interop import archives, matching
+from seqjax.interop.torch import modules as modules_lib
+from seqjax.interop.torch import safetensors
+from seqjax.interop.torch.modules import (
+  as_array,
+  from_gru,
+  from_lstm,
+  from_simple_rnn,
+  import_torch,
+  to_gru,
+  to_lstm,
+  to_simple_rnn,
+)
+from seqjax.interop.trees import cast, layers_of
+from seqjax.interop.weights import MAX_BYTES, kind, shapes_of
+from seqjax.types import InputError, PyTree
+
+__all__ = [
+  'from_gru',
+  'from_lstm',
+  'from_params',
+  'from_simple_rnn',
+  'load',
+  'load_into',
+  'save',
+  'tensors',
+  'to_gru',
+  'to_lstm',
+  'to_simple_rnn',
+]
+
+Path = str | os.PathLike[str]
+StateDict = Mapping[str, Any]  # of torch tensors, or of NumPy arrays
+
+
+def load(
+  path: Path, *, key: str | None = None, max_bytes: int = MAX_BYTES
+) -> dict[str, np.ndarray]:
+  """The state_dict in a `.safetensors` or `.pt` file, as arrays.
+
+  Args:
+    path: A `.pt` file is read with weights_only=True: it can't run code.
+    key: Where the state_dict is in a checkpoint that is a dict of several things.
+    max_bytes: Of all arrays together.
+
+  Raises:
+    InputError: if it is no such file, is damaged, or holds other things than weights.
+    ImportError: if PyTorch is not installed and the file is a `.pt`.
+  """
+  path = pathlib.Path(path)
+  try:
+    with open(path, 'rb') as file:
+      start = file.read(9)
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
+  # Before the zip: a header of 19,280 bytes makes the file begin with PK.
+  if start[8:] == b'{':
+    if key is not None:
+      raise InputError(f'{path}: a safetensors file has no key {key!r}')
+    return safetensors.read(path, max_bytes=max_bytes)
+  if start.startswith(b'PK'):
+    return _load_pickle(path, key, max_bytes)
+  raise InputError(
+    f'{path}: neither safetensors nor a zip of torch.save (of PyTorch 1.6 or later)'
+  )
+
+
+def load_into(
+  params: PyTree,
+  state_dict: Path | StateDict,
+  mapping: Mapping[str, str] | None = None,
+  *,
+  allow_unused: bool = False,
+) -> dict[str, Any]:
+  """Parameters of a linen model with the values of a PyTorch model; all, or an error.
+
+  Layers are matched by kind, then by shapes, then by order: that of the state_dict, and
+  the numbers in the names of the parameters. An alphabetical state_dict, as safetensors
+  writes it, has only the order of the numbers in its names. nn.LSTM, nn.GRU and nn.RNN
+  give a layer for each layer and direction, 'rnn/l0/forward_layer'; nn.Linear,
+  nn.Embedding, nn.Conv1d and nn.LayerNorm one each. A Linear without bias looks like an
+  Embedding and needs `mapping`.
+
+  Args:
+    params: variables['params'] of the model, or their shapes (jax.eval_shape).
+    state_dict: Of the PyTorch model, or a file that holds it.
+    mapping: {'encoder': 'rnn', ...}: path in `params`, module in `state_dict`, each of
+      a layer or of what contains layers. Only these are loaded.
+    allow_unused: The state_dict may have layers that the model has not.
+
+  Returns:
+    New params, in the dtypes of the old.
+
+  Raises:
+    InputError: if they do not fit; the message names both layers and shapes.
+
+  Warns:
+    LossyWarning: if numbers have to be rounded to a narrower dtype.
+  """
+  source, arrays = _arrays(state_dict)
+  mapping = _slashed(mapping)
+  modules = modules_lib.split(arrays, source, _linear(params, mapping))
+  return matching.fill(
+    params,
+    {name: modules_lib.to_layer(m, arrays, source) for name, m in modules.items()},
+    source=source,
+    mapping=mapping,
+    allow_unused=allow_unused,
+    family=_family(arrays),
+  )
+
+
+def from_params(
+  params: PyTree, like: Path | StateDict, mapping: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
+  """A PyTorch model's state_dict with the values of `params`; inverse of `load_into`.
+
+  Args:
+    params: variables['params'] of a linen model.
+    like: The state_dict of the PyTorch model, or a file: names, shapes and dtypes.
+    mapping: As in `load_into`. What it leaves out stays as it is in `like`.
+
+  Returns:
+    Arrays in the order of `like`; see `tensors` and `save`. The second bias of an LSTM
+    or RNN, which is added to the first, is zero.
+
+  Raises:
+    InputError: if they do not fit; the message names both layers and shapes.
+  """
+  source, arrays = _arrays(like)
+  mapping = _slashed(mapping)
+  leaves = layers_of(params)
+  modules = modules_lib.split(arrays, source, _linear(params, mapping))
+  layers = {
+    name: modules_lib.to_layer(m, arrays, source) for name, m in modules.items()
+  }
+  pairs = matching.pair(
+    leaves, layers, source=source, mapping=mapping, family=_family(arrays)
+  )
+  values = cast(
+    [
+      (name, layers[name], f'{path!r} of the parameters', leaves[path])
+      for path, name in pairs
+    ]
+  )
+  new = dict(arrays)
+  for name, layer in values.items():
+    new.update(modules_lib.from_layer(modules[name], layer))
+  return new
+
+
+def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Torch tensors of arrays, for `module.load_state_dict`.
+
+  Raises:
+    ImportError: if PyTorch is not installed.
+  """
+  torch = import_torch()
+  found = {}
+  for name, value in arrays.items():
+    value = np.array(value)  # torch keeps the memory and may write to it
+    if value.dtype == jnp.bfloat16:
+      found[name] = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    else:
+      found[name] = torch.from_numpy(value)
+  return found
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes a `.safetensors` file, or a `.pt` file with torch.save.
+
+  Raises:
+    InputError: if the name ends in neither, or the file can't be written.
+    ImportError: if PyTorch is not installed and the file is a `.pt`.
+  """
+  path = pathlib.Path(path)
+  if path.suffix == '.safetensors':
+    safetensors.write(path, arrays)
+  elif path.suffix in ('.pt', '.pth'):
+    torch, part = import_torch(), path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+      with open(part, 'wb') as file:
+        torch.save(tensors(arrays), file)
+      os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+      raise InputError(f'{path}: cannot be written: {error}') from None
+    finally:
+      part.unlink(missing_ok=True)
+  else:
+    raise InputError(f'{path}: the name must end in .safetensors, .pt or .pth')
+
+
+def _load_pickle(
+  path: pathlib.Path, key: str | None, max_bytes: int
+) -> dict[str, np.ndarray]:
+  torch = import_torch()
+  with archives.opened(path) as archive:  # sizes are checked before torch reads any
+    size = sum(member.file_size for member in archive.infolist())
+  if size > max_bytes:
+    raise InputError(f'{path}: {size} bytes, more than the {max_bytes} allowed')
+  try:
+    content = torch.load(path, map_location='cpu', weights_only=True)
+  except pickle.UnpicklingError:
+    raise InputError(
+      f'{path}: holds more than weights, which only running its code could read; save '
+      'the state_dict of the model instead'
+    ) from None
+  except Exception as error:  # damaged bytes make its unpickler raise any of them
+    reason = f'{type(error).__name__}: {error}'.split('\n', 1)[0]
+    raise InputError(f'{path}: not a readable file of torch.save: {reason}') from None
+  if key is not None:
+    if not isinstance(content, Mapping) or key not in content:
+      raise InputError(f'{path}: has no key {key!r}')
+    content = content[key]
+  if not isinstance(content, Mapping):
+    raise InputError(f'{path}: holds a {type(content).__name__}, not a state_dict')
+  left = max_bytes
+  for name, value in content.items():
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+      raise InputError(
+        f'{path}: {name!r} is a {type(value).__name__}, no tensor: key= names the '
+        'state_dict in a checkpoint'
+      )
+    left -= value.numel() * value.element_size()
+    if left < 0:
+      raise InputError(f'{path}: more than the {max_bytes} bytes allowed at {name!r}')
+  return {name: as_array(name, value) for name, value in content.items()}
+
+
+def _arrays(state_dict: Path | StateDict) -> tuple[str, dict[str, np.ndarray]]:
+  """What to call a state_dict, and its arrays."""
+  if isinstance(state_dict, Mapping):
+    return 'the state_dict', {k: as_array(k, v) for k, v in state_dict.items()}
+  return str(state_dict), load(state_dict)
+
+
+def _family(arrays: Mapping[str, np.ndarray]) -> Callable[[str], str] | None:
+  """None: the order of the arrays is the model's. Else only numbers tell one.
+
+  The safetensors library sorts arrays by dtype, then by name: layers.10, layers.2. A
+  model's own order is hardly ever that, for it has each weight before its bias.
+  """
+  names: dict[np.dtype, list[str]] = {}
+  for name, value in arrays.items():
+    names.setdefault(value.dtype, []).append(name)
+  return str if all(some == sorted(some) for some in names.values()) else None
+
+
+def _slashed(mapping: Mapping[str, str] | None) -> dict[str, str] | None:
+  """PyTorch's names of modules, net.0, in the form of paths, net/0."""
+  if mapping is None:
+    return None
+  return {path: name.replace('.', '/') for path, name in mapping.items()}
+
+
+def _linear(params: PyTree, mapping: Mapping[str, str] | None) -> set[str]:
+  """The modules that `mapping` pairs with a Dense."""
+  leaves = layers_of(params)
+  return {
+    name
+    for path, name in (mapping or {}).items()
+    if path in leaves and kind(path, shapes_of(leaves[path])).endswith('Dense')
+  }

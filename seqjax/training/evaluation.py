@@ -1,0 +1,43 @@
+"""Exact means over a set of examples, each seen once."""
+
+from collections.abc import Callable, Iterable
+
+import jax
+from jax.sharding import Mesh
+
+from seqjax.cluster import mesh as mesh_lib
+from seqjax.cluster.signals import Stop
+from seqjax.cluster.watchdog import Watchdog
+from seqjax.types import Array, Batch, PyTree
+from seqjax.workdir.progress import means
+
+
+def make(
+  eval_step: Callable[..., dict[str, Array]],
+  mesh: Mesh,
+  on_devices: tuple[PyTree, ...],
+  stop: Stop,
+  watch: Watchdog,
+) -> Callable[[PyTree, Iterable[Batch]], dict[str, float]]:
+  """Returns (params, batches) -> means over all examples of the batches.
+
+  After a signal, which `stop` tells of, they are of no use.
+  """
+
+  def evaluate(params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
+    sums: list[dict[str, Array]] = []
+    for batch in batches:
+      watch.beat(compiles=not sums)
+      if stop:
+        break
+      placed = mesh_lib.put_batch(batch, mesh)
+      # One batch at a time: on CPU devices, batches in flight together wait for each
+      # other's sums with all the threads there are, and XLA ends the process.
+      jax.block_until_ready(sums[-1:])
+      sums.append(eval_step(params, placed, *on_devices))
+    total: dict[str, float] = {}
+    for values in jax.device_get(sums):
+      total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
+    return means(total)
+
+  return evaluate

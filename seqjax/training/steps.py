@@ -1,0 +1,163 @@
+"""The jitted steps of training and evaluation."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from seqjax.cluster import mesh as mesh_lib
+from seqjax.training import losses
+from seqjax.training.state import TrainState
+from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
+
+ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
+GatherFn = Callable[[PyTree, Batch], Batch]  # (resident arrays, indices) -> examples
+
+
+def make_train_step(
+  model: nn.Module,
+  loss: ExampleFn,
+  metrics: Mapping[str, ExampleFn],
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+  gather: GatherFn | None = None,
+  *,
+  parts: int = 1,
+  pmap: bool = False,
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+  """Returns a jitted (state, batch, key) -> (state, sums); donates state.
+
+  With `gather` it is (state, batch, key, resident): `resident`, arrays that stay on
+  every device, and the batch, which then holds indices into them, become the examples
+  within the step. An argument and not a constant of the program, or each program would
+  hold a copy.
+
+  The gradient is that of the mean loss of the global batch, whatever the number of
+  devices, of parts that it is computed in, and for jit and pmap. `key` is the run's,
+  the same for every step: it is folded with `state.step`, so that a resumed run draws
+  the same masks. It is folded with the number of the part where there are several, and
+  by pmap with the device's: dropout then differs, row for row, and means the same.
+
+  Args:
+    model: Called as (x, train=, mask=).
+    loss: (output, y) -> [B].
+    metrics: More of such, to be summed up.
+    tx: The optimiser.
+    mesh: Devices that share the batch.
+    gather: See above.
+    parts: k: the batch comes as k parts, [k, B/k, ...], which a device works on one
+      after the other: it holds the activations of one.
+    pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
+
+  Returns of the step:
+    The next state, and float32 scalars: the sums over the batch of 'loss' and of each
+    metric, 'weight' (the number of examples), 'grad_norm' (before clipping).
+  """
+
+  def train_step(
+    state: TrainState, batch: Batch, key: Array, *resident: PyTree
+  ) -> tuple[TrainState, dict[str, Array]]:
+    key = jax.random.fold_in(key, state.step)
+    total = jnp.sum(batch.weight, dtype=jnp.float32)
+    if pmap:
+      key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXIS))
+      total = jax.lax.psum(total, BATCH_AXIS)
+
+    def of_part(part: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
+      """Gradient of the part's share of the mean loss, and the part's sums."""
+      part = gather(resident[0], part) if gather else part
+
+      def share(params: PyTree) -> tuple[Array, dict[str, Array]]:
+        rngs = {'dropout': key}
+        # pmap has cut the batch already: a device sees its rows alone.
+        with contextlib.nullcontext() if pmap else mesh_lib.on(mesh):
+          output = model.apply(
+            {'params': params}, part.x, mask=part.mask, train=True, rngs=rngs
+          )
+        sums = _sums(output, part, loss, metrics)
+        return sums['loss'] / total, sums
+
+      return jax.grad(share, has_aux=True)(state.params)
+
+    def add_part(so_far: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, None]:
+      batch, number = part
+      found = of_part(batch, jax.random.fold_in(key, number))
+      return jax.tree.map(jnp.add, so_far, found), None
+
+    if parts == 1:
+      grads, sums = of_part(batch, key)
+    else:
+      names = ('loss', *metrics, 'weight')
+      zeros = (
+        jax.tree.map(jnp.zeros_like, state.params),
+        {name: jnp.zeros([], jnp.float32) for name in names},
+      )
+      (grads, sums), _ = jax.lax.scan(add_part, zeros, (batch, jnp.arange(parts)))
+    if pmap:
+      grads, sums = jax.lax.psum((grads, sums), BATCH_AXIS)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    sums['grad_norm'] = optax.tree.norm(grads)
+    return TrainState(state.step + 1, params, opt_state), sums
+
+  number = 4 if gather else 3
+  if pmap:
+    return jax.pmap(
+      train_step,
+      axis_name=BATCH_AXIS,
+      in_axes=(None, 0, None, None)[:number],
+      out_axes=(None, None),
+      devices=list(mesh.devices.flat),
+      donate_argnums=0,
+    )
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, int(parts > 1))
+  return jax.jit(
+    train_step,
+    in_shardings=(whole, split, whole, whole)[:number],
+    out_shardings=(whole, whole),
+    donate_argnums=0,
+    compiler_options=mesh_lib.compiler_options(mesh),
+  )
+
+
+def make_eval_step(
+  model: nn.Module,
+  loss: ExampleFn,
+  metrics: Mapping[str, ExampleFn],
+  mesh: Mesh,
+  gather: GatherFn | None = None,
+) -> Callable[..., dict[str, Array]]:
+  """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'.
+
+  With `gather` it is (params, batch, resident), as in `make_train_step`.
+  """
+
+  def eval_step(params: PyTree, batch: Batch, *resident: PyTree) -> dict[str, Array]:
+    batch = gather(resident[0], batch) if gather else batch
+    with mesh_lib.on(mesh):
+      output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
+    return _sums(output, batch, loss, metrics)
+
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
+  return jax.jit(
+    eval_step,
+    in_shardings=(whole, split, whole)[: 3 if gather else 2],
+    out_shardings=whole,
+    compiler_options=mesh_lib.compiler_options(mesh),
+  )
+
+
+def _sums(
+  output: Any, batch: Batch, loss: ExampleFn, metrics: Mapping[str, ExampleFn]
+) -> dict[str, Array]:
+  """Sums over the examples of a batch; rows of weight 0 count for nothing."""
+  sums = {
+    name: losses.weighted_sum(fn(output, batch.y), batch.weight)
+    for name, fn in {'loss': loss, **metrics}.items()
+  }
+  return {**sums, 'weight': jnp.sum(batch.weight, dtype=jnp.float32)}

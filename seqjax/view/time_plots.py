@@ -1,0 +1,136 @@
+"""Pictures over time: a series, and forecasts against what came."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqjax.view import plots
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+_MOST_POINTS = 4000  # wider than a picture: more would be drawn over each other
+
+
+def series(
+  times: np.ndarray,
+  values: np.ndarray,
+  path: str | os.PathLike[str],
+  *,
+  title: str,
+  ylabel: str,
+) -> None:
+  """Draws one quantity over time; a line breaks where rows are missing.
+
+  Args:
+    times: datetime64 [N], increasing.
+    values: [N].
+    path: PNG file to write, whole or not at all.
+    title: What is drawn.
+    ylabel: Quantity and unit.
+
+  Raises:
+    InputError: The file cannot be written.
+  """
+  plots.save(_series_figure(times, values, title, ylabel), Path(path))
+
+
+def forecasts(
+  times: np.ndarray,
+  truth: np.ndarray,
+  predicted: Mapping[str, np.ndarray],
+  path: str | os.PathLike[str],
+  *,
+  title: str,
+  ylabel: str,
+) -> None:
+  """Draws what was forecast for each time, and what was measured then.
+
+  Args:
+    times: datetime64 [N] that forecasts are for, increasing.
+    truth: [N].
+    predicted: Name -> [N]; the first, of interest, is drawn in colour.
+    path: PNG file to write, whole or not at all.
+    title: Who forecasts what.
+    ylabel: Quantity and unit.
+
+  Raises:
+    InputError: The file cannot be written.
+  """
+  plots.save(_forecast_figure(times, truth, predicted, title, ylabel), Path(path))
+
+
+def _series_figure(
+  times: np.ndarray, values: np.ndarray, title: str, ylabel: str
+) -> Figure:
+  figure = plots.new_figure(title, width=9.0, height=3.6)
+  axes = figure.subplots()
+  if len(times) > _MOST_POINTS:  # every point shows in the band from least to most
+    low, high, at = _bands(times, values)
+    axes.fill_between(at, low, high, color=plots.BLUE, linewidth=0.6)
+  else:
+    axes.plot(*_broken(times, values), color=plots.BLUE, linewidth=1.2)
+  _dress(axes, ylabel)
+  return figure
+
+
+def _forecast_figure(
+  times: np.ndarray,
+  truth: np.ndarray,
+  predicted: Mapping[str, np.ndarray],
+  title: str,
+  ylabel: str,
+) -> Figure:
+  figure = plots.new_figure(title, width=9.0, height=4.0)
+  axes = figure.subplots()
+  axes.plot(*_broken(times, truth), color='black', linewidth=1.6, label='measured')
+  styles = [(plots.ORANGE, '-', 1.6), (plots.GREY, ':', 1.2), (plots.BLUE, '--', 1.2)]
+  for (name, values), (color, style, width) in zip(
+    predicted.items(), styles, strict=False
+  ):
+    error = np.abs(values - truth).mean()
+    axes.plot(
+      *_broken(times, values),
+      style,
+      color=color,
+      linewidth=width,
+      label=f'{name}: mean error here {error:.3g}',
+    )
+  _dress(axes, ylabel)
+  figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=9)
+  return figure
+
+
+def _bands(
+  times: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Least and most of each of a picture's columns, and their times."""
+  starts = np.linspace(0, len(times), _MOST_POINTS // 4, endpoint=False).astype(int)
+  low = np.minimum.reduceat(values, starts)
+  high = np.maximum.reduceat(values, starts)
+  return low, high, times[starts]
+
+
+def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The points with a NaN in each gap, so that no line is drawn across it."""
+  apart = np.diff(times).astype('timedelta64[s]').astype(np.int64)
+  gaps = np.flatnonzero(apart > 1.5 * np.median(apart)) + 1
+  middle = times[gaps - 1] + (times[gaps] - times[gaps - 1]) // 2
+  return np.insert(times, gaps, middle), np.insert(values.astype(float), gaps, np.nan)
+
+
+def _dress(axes: Axes, ylabel: str) -> None:
+  from matplotlib import dates
+
+  locator = dates.AutoDateLocator()
+  axes.xaxis.set_major_locator(locator)
+  axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+  axes.set_ylabel(ylabel)
+  axes.margins(x=0.01)
+  plots.dress(axes)

@@ -1,0 +1,275 @@
+"""Checkpoints that survive a kill at any moment and never restore a wrong bit."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import operator
+import os
+import pathlib
+import re
+import shutil
+import weakref
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from seqjax.types import InputError, PyTree
+from seqjax.workdir import integrity, leaves, storage
+from seqjax.workdir.integrity import DamagedError, SaveError, one_line
+from seqjax.workdir.leaves import digest, leaf_digests
+
+__all__ = ['Checkpoints', 'Restored', 'SaveError', 'digest', 'leaf_digests']
+
+_FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
+_FORMAT = 1
+
+
+class Restored(NamedTuple):
+  """What `Checkpoints.save` was given."""
+
+  step: int
+  state: PyTree  # each leaf of the kind, dtype, shape and place of the template's
+  progress: dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints of one run: the newest intact one wins, the best is kept.
+
+  A save is a folder, `000012-step3400`: the 12th of this directory, of step 3400. Orbax
+  writes the values into its `state/`; a manifest follows with the checksums of all
+  leaves (from memory) and files, and the progress; then the folder gets its name.
+  Newest is what was saved last, so a run that went back to an older step is nothing
+  special, nor is saving a step again.
+
+  Orbax's plain Checkpointer in a thread of ours, as CheckpointManager and
+  AsyncCheckpointer commit before the files can be checksummed, and the manager neither
+  falls back nor keeps both latest and best.
+
+  Several processes write the values together; number 0 adds the manifest, and looks
+  after the directory. Each restores all values. They must call the same methods in the
+  same order. An object is for one thread.
+  """
+
+  def __init__(self, directory: str | os.PathLike, *, keep: int = 3):
+    """Opens or makes `directory`, and removes what a kill left half done.
+
+    Args:
+      directory: Folder for the checkpoints of this run alone.
+      keep: How many of the last saves stay; the best stays besides.
+
+    Raises:
+      InputError: the directory cannot be made or written, or another run has it.
+    """
+    if keep < 1:
+      raise ValueError(f'keep must be at least 1, got {keep}')
+    self.directory = pathlib.Path(directory).absolute()
+    self.rejected: list[str] = []  # 'folder: reason', by the last restore, newest first
+    self._keep = keep
+    self._damaged: set[str] = set()  # names of folders that the next save may remove
+    self._is_first = jax.process_index() == 0
+    self._number = 0
+    if self._is_first:
+      self._release = weakref.finalize(self, os.close, integrity.take(self.directory))
+      self._number = max(saves(self.directory), default=0)
+    if jax.process_count() > 1:
+      number = multihost_utils.broadcast_one_to_all(np.int32(self._number))
+      self._number = int(number)
+    # All Orbax calls go to this thread: they replace the event loop of the thread they
+    # run in, and fail inside a running one (a notebook's).
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
+    self._pending: concurrent.futures.Future[None] | None = None
+
+  def save(
+    self, step: int, state: PyTree, progress: dict[str, Any], *, best: bool = False
+  ) -> None:
+    """Copies `state` to host memory, then writes it while the caller goes on.
+
+    Waits for the save before this one. A step may be saved again: the later save wins.
+
+    Args:
+      step: Number of training steps taken, >= 0.
+      state: Tree of arrays and numbers; each process must hold all of each array.
+      progress: What JSON can hold, to come back with the state.
+      best: Whether this is the best state so far: it stays until another save is
+        called best. The caller sees to it that no metric but a finite one counts.
+
+    Raises:
+      SaveError: the save before this one failed; this one was not begun.
+      TypeError: a leaf, or a value of `progress`, is of a kind that cannot be saved.
+    """
+    step = operator.index(step)
+    if step < 0:
+      raise ValueError(f'step must be at least 0, got {step}')
+    self.wait()
+    # Copied: NumPy leaves may change, and on the CPU a fetched array is a view of JAX's
+    # memory, which keeps the next step from reusing what it is donated.
+    values = {path: value.copy() for path, value in leaves.fetch(state).items()}
+    placed: dict[str, Any] = dict(values)
+    for path, leaf in leaves.by_path(state).items():
+      if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        placed[path] = leaves.place(values[path], leaf)  # so each writes a part
+    manifest = {
+      'format': _FORMAT,
+      'step': step,
+      'best': bool(best),
+      'progress': json.loads(json.dumps(progress)),  # as of now: the caller goes on
+    }
+    self._number += 1
+    name = f'{self._number:06d}-step{step}'
+    self._pending = self._thread.submit(self._write, name, values, placed, manifest)
+
+  def restore(self, template: PyTree) -> Restored | None:
+    """Returns the newest intact save, or None where there is none.
+
+    Args:
+      template: Tree like the saved one; its leaves say what to return: arrays and
+        jax.ShapeDtypeStructs an array of their sharding, NumPy arrays and numbers such.
+
+    Raises:
+      InputError: an intact save has leaves of other paths, shapes or dtypes.
+      SaveError: a save that was under way failed.
+      RuntimeError: no save could be restored, and of one the files are intact.
+    """
+    return self._restore(template, only_best=False)
+
+  def restore_best(self, template: PyTree) -> Restored | None:
+    """Does as `restore` with the saves called best; damage to them is in `rejected`."""
+    return self._restore(template, only_best=True)
+
+  def wait(self) -> None:
+    """Blocks until the last save is on disk; raises its SaveError if it failed."""
+    if self._pending is not None:
+      error = self._pending.exception()  # after a Ctrl-C here it is still pending
+      self._pending = None
+      if error is not None:
+        raise error
+
+  def close(self) -> None:
+    """Waits as `wait` does, then gives the directory back."""
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
+      if self._is_first:
+        self._release()
+
+  def __enter__(self) -> Checkpoints:
+    return self
+
+  def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    try:
+      self.close()
+    except OSError as write_error:
+      if error is None:
+        raise
+      logging.error('%s', write_error)  # the error under way is the one to raise
+
+  def folders(self) -> list[pathlib.Path]:
+    """Returns the folders of all saves on disk; see `saves`."""
+    return list(saves(self.directory).values())
+
+  def _write(
+    self,
+    name: str,
+    values: dict[str, np.ndarray],
+    placed: dict[str, Any],
+    manifest: dict[str, Any],
+  ) -> None:
+    """Writes one save, then removes old ones. Runs in the thread."""
+    unfinished = self.directory / f'{name}{integrity.UNFINISHED}'
+    outcome = 'was not saved'
+    try:
+      if self._is_first:
+        manifest['leaves'] = {
+          k: [leaves.describe(v), leaves.array_digest(v)] for k, v in values.items()
+        }
+        unfinished.mkdir()
+      storage.write(unfinished / 'state', placed)
+      if self._is_first:
+        integrity.commit(unfinished, self.directory / name, manifest)
+        outcome = 'was saved, but an older one cannot be removed'
+        self._remove_old()
+      # One that failed does not come here: it ends, and that ends those who wait.
+      storage.meet(f'{self.directory}/{name}')
+    except Exception as error:
+      if self._is_first:
+        # What stays is removed at the next open.
+        shutil.rmtree(unfinished, ignore_errors=True)
+      reason = f'step {manifest["step"]} {outcome}: {one_line(error)}'
+      raise SaveError(f'{self.directory}: {reason}') from error
+
+  def _remove_old(self) -> None:
+    """Removes all but the best and the last `keep` saves. The newest is on disk."""
+    folders = self.folders()
+    intact = [path for path in folders if path.name not in self._damaged]
+    best = [path for path in intact if _is_best(path)]
+    for path in folders:
+      if path not in intact[-self._keep :] + best[-1:]:
+        integrity.remove(path)
+
+  def _restore(self, template: PyTree, *, only_best: bool) -> Restored | None:
+    self.wait()
+    self.rejected = []
+    unreadable: Exception | None = None
+    for folder in reversed(self.folders()):
+      try:
+        manifest = integrity.read_manifest(folder)
+        if manifest['best'] or not only_best:
+          return self._read(folder, manifest, template)
+      except (DamagedError, OSError, _UnreadableError) as error:
+        reason = one_line(error)
+        logging.warning('%s: not used for restoring: %s', folder, reason)
+        self.rejected.append(f'{folder.name}: {reason}')
+        if isinstance(error, DamagedError):
+          self._damaged.add(folder.name)
+        else:
+          unreadable = error
+    if unreadable is not None:  # to begin anew would in time remove an intact save
+      raise RuntimeError(f'{self.directory}: {unreadable}') from unreadable
+    return None
+
+  def _read(
+    self, folder: pathlib.Path, manifest: dict[str, Any], template: PyTree
+  ) -> Restored:
+    """Loads one save; raises DamagedError, OSError, _UnreadableError or InputError."""
+    if manifest['format'] != _FORMAT:
+      raise InputError(f'{folder}: format {manifest["format"]}, expected {_FORMAT}')
+    integrity.check_files(folder, manifest['files'])
+    wanted = leaves.by_path(template)
+    kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
+    if wrong := leaves.mismatches(kinds, wanted):
+      raise InputError(f'{folder}: the model has changed: {wrong}')
+    try:
+      values = self._thread.submit(storage.read, folder / 'state', wanted).result()
+    except Exception as error:
+      raise _UnreadableError(
+        f'the files of {folder.name} are as they were written, but '
+        f'{storage.VERSION} cannot read them: {one_line(error)}'
+      ) from error
+    placed = [leaves.place(values[path], leaf) for path, leaf in wanted.items()]
+    state = jax.tree.unflatten(jax.tree.structure(template), placed)
+    for path, found in leaf_digests(state).items():
+      if found != manifest['leaves'][path][1]:
+        raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
+    return Restored(manifest['step'], state, manifest['progress'])
+
+
+def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
+  """Returns the folders of all saves by number, damaged or not, oldest first."""
+  found = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
+  return dict(sorted((int(m[1]), directory / m[0]) for m in found if m))
+
+
+class _UnreadableError(Exception):
+  """The files are intact and Orbax fails: its version, most likely."""
+
+
+def _is_best(folder: pathlib.Path) -> bool:
+  try:
+    return bool(integrity.read_manifest(folder)['best'])
+  except DamagedError:
+    return False

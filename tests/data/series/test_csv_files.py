@@ -1,0 +1,118 @@
+"""Reading a series from CSV: the round trip, and one line about each fault."""
+
+import numpy as np
+import pytest
+
+from seqjax.data.series import synthetic as synthetic_weather
+from seqjax.data.series.csv_files import read_csv
+from seqjax.data.series.series import write_csv
+from seqjax.types import InputError
+
+_FILE = (
+  b'Date Time,a,"b (x, y)"\n01.02.2020 00:10:00,1,2.5\n29.02.2020 23:59:59,-3e2,4\n'
+)
+
+
+@pytest.mark.parametrize('quoted', [False, True])
+@pytest.mark.parametrize('line_end', [b'\n', b'\r\n'])
+def test_what_was_written_is_read(tmp_path, quoted, line_end):
+  series = synthetic_weather.weather(3, 70, faults=True)
+  write_csv(series, tmp_path / 'a.csv', quoted=quoted)
+  content = (tmp_path / 'a.csv').read_bytes().replace(b'\n', line_end)
+  found = read_csv(content, 'a.csv')
+  np.testing.assert_array_equal(found.times, series.times)
+  np.testing.assert_array_equal(found.values, series.values)
+  assert found.values.dtype == np.float32
+  assert found.columns == series.columns
+
+
+def test_names_times_and_numbers():
+  times, values, columns = read_csv(_FILE, 'f')
+  assert columns == ('a', 'b (x, y)')
+  assert [str(t) for t in times] == ['2020-02-01T00:10:00', '2020-02-29T23:59:59']
+  np.testing.assert_array_equal(values, [[1, 2.5], [-300, 4]])
+
+
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_the_time_column_may_be_anywhere(place):
+  fields = [['n', 'm'], ['1', '2'], ['3', '4']]
+  for row, time in zip(fields, ['when', '2021-01-31T05', '2021-02-01T06'], strict=True):
+    row.insert(place, time)
+  content = '\n'.join(map(','.join, fields)).encode()
+  found = read_csv(content, 'f', time_column='when', date_format='%Y-%m-%dT%H')
+  assert found.columns == ('n', 'm')
+  np.testing.assert_array_equal(found.values, [[1, 2], [3, 4]])
+  assert str(found.times[1]) == '2021-02-01T06:00:00'
+
+
+def test_latin_1_names():
+  content = 'Date Time,µ\n01.01.2020 00:00:00,1\n'.encode('latin-1')
+  assert read_csv(content, 'f').columns == ('µ',)
+
+
+_ROW = b'29.02.2020 23:59:59,-3e2,4'
+
+
+@pytest.mark.parametrize(
+  ('row', 'message'),
+  [
+    (b'29.02.2020 23:59:59,x,4', "line 3, column 'a': expected a number, got 'x'"),
+    (b'29.02.2020 23:59:59,,4', "line 3, column 'a': expected a number, got ''"),
+    (b'29.02.2020 23:59:59,3,nan', "line 3, column 'b .x, y.': .* got 'nan'"),
+    (b'29.02.2020 23:59:59,1e39,4', "line 3, column 'a': expected a number"),
+    (b'29.02.2020 23:59:59,1', 'line 3: expected 3 fields, found 2'),
+    (b'29.02.2020 23:59:59,1,2,3', 'line 3: expected 3 fields, found 4'),
+    (b'', 'line 3: expected 3 fields, found 0'),
+    (b'29.02.2021 23:59:59,1,2', "line 3, column 'Date Time': .*'29.02.2021 23"),
+    (b'29.13.2020 23:59:59,1,2', "line 3, column 'Date Time'"),
+    (b'29.02.2020 24:00:00,1,2', "line 3, column 'Date Time'"),
+    (b'29.02.2020 23:60:00,1,2', "line 3, column 'Date Time'"),
+    (b'29.2.2020 23:59:59,1,2', "line 3, column 'Date Time'"),
+    (b'29.02.2020 23:59:599,1,2', "line 3, column 'Date Time'"),
+    (b'29-02-2020 23:59:59,1,2', "line 3, column 'Date Time'"),
+  ],
+)
+def test_a_fault_is_named_by_line_and_column(row, message):
+  content = _FILE.replace(_ROW, row) + b'01.03.2020 00:00:00,5,6\n'
+  with pytest.raises(InputError, match=f'^f: {message}'):
+    read_csv(content, 'f')
+
+
+def test_every_date_that_the_calendar_has_and_no_other():
+  days = np.arange('1999-01-01', '2005-01-01', dtype='datetime64[D]')
+  valid = {str(day) for day in days}
+  for year in range(1999, 2005):
+    for month in range(14):
+      for day in (0, 1, 28, 29, 30, 31, 32):
+        text = f'{year}-{month:02}-{day:02}'
+        content = f't,a\n{text},1\n'.encode()
+        if text in valid:
+          found = read_csv(content, 'f', time_column='t', date_format='%Y-%m-%d')
+          assert str(found.times[0])[:10] == text
+        else:
+          with pytest.raises(InputError, match="line 2, column 't'"):
+            read_csv(content, 'f', time_column='t', date_format='%Y-%m-%d')
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'', "line 1: expected a time column 'Date Time'"),
+    (b'Time,a\n1,2\n', "line 1: expected a time column 'Date Time', found 'Time', 'a'"),
+    (b'Date Time,a,a\n1,2,3\n', 'line 1: .* each once'),
+    (b'Date Time\n1\n', 'line 1: expected the time column and others'),
+    (b'Date Time,a\n', 'line 2: expected a row of numbers, the file ends'),
+  ],
+)
+def test_a_header_that_does_not_do(content, message):
+  with pytest.raises(InputError, match=message):
+    read_csv(content, 'f')
+
+
+@pytest.mark.parametrize(
+  ('date_format', 'message'),
+  [('%d.%m.%y', '%y is not among'), ('%d.%m', 'needs %Y'), ('%Y%m%d%d', 'once')],
+)
+def test_a_date_format_that_does_not_do(date_format, message):
+  with pytest.raises(InputError, match=f'--date_format.*{message}'):
+    read_csv(_FILE, 'f', date_format=date_format)

@@ -1,0 +1,100 @@
+"""The commands as a user runs them: killed, restarted, misused."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_SETTINGS = ['num_epochs=60', 'log_every=2', 'save_every=2']
+
+
+def _toy(workdir, *settings):
+  # Without the eight forced devices of the tests: as a user's machine is.
+  environment = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(_ROOT)}
+  command = [sys.executable, str(_ROOT / 'tests' / 'toy.py'), str(workdir)]
+  return subprocess.Popen(
+    [*command, *_SETTINGS, *settings],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def _result(workdir):
+  return json.loads((workdir / 'result.json').read_text())
+
+
+def _wait_for_step(workdir, process, step):
+  """Returns when metrics.jsonl tells of this step, or the process is over."""
+  path = workdir / 'metrics.jsonl'
+  while process.poll() is None:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    if lines and lines[-1].endswith(b'}') and json.loads(lines[-1])['step'] >= step:
+      return
+    time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
+def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  process = _toy(whole)
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  rng = random.Random(0)
+  for number in range(10):
+    process = _toy(killed)
+    _wait_for_step(killed, process, rng.randrange(28 * number, 28 * (number + 1)))
+    time.sleep(rng.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+  process = _toy(killed)
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  assert 'resumed from step' in output
+  assert _result(killed)['params_sha256'] == _result(whole)['params_sha256']
+  assert _result(killed)['best'] == _result(whole)['best']
+  files = [folder / 'metrics.jsonl' for folder in (whole, killed)]
+  assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
+def test_sigterm_saves_and_says_so(tmp_path):
+  process = _toy(tmp_path)
+  _wait_for_step(tmp_path, process, 4)
+  process.terminate()
+  output, _ = process.communicate()
+  assert process.returncode == 75, output
+  assert 'SIGTERM: step' in output
+
+
+@pytest.mark.slow
+def test_the_experiment_runs_on_generated_reviews(tmp_path):
+  command = [sys.executable, '-m', 'experiments.imdb_lstm']
+  command += ['--flagfile=experiments/flags/demo.flags', '--synthetic_size=400']
+  command += ['--num_steps=10', f'--workdir={tmp_path}']
+  environment = {**os.environ, 'XLA_FLAGS': ''}
+  done = subprocess.run(
+    command, cwd=_ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  result = _result(tmp_path)
+  assert result['steps'] == 10
+  assert 0 <= result['test_accuracy'] <= 1
+  assert len(result['params_sha256']) == 64
+  assert '\x1b' not in done.stdout
+  again = subprocess.run(
+    [*command, '--seed=1'], cwd=_ROOT, env=environment, capture_output=True, text=True
+  )
+  assert again.returncode == 2
+  assert 'seed 0 -> 1' in again.stderr

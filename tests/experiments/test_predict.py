@@ -1,0 +1,174 @@
+"""Predictions from a workdir: those of the run, with its words, and what is refused."""
+
+import io
+import json
+import math
+import shutil
+import types
+
+import numpy as np
+import pytest
+
+from experiments import imdb_embedding, imdb_glove, predict, reviews, runs
+from experiments.reviews import few
+from seqjax import config as config_lib
+from seqjax.data.reviews import synthetic as synthetic_reviews
+from seqjax.data.reviews.word_ids import Vocabulary
+from seqjax.types import InputError
+
+_SETTINGS = {
+  'dataset': 'synthetic',
+  'synthetic_size': 400,
+  'vocab_size': 90,
+  'length': 20,
+  'log_every': 1,
+  'save_every': 1,
+}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """The folder and the result of a short run."""
+  folder = tmp_path_factory.mktemp('run')
+  config = imdb_embedding.Config(
+    **_SETTINGS, learning_rate=0.1, num_epochs=3, workdir=str(folder)
+  )
+  return folder, imdb_embedding.run(config)
+
+
+def _answers(capsys, **settings):
+  capsys.readouterr()
+  predict.run(predict.Config(**settings, json=True))
+  return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_predictions_on_the_test_set_have_the_accuracy_of_the_run(
+  trained, tmp_path, capsys
+):
+  folder, result = trained
+  _, test = synthetic_reviews.reviews(0, 400, 50)
+  path = tmp_path / 'reviews.txt'
+  path.write_text('\n'.join(test.texts), encoding='utf-8')
+  answers = _answers(capsys, workdir=str(folder), file=str(path))
+  labels = [answer['label'] == 'positive' for answer in answers]
+  assert len(set(labels)) == 2
+  hits = [a == bool(b) for a, b in zip(labels, test.labels, strict=True)]
+  assert sum(hits) / len(hits) == pytest.approx(result['test_accuracy'], abs=1e-6)
+
+
+def test_a_review_alone_is_predicted_as_among_others(trained, capsys, monkeypatch):
+  folder, _ = trained
+  texts = ['a clever plot', 'the cast was dull and the plot was silly', '']
+  lines = ('\r\n'.join(texts) + '\n').encode()
+  monkeypatch.setattr('sys.stdin', types.SimpleNamespace(buffer=io.BytesIO(lines)))
+  together = _answers(capsys, workdir=str(folder))
+  alone = [_answers(capsys, workdir=str(folder), text=text)[0] for text in texts]
+  assert len({answer['probability'] for answer in together}) == 3
+  for a, b in zip(together, alone, strict=True):
+    assert a.pop('probability') == pytest.approx(b.pop('probability'), rel=1e-5)
+    assert a == b
+
+
+def test_a_short_review_is_padded_as_in_training(trained, capsys):
+  folder, _ = trained
+  run = runs.open_run(str(folder))
+  vocabulary = Vocabulary.load(folder / reviews.VOCABULARY_FILE)
+  x = vocabulary.rows(['a clever plot'], 20)
+  params = runs.best_params(run, x)
+  logit = float(run.model.apply({'params': params}, x, train=False)[0])
+  (answer,) = _answers(capsys, workdir=str(folder), text='A clever plot!')
+  assert answer['probability'] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-5)
+
+
+def test_unknown_words_and_what_is_not_read_are_reported(trained, capsys):
+  folder, _ = trained
+  text = 'Zebra, zebra! Qualms ' + 'the plot was ' * 8
+  (answer,) = _answers(capsys, workdir=str(folder), text=text)
+  assert answer['words'] == 27
+  assert answer['unknown'] == ['zebra', 'qualms']
+  assert answer['unread'] == 8  # the start id is read too, or rather not
+  predict.run(predict.Config(workdir=str(folder), text=text))
+  line = capsys.readouterr().out
+  assert line.endswith('27 words, 2 unknown (zebra, qualms), first 8 not read\n')
+  (short,) = _answers(capsys, workdir=str(folder), text='the plot')
+  assert short['unread'] == 0
+  unread_changes_nothing = 'qualms ' * 50 + ' '.join(text.split()[-20:])
+  (same,) = _answers(capsys, workdir=str(folder), text=unread_changes_nothing)
+  assert same['probability'] == answer['probability']
+
+
+@pytest.mark.slow
+def test_a_run_with_a_tokenizer_drops_the_words_it_does_not_know(tmp_path, capsys):
+  config = imdb_glove.Config(
+    **_SETTINGS, num_train=30, num_validation=20, num_epochs=1, workdir=str(tmp_path)
+  )
+  imdb_glove.run(config)
+  (one,) = _answers(capsys, workdir=str(tmp_path), text='the zebra plot was')
+  (two,) = _answers(capsys, workdir=str(tmp_path), text='the plot was')
+  assert one['unknown'] == ['zebra']
+  assert one['probability'] == two['probability']
+
+  # The vectors brought along are those of the best epoch still, bit for bit.
+  run = runs.open_run(str(tmp_path))
+  params = runs.best_params(run, np.zeros((1, 20), np.int32))
+  _, matrix = few.load(config)
+  np.testing.assert_array_equal(params['embedding']['embedding'], np.float32(matrix))
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+  """A copy of the run, to be spoilt."""
+  return shutil.copytree(trained[0], tmp_path / 'copy')
+
+
+def _refused(match, **settings):
+  with pytest.raises(InputError, match=match):
+    predict.run(predict.Config(**settings))
+
+
+def test_runs_that_are_not_whole_are_refused(copy, tmp_path):
+  text = {'workdir': str(copy), 'text': 'a film'}
+  vocabulary = copy / reviews.VOCABULARY_FILE
+  words = vocabulary.read_text()
+  vocabulary.write_text(words[:-1])
+  _refused(r'vocabulary\.json: expected a saved vocabulary', **text)
+  vocabulary.unlink()
+  _refused(r'vocabulary\.json: cannot be read', **text)
+  vocabulary.write_text(words)
+  for path in copy.glob('checkpoints/*/state/**/*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  _refused('no intact checkpoint of a best epoch .*bytes', **text)
+  shutil.rmtree(copy / 'checkpoints')
+  _refused('no intact checkpoint of a best epoch', **text)
+  _refused('--workdir must name the folder of a run', text='a film')
+  _refused('cannot read config.json', workdir=str(tmp_path), text='a film')
+
+
+@pytest.mark.parametrize(
+  ('name', 'match'),
+  [
+    ('reviews', 'no prediction'),
+    ('suites', 'has no model'),
+    ('none', 'no experiment of this package'),
+    (None, 'names no experiment'),
+    ('os.path', 'names no experiment'),
+  ],
+)
+def test_other_runs_are_refused(copy, name, match, monkeypatch):
+  path = copy / 'config.json'
+  record = json.loads(path.read_text())
+  record['config']['experiment'] = name
+  path.write_text(json.dumps(record))
+  monkeypatch.setattr(reviews, 'Config', config_lib.TrainConfig)
+  monkeypatch.setattr(reviews, 'make_model', lambda config: None, raising=False)
+  _refused(match, workdir=str(copy), text='a film')
+
+
+def test_input_that_is_no_text_is_refused(trained, tmp_path):
+  path = tmp_path / 'latin.txt'
+  path.write_bytes('good\ncafé\n'.encode('latin-1'))
+  run = {'workdir': str(trained[0])}
+  _refused(r'--file=.*latin\.txt, line 2 is not UTF-8', **run, file=str(path))
+  _refused('No such file', **run, file=str(tmp_path / 'none'))
+  _refused('give only one of --text, --file', **run, text='a', file='b')

@@ -1,0 +1,72 @@
+"""Losses and metrics against Keras's and by hand."""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+from seqjax.training import losses
+
+
+def test_binary_xent_is_that_of_keras():
+  rng = np.random.default_rng(0)
+  logits = (4 * rng.normal(size=19)).astype(np.float32)
+  labels = rng.integers(0, 2, 19).astype(np.float32)
+  want = keras.ops.binary_crossentropy(
+    labels[:, None], logits[:, None], from_logits=True
+  )
+  np.testing.assert_allclose(
+    losses.binary_xent(logits, labels), np.asarray(want)[:, 0], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_binary_xent_has_all_its_digits_where_the_probability_saturates():
+  logits = jnp.float32([-200, -30, 0, 30, 200])
+  got = losses.binary_xent(logits, jnp.ones(5))
+  np.testing.assert_allclose(got, [200, 30, np.log(2), np.exp(-30.0), 0], rtol=1e-6)
+  grads = jax.grad(lambda z: losses.binary_xent(z, jnp.ones(5)).sum())(logits)
+  want = 1 / (1 + np.exp(-np.float64(logits))) - 1  # sigmoid - label
+  np.testing.assert_allclose(grads, want, rtol=1e-6, atol=1e-12)
+
+
+def test_binary_accuracy_thresholds_the_probability_at_one_half():
+  logits = jnp.float32([-0.1, 0.1, 0.0, -3, 2])
+  labels = jnp.float32([0, 1, 1, 1, 0])
+  want = [1, 1, 0, 0, 0]  # a probability of exactly 0.5 counts as label 0
+  np.testing.assert_array_equal(losses.binary_accuracy(logits, labels), want)
+  keras_says = keras.metrics.binary_accuracy(
+    labels[:, None], keras.ops.sigmoid(logits)[:, None]
+  )
+  np.testing.assert_array_equal(np.asarray(keras_says)[:, 0], want)
+
+
+def test_absolute_error_is_the_mean_over_further_axes():
+  rng = np.random.default_rng(1)
+  a, b = rng.normal(size=(2, 5, 3)).astype(np.float32)
+  want = np.abs(np.float64(a) - b).mean(-1)
+  np.testing.assert_allclose(losses.absolute_error(a, b), want, rtol=1e-6)
+  np.testing.assert_allclose(
+    losses.absolute_error(a[:, 0], b[:, 0]), np.abs(a - b)[:, 0], rtol=1e-6
+  )
+
+
+def test_rows_of_weight_zero_count_for_nothing_not_even_nan():
+  values, weight = jnp.float32([1, np.nan, 3, np.inf]), jnp.float32([1, 0, 0.5, 0])
+  value, grads = jax.value_and_grad(losses.weighted_sum)(values, weight)
+  assert value == 2.5
+  np.testing.assert_array_equal(grads, [1, 0, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+  'loss', [losses.binary_xent, losses.binary_accuracy, losses.absolute_error]
+)
+def test_labels_of_another_shape_are_refused(loss):
+  with pytest.raises(ValueError, match=r'\(4, 1\).*\(4,\) differ in shape'):
+    loss(jnp.zeros((4, 1)), jnp.zeros(4))
+
+
+def test_losses_are_float32_for_bfloat16_logits():
+  logits, labels = jnp.zeros(3, jnp.bfloat16), jnp.ones(3, jnp.bfloat16)
+  for loss in (losses.binary_xent, losses.binary_accuracy, losses.absolute_error):
+    assert loss(logits, labels).dtype == jnp.float32

@@ -1,0 +1,44 @@
+"""Pictures over time: every extreme is drawn, gaps are, files are whole."""
+
+import matplotlib.image
+import numpy as np
+
+from seqjax.view import time_plots
+
+
+def _times(minutes):
+  return np.datetime64('2020-01-01T00:00:00') + 60 * np.asarray(minutes)
+
+
+def test_a_line_breaks_in_a_gap():
+  times = _times([0, 10, 20, 60, 70])
+  at, values = time_plots._broken(times, np.arange(5.0))
+  assert len(at) == 6
+  assert (np.diff(at) > 0).all()
+  np.testing.assert_array_equal(values, [0, 1, 2, np.nan, 3, 4])
+
+
+def test_a_long_series_shows_its_extremes():
+  values = np.random.default_rng(0).normal(size=50_000)
+  values[12_345], values[33_333] = 40, -50
+  low, high, at = time_plots._bands(_times(np.arange(50_000)), values)
+  assert (high.max(), low.min()) == (40, -50)
+  assert len(at) == len(low) == 1000
+  assert abs((at[high.argmax()] - _times(12_345)).astype(int)) <= 50 * 60
+
+
+def test_pictures_are_written(tmp_path):
+  times = _times(np.r_[0:3000:10, 4000:5000:10])
+  truth = np.sin(np.arange(len(times)) / 20)
+  time_plots.series(times, truth, tmp_path / 'a.png', title='T', ylabel='T (degC)')
+  predicted = {'GRU': truth + 0.5, 'naive': truth - 1}
+  figure = time_plots._forecast_figure(times, truth, predicted, 'T', 'T (degC)')
+  (axes,) = figure.axes
+  labels = [line.get_label() for line in axes.lines]
+  assert labels == ['measured', 'GRU: mean error here 0.5', 'naive: mean error here 1']
+  time_plots.forecasts(
+    times, truth, predicted, tmp_path / 'b.png', title='T', ylabel='T (degC)'
+  )
+  for name in ('a.png', 'b.png'):
+    picture = matplotlib.image.imread(tmp_path / name)
+    assert picture[..., :3].std() > 0.05
