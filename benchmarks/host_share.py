@@ -23,7 +23,7 @@ import jax
 from benchmarks import report
 from experiments import jena_gru, weather
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.data.series import gather
+from seqjax.data.batches import Resident
 from seqjax.data.series.windows import RandomWindows
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
@@ -78,13 +78,13 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
   mesh = mesh_lib.make_mesh(config.num_devices, config.batch_size)
   tx = optim.make_optimizer(config.optimizer, config.learning_rate)
   model = jena_gru.make_model(config)
-  take = gather.windows(data.shape, data.target)
-  step = steps.make_train_step(model, losses.absolute_error, {}, tx, mesh, take)
   feed = RandomWindows(data.train, config.batch_size, 0, 500)
   whole = mesh_lib.replicated(mesh)
-  series = jax.device_put(data.series.values, whole)
+  series, gather = jax.device_put(feed.resident.arrays, whole), feed.resident.gather
+  resident = Resident(series, gather)
+  step = steps.make_train_step(model, losses.absolute_error, {}, tx, mesh, resident)
   key = jax.random.key(0)
-  x = jax.jit(take)(series, feed.batch(0)).x
+  x = jax.jit(gather)(series, feed.batch(0)).x
   state = jax.device_put(init_state(model, tx, key, x), whole)
   done = 0
 
@@ -95,7 +95,7 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
     batches = mesh_lib.put_batches(feed, rest, mesh, per_device=False)
     for _ in range(count):
       pending.begin()
-      state, sums = step(state, next(batches), key, series)
+      state, sums = step(state, next(batches), key)
       pending.add(sums)
       if mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
@@ -109,7 +109,7 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
   def device(count: int) -> None:
     nonlocal state
     for index in range(count):
-      state, _ = step(state, placed[index % len(placed)], key, series)
+      state, _ = step(state, placed[index % len(placed)], key)
       # With more than 32 steps under way, two CPU devices wait for each other's
       # gradients with all the threads there are.
       if (index + 1) % _LOOK == 0:

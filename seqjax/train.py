@@ -61,8 +61,6 @@ def train(
   monitor: Monitor,
   facts: Mapping[str, Any] | None = None,
   published: Mapping[str, float] | None = None,
-  resident: PyTree = None,
-  gather: steps.GatherFn | None = None,
   finish: Finish | None = None,
   frozen: Iterable[str] = (),
   test_last: bool = False,
@@ -82,14 +80,12 @@ def train(
     model: Called as (x, train=, mask=).
     loss: (output, y) -> [B], whose mean is minimised.
     metrics: Further values (output, y) -> [B] to report.
-    feed: Training batches.
+    feed: Training batches; what they are indices into, the other two are as well.
     validation: Batches, each example once; run through after every epoch.
     test: Batches; run through once, at the end, with the parameters of the best epoch.
     monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
-    resident: With `gather`, host arrays for every device; feeds' fingerprints cover it.
-    gather: (resident, batch of indices into it) -> batch, within the jitted steps.
     finish: Called at the end as (tested params, result), in process 0: what it returns
       comes into result.json too, and it may leave more in the workdir.
     frozen: Parameters left as they are, beside frozen Embeddings; see `optim.freeze`.
@@ -117,24 +113,23 @@ def train(
   )
   parts, pmap = config.accumulate_steps, config.data_parallel == 'pmap'
   mesh = mesh_lib.make_mesh(config.num_devices, config.batch_size, parts)
-  on_devices: tuple[PyTree, ...] = ()
-  x: Any = feed.batch(0).x
-  if gather is not None:
-    on_devices = (mesh_lib.replicate(resident, mesh),)
-    shape = jax.eval_shape(gather, resident, feed.batch(0)).x
-    x = np.zeros(shape.shape, shape.dtype)
+  resident, x = feed.resident, feed.batch(0).x
+  if resident is not None:
+    shape = jax.eval_shape(resident.gather, resident.arrays, feed.batch(0)).x
+    x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
+    resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
   tx = optim.freeze(tx, *frozen, *frozen_parameters(model, x, train=False))
   train_step = steps.make_train_step(
-    model, loss, metrics, tx, mesh, gather, parts=parts, pmap=pmap
+    model, loss, metrics, tx, mesh, resident, parts=parts, pmap=pmap
   )
-  eval_step = steps.make_eval_step(model, loss, metrics, mesh, gather)
+  eval_step = steps.make_eval_step(model, loss, metrics, mesh, resident)
   param_norm = jax.jit(optax.tree.norm)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   folder, first = Path(config.workdir or f'runs/{name}'), processes.is_first()
 
   with contextlib.ExitStack() as held, signals.catch() as stop:
     watch = held.enter_context(watchdog.Watchdog(config.step_timeout))
-    evaluate = evaluation.make(eval_step, mesh, on_devices, stop, watch)
+    evaluate = evaluation.make(eval_step, mesh, stop, watch)
     environment = {**workdir.environment(), 'devices_used': mesh.size}
 
     def start_folder() -> None:
@@ -204,7 +199,7 @@ def train(
           if step == num_steps or progress.epochs_since_best >= patience:
             break
           pending.begin()
-          state, sums = train_step(state, next(batches), step_key, *on_devices)
+          state, sums = train_step(state, next(batches), step_key)
           pending.add(sums)
           if watch or mesh_lib.shares_threads(mesh):
             pending.wait_for_last_but_one()

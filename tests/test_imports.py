@@ -44,8 +44,6 @@ _NEVER = {
   'benchmarks': set(_RANKS),
   'tensorflow': set(_RANKS),
 }
-# The one file of `data` that works on devices: it gathers windows within a step.
-_ON_DEVICES = 'data/series/gather'
 _FILES = sorted((_ROOT / 'seqjax').rglob('*.py'))
 
 
@@ -93,7 +91,7 @@ def test_imports_point_to_a_lower_rank(path):
       if (name + '.').startswith(package + '.'):
         assert owners & set(rooms), f'{rooms[-1]} imports {package}'
     for package, parts in _NEVER.items():
-      if (name + '.').startswith(package + '.') and rooms[-1] != _ON_DEVICES:
+      if (name + '.').startswith(package + '.'):
         assert part not in parts, f'{part} imports {package}'
 
 
@@ -102,7 +100,6 @@ def test_text_and_data_start_no_jax():
     '.'.join(('seqjax', *path.relative_to(_ROOT / 'seqjax').with_suffix('').parts))
     for path in _FILES
     if _rooms(path)[0] in ('text', 'data', 'files')
-    and _rooms(path)[-1] != _ON_DEVICES
     and not path.name.endswith('_builder.py')
   ]
   code = (

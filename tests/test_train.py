@@ -18,6 +18,7 @@ from seqjax import train as train_lib
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import signals
+from seqjax.data.batches import Resident
 from seqjax.training import losses, optim
 from seqjax.training.state import init_state
 from seqjax.types import Examples, InputError
@@ -38,6 +39,7 @@ class _Interrupted:
   def __init__(self, feed, step, action):
     self._feed, self._step, self._action = feed, step, action
     self.steps_per_epoch, self.fingerprint = feed.steps_per_epoch, feed.fingerprint
+    self.resident = feed.resident
 
   def batch(self, step):
     if step == self._step:
@@ -203,11 +205,16 @@ def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
     finished.append((params, result['test_loss']))
     return {'extra': 7}
 
+  def over(feed):
+    feed.resident = Resident(
+      data, lambda on, at: at._replace(x=on.x[at.x], y=on.y[at.y])
+    )
+    return feed
+
   again = toy.train(
     tmp_path,
     data=Examples(rows, rows),
-    resident=data,
-    gather=lambda on, at: at._replace(x=on.x[at.x], y=on.y[at.y]),
+    wrap_feed=over,
     finish=finish,
   )
   assert again['best'] == pytest.approx(result['best'], rel=1e-5)

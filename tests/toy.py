@@ -77,6 +77,7 @@ class _Stuck:
     self._feed, self._step = feed, step
     self._mark = pathlib.Path(workdir, 'was-stuck')
     self.steps_per_epoch, self.fingerprint = feed.steps_per_epoch, feed.fingerprint
+    self.resident = feed.resident
 
   def batch(self, step):
     if step == self._step and jax.process_index() == 1 and not self._mark.exists():

@@ -16,7 +16,6 @@ import numpy as np
 
 from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import train as train_lib
-from seqjax.data.series import gather
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
 from seqjax.training import losses
 from seqjax.types import Array, PyTree
@@ -91,8 +90,6 @@ def train(
     monitor=Monitor('loss'),
     facts=facts(config, data),
     published=None if number is None else {'loss': number},
-    resident=data.series.values,
-    gather=gather.windows(data.shape, data.target),
     finish=finish,
     files={SCALING_FILE: data.scaling.save},
   )
@@ -160,13 +157,14 @@ def forecast(
 
   The inputs have to lie in the series, values [N, D]; the targets need not.
   """
-  inputs = Shape(shape.offsets, 0)
-  take = gather.windows(inputs, 0)
-  chosen = WindowSet(values, 0, inputs, rows)
+  chosen = WindowSet(values, 0, Shape(shape.offsets, 0), rows)
+  resident = chosen.resident
 
   @jax.jit
   def apply(params: PyTree, series: Array, batch: Any) -> Any:
-    return model.apply({'params': params}, take(series, batch).x, train=False)
+    return model.apply(
+      {'params': params}, resident.gather(series, batch).x, train=False
+    )
 
   series = jax.device_put(values)
   found = [apply(params, series, batch) for batch in WindowsInOrder(chosen, _CHUNK)]

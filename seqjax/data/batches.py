@@ -1,12 +1,19 @@
 """Batches of a data set: a pure function of (seed, step), no iterator to save."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from seqjax.types import Batch, Examples
+from seqjax.types import Batch, Examples, PyTree
+
+
+class Resident(NamedTuple):
+  """Data that stays on every device; batches are then indices into it."""
+
+  arrays: PyTree  # of the host; the feed's fingerprint covers them
+  gather: Callable[[PyTree, Batch], Batch]  # (arrays, indices) -> examples, when jitted
 
 
 class Batches(Protocol):
@@ -30,6 +37,10 @@ class Feed(Protocol):
   def fingerprint(self) -> str:
     """SHA-256 of the data: a run goes on only with the data it was started with."""
 
+  @property
+  def resident(self) -> Resident | None:
+    """What its batches, and those to evaluate on, are indices into, if they are."""
+
   def batch(self, step: int) -> Batch:
     """The batch of this step, the same whenever it is asked for."""
 
@@ -40,6 +51,8 @@ class Shuffled:
   The order of epoch e is `default_rng((seed, e)).permutation(N)`. The last, smaller
   batch counts: it is filled up with rows of weight 0.
   """
+
+  resident: Resident | None = None
 
   def __init__(self, examples: Examples, batch_size: int, seed: int):
     _check(examples)

@@ -15,7 +15,6 @@ from seqjax.workdir.progress import means
 def make(
   eval_step: Callable[..., dict[str, Array]],
   mesh: Mesh,
-  on_devices: tuple[PyTree, ...],
   stop: Stop,
   watch: Watchdog,
 ) -> Callable[[PyTree, Iterable[Batch]], dict[str, float]]:
@@ -34,7 +33,7 @@ def make(
       # One batch at a time: on CPU devices, batches in flight together wait for each
       # other's sums with all the threads there are, and XLA ends the process.
       jax.block_until_ready(sums[-1:])
-      sums.append(eval_step(params, placed, *on_devices))
+      sums.append(eval_step(params, placed))
     total: dict[str, float] = {}
     for values in jax.device_get(sums):
       total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}

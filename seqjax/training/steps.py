@@ -11,12 +11,12 @@ import optax
 from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
+from seqjax.data.batches import Resident
 from seqjax.training import losses
 from seqjax.training.state import TrainState
 from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
 
 ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
-GatherFn = Callable[[PyTree, Batch], Batch]  # (resident arrays, indices) -> examples
 
 
 def make_train_step(
@@ -25,17 +25,14 @@ def make_train_step(
   metrics: Mapping[str, ExampleFn],
   tx: optax.GradientTransformation,
   mesh: Mesh,
-  gather: GatherFn | None = None,
+  resident: Resident | None = None,
   *,
   parts: int = 1,
   pmap: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
-  With `gather` it is (state, batch, key, resident): `resident`, arrays that stay on
-  every device, and the batch, which then holds indices into them, become the examples
-  within the step. An argument and not a constant of the program, or each program would
-  hold a copy.
+  With `resident` the batch holds indices and becomes the examples within the step.
 
   The gradient is that of the mean loss of the global batch, whatever the number of
   devices, of parts that it is computed in, and for jit and pmap. `key` is the run's,
@@ -49,7 +46,7 @@ def make_train_step(
     metrics: More of such, to be summed up.
     tx: The optimiser.
     mesh: Devices that share the batch.
-    gather: See above.
+    resident: Its arrays already lie on all devices of the mesh.
     parts: k: the batch comes as k parts, [k, B/k, ...], which a device works on one
       after the other: it holds the activations of one.
     pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
@@ -60,7 +57,7 @@ def make_train_step(
   """
 
   def train_step(
-    state: TrainState, batch: Batch, key: Array, *resident: PyTree
+    state: TrainState, batch: Batch, key: Array, *arrays: PyTree
   ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(key, state.step)
     total = jnp.sum(batch.weight, dtype=jnp.float32)
@@ -70,7 +67,7 @@ def make_train_step(
 
     def of_part(part: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
       """Gradient of the part's share of the mean loss, and the part's sums."""
-      part = gather(resident[0], part) if gather else part
+      part = resident.gather(arrays[0], part) if resident else part
 
       def share(params: PyTree) -> tuple[Array, dict[str, Array]]:
         rngs = {'dropout': key}
@@ -105,9 +102,9 @@ def make_train_step(
     sums['grad_norm'] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, opt_state), sums
 
-  number = 4 if gather else 3
+  number = 4 if resident else 3
   if pmap:
-    return jax.pmap(
+    twin = jax.pmap(
       train_step,
       axis_name=BATCH_AXIS,
       in_axes=(None, 0, None, None)[:number],
@@ -115,14 +112,16 @@ def make_train_step(
       devices=list(mesh.devices.flat),
       donate_argnums=0,
     )
+    return _bind(twin, resident)
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, int(parts > 1))
-  return jax.jit(
+  program = jax.jit(
     train_step,
     in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
     compiler_options=mesh_lib.compiler_options(mesh),
   )
+  return _bind(program, resident)
 
 
 def make_eval_step(
@@ -130,26 +129,35 @@ def make_eval_step(
   loss: ExampleFn,
   metrics: Mapping[str, ExampleFn],
   mesh: Mesh,
-  gather: GatherFn | None = None,
+  resident: Resident | None = None,
 ) -> Callable[..., dict[str, Array]]:
   """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'.
 
-  With `gather` it is (params, batch, resident), as in `make_train_step`.
+  `resident` is as in `make_train_step`.
   """
 
-  def eval_step(params: PyTree, batch: Batch, *resident: PyTree) -> dict[str, Array]:
-    batch = gather(resident[0], batch) if gather else batch
+  def eval_step(params: PyTree, batch: Batch, *arrays: PyTree) -> dict[str, Array]:
+    batch = resident.gather(arrays[0], batch) if resident else batch
     with mesh_lib.on(mesh):
       output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
     return _sums(output, batch, loss, metrics)
 
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
-  return jax.jit(
+  program = jax.jit(
     eval_step,
-    in_shardings=(whole, split, whole)[: 3 if gather else 2],
+    in_shardings=(whole, split, whole)[: 3 if resident else 2],
     out_shardings=whole,
     compiler_options=mesh_lib.compiler_options(mesh),
   )
+  return _bind(program, resident)
+
+
+def _bind(program: Callable[..., Any], resident: Resident | None) -> Callable[..., Any]:
+  """The program with the resident arrays as its last argument.
+
+  An argument and not a constant of the program, or each program would hold a copy.
+  """
+  return program if resident is None else lambda *args: program(*args, resident.arrays)
 
 
 def _sums(

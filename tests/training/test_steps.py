@@ -8,6 +8,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.cluster import mesh as mesh_lib
+from seqjax.data.batches import Resident
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import Batch
@@ -96,23 +97,23 @@ def test_indices_into_resident_arrays_are_as_good_as_the_examples(num_devices):
   def gather(arrays, rows):
     return rows._replace(x=arrays[0][rows.x], y=arrays[1][rows.y])
 
+  placed = Resident(jax.device_put(resident, mesh_lib.replicated(mesh)), gather)
   gathering = steps.make_train_step(
-    model, losses.binary_xent, METRICS, tx, mesh, gather
+    model, losses.binary_xent, METRICS, tx, mesh, placed
   )
-  placed = jax.device_put(resident, mesh_lib.replicated(mesh))
   key = jax.random.key(2)
   known, known_sums = step(state, mesh_lib.put_batch(batch, mesh), key)
   state = jax.device_put(start, mesh_lib.replicated(mesh))
-  found, sums = gathering(state, indices, key, placed)
+  found, sums = gathering(state, indices, key)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
     (found, sums),
     (known, known_sums),
   )
   arguments = (losses.binary_xent, METRICS, mesh)
-  evaluate = steps.make_eval_step(model, *arguments, gather)
+  evaluate = steps.make_eval_step(model, *arguments, placed)
   plain = steps.make_eval_step(model, *arguments)
-  found = evaluate(found.params, indices, placed)
+  found = evaluate(found.params, indices)
   assert float(found['loss']) == pytest.approx(
     float(plain(known.params, mesh_lib.put_batch(batch, mesh))['loss']), rel=1e-6
   )

@@ -3,18 +3,19 @@
 A window is named by its anchor, a row of the series: its inputs are the rows
 `anchor + offsets` and its target is the row `anchor + ahead`. Windows are never stored.
 A batch holds the rows of its anchors and targets; the values are taken from the series
-where it lies, by `gather.windows` on the device or `take` here.
+where it lies, by `gather` within a jitted step or `take` on the host.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.types import Batch, InputError
+from seqjax.data.batches import Resident
+from seqjax.types import Array, Batch, InputError
 
 
 class Shape(NamedTuple):
@@ -74,7 +75,7 @@ def anchors(
 def take(
   values: np.ndarray, target: int, shape: Shape, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """values [N, D], anchors [B] -> (x [B, T, D], y [B]): the twin of `gather.windows`.
+  """values [N, D], anchors [B] -> (x [B, T, D], y [B]): the twin of `gather`.
 
   Raises:
     IndexError: A window leaves the series.
@@ -83,6 +84,27 @@ def take(
   if len(rows) and inputs.min() < 0:
     raise IndexError(f'a window begins at row {inputs.min()}')
   return values[inputs], values[rows + shape.ahead, target]
+
+
+def gather(shape: Shape, target: int) -> Callable[[Array, Batch], Batch]:
+  """Returns (series [N, D], batch of `WindowSet.batch`) -> x [B, T, D] and y [B].
+
+  For a jitted step. A row that the series does not have gives NaN, which ends a run.
+  (JAX by itself would take the nearest row, or count from the end.)
+
+  Args:
+    shape: Which rows a window is made of.
+    target: Column of the target.
+  """
+  offsets = np.asarray(shape.offsets, np.int32)
+  outside: Any = {'mode': 'fill', 'fill_value': np.nan, 'wrap_negative_indices': False}
+
+  def examples(series: Array, batch: Batch) -> Batch:
+    rows = batch.x[:, None] + offsets[None]  # [B, T]
+    x = series.at[rows].get(**outside)  # [B, T, D]
+    return batch._replace(x=x, y=series.at[batch.y, target].get(**outside))
+
+  return examples
 
 
 class WindowSet:
@@ -108,6 +130,11 @@ class WindowSet:
     found.update(np.ascontiguousarray(self.values).data)
     found.update(self.rows.data)
     return found.hexdigest()
+
+  @property
+  def resident(self) -> Resident:
+    """The series, and what takes windows from it."""
+    return Resident(self.values, gather(self.shape, self.target))
 
   def batch(self, rows: np.ndarray, batch_size: int) -> Batch:
     """Anchors as x and target rows as y, int32 [B]; filled up at weight 0."""
@@ -137,6 +164,10 @@ class RandomWindows:
   @property
   def fingerprint(self) -> str:
     return self._windows.fingerprint
+
+  @property
+  def resident(self) -> Resident:
+    return self._windows.resident
 
   def batch(self, step: int) -> Batch:
     rows = self._windows.rows

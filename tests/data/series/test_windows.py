@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.data.series import book_windows, gather, quality, windows
+from seqjax.data.series import book_windows, quality, windows
 from seqjax.data.series.series import Series
 from seqjax.data.series.windows import RandomWindows, WindowSet, WindowsInOrder
 from seqjax.types import Batch, InputError
@@ -54,7 +54,7 @@ def test_windows_are_those_of_a_plain_loop(lookback, step, delay, batch_size):
   assert clean.report.repeated == 2
   values, target = clean.series.values, 1
   shape = windows.sampled(lookback, step, delay)
-  take = jax.jit(gather.windows(shape, target))
+  take = jax.jit(windows.gather(shape, target))
   for start, stop in ((0, 50), (50, 88), (10, 90)):
     expected = _naive(clean.series, start, stop, lookback, step, delay, target)
     rows = windows.anchors(clean.segments, start, stop, shape)
@@ -131,12 +131,12 @@ def test_a_marker_in_the_next_split_is_never_seen():
     marked[start:stop] = values[start:stop]
     rows = windows.anchors(segments, start, stop, shape)
     batch = Batch(rows, rows + shape.ahead, np.ones(len(rows)))
-    found = jax.jit(gather.windows(shape, 1))(marked, batch)
+    found = jax.jit(windows.gather(shape, 1))(marked, batch)
     assert jnp.abs(found.x).max() < 1e3
     assert jnp.abs(found.y).max() < 1e3
     # The test would see one: the first row before and the last after are used if asked.
     for wrong in (rows - 1, rows + 1):
-      found = gather.windows(shape, 1)(
+      found = windows.gather(shape, 1)(
         jnp.pad(marked, ((1, 1), (0, 0)), constant_values=1e6),
         batch._replace(x=wrong + 1, y=wrong + 1 + shape.ahead),
       )
@@ -147,7 +147,7 @@ def test_a_row_that_is_not_there_is_nan_on_the_device_and_an_error_before():
   values = np.ones((20, 2), np.float32)
   shape = windows.sampled(4, 2, 3)
   outside = Batch(np.array([1, 5, 20, 5]), np.array([4, 8, 5, -1]), None)
-  found = jax.jit(gather.windows(shape, 0))(values, outside)
+  found = jax.jit(windows.gather(shape, 0))(values, outside)
   assert jnp.isnan(found.x).any(axis=(1, 2)).tolist() == [True, False, True, False]
   assert jnp.isnan(found.y).tolist() == [False, False, False, True]
   for row in (1, 17):
@@ -185,7 +185,7 @@ def test_memory_is_the_series_not_the_windows():
   host = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert host < values.nbytes
-  program = jax.jit(gather.windows(shape, 1)).lower(values, batch).compile()
+  program = jax.jit(windows.gather(shape, 1)).lower(values, batch).compile()
   memory = program.memory_analysis()
   used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
   assert used + memory.output_size_in_bytes < 1.1 * values.nbytes
