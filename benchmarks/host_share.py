@@ -23,7 +23,6 @@ import jax
 from benchmarks import report
 from experiments import jena_gru, weather
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.data.batches import Resident
 from seqjax.data.series.windows import RandomWindows
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
@@ -80,11 +79,12 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
   model = jena_gru.make_model(config)
   feed = RandomWindows(data.train, config.batch_size, 0, 500)
   whole = mesh_lib.replicated(mesh)
-  series, gather = jax.device_put(feed.resident.arrays, whole), feed.resident.gather
-  resident = Resident(series, gather)
+  resident = feed.resident
+  series = jax.device_put(resident.arrays, whole)
+  resident = resident._replace(arrays=series)
   step = steps.make_train_step(model, losses.absolute_error, {}, tx, mesh, resident)
   key = jax.random.key(0)
-  x = jax.jit(gather)(series, feed.batch(0)).x
+  x = jax.jit(resident.gather)(series, feed.batch(0)).x
   state = jax.device_put(init_state(model, tx, key, x), whole)
   done = 0
 

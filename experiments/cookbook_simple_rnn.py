@@ -61,5 +61,7 @@ def run(config: Config) -> dict[str, Any]:
   )
 
 
+task = reviews
+
 if __name__ == '__main__':
   config_lib.main(Config, run)

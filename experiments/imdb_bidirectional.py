@@ -7,17 +7,11 @@ One LSTM reads the review as it is, another from its end, and the head sees both
 Source: the chapter, section 6.3.8, validation accuracy 0.886.
 """
 
-import dataclasses
-from typing import Any
-
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(reviews.RecurrentConfig):
-  """The chapter's settings; see --help."""
+Config = reviews.RecurrentConfig
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:
@@ -30,17 +24,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_bidirectional',
-    title=f'Bidirectional LSTM({config.features})',
-    model=make_model(config),
-    published=0.886,
-  )
-
+task = reviews
+run = experiment.training(
+  task, 'imdb_bidirectional', 'Bidirectional LSTM({features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -11,10 +11,9 @@ phrase counts and not its place. Source: the chapter, section 6.4, validation ac
 
 import dataclasses
 import math
-from typing import Any
 
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
@@ -56,17 +55,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_conv1d',
-    title=f'Convnet of {config.features} filters',
-    model=make_model(config),
-    published=0.85,
-  )
-
+task = reviews
+run = experiment.training(
+  task, 'imdb_conv1d', 'Convnet of {features} filters', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -9,10 +9,9 @@ what can be told from words alone, each in its place. Source: the chapter, secti
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -38,17 +37,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_embedding',
-    title=f'Embedding({config.embed_size}) of {config.length} words',
-    model=make_model(config),
-    published=0.76,
-  )
-
+task = reviews
+run = experiment.training(
+  task, 'imdb_embedding', 'Embedding({embed_size}) of {length} words', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -65,5 +65,7 @@ def run(config: Config) -> dict[str, Any]:
   )
 
 
+task = few
+
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -8,17 +8,11 @@ and one state. The chapter runs the cell on the weather alone (section 6.3.5), s
 is no published number.
 """
 
-import dataclasses
-from typing import Any
-
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(reviews.RecurrentConfig):
-  """The chapter's settings; see --help."""
+Config = reviews.RecurrentConfig
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:
@@ -31,16 +25,8 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_gru',
-    title=f'GRU({config.features})',
-    model=make_model(config),
-  )
-
+task = reviews
+run = experiment.training(task, 'imdb_gru', 'GRU({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -8,17 +8,11 @@ accuracy of the best epoch 0.877 +- 0.002; two CPU cores, commit 4e81a83. Source
 chapter, section 6.2.3, validation accuracy up to 0.88.
 """
 
-import dataclasses
-from typing import Any
-
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(reviews.RecurrentConfig):
-  """The chapter's settings; see --help."""
+Config = reviews.RecurrentConfig
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:
@@ -31,17 +25,8 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_lstm',
-    title=f'LSTM({config.features})',
-    model=make_model(config),
-    published=0.88,
-  )
-
+task = reviews
+run = experiment.training(task, 'imdb_lstm', 'LSTM({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -11,10 +11,9 @@ chapter, section 6.3.8, validation accuracy 0.877.
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -36,17 +35,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_reversed',
-    title=f'Reversed LSTM({config.features})',
-    model=make_model(config),
-    published=0.877,
-  )
-
+task = reviews
+run = experiment.training(
+  task, 'imdb_reversed', 'Reversed LSTM({features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

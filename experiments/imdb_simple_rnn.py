@@ -7,17 +7,11 @@ The state is all that the network remembers of 500 words, and every one of them 
 it anew. Source: the chapter, section 6.2.1, validation accuracy 0.84.
 """
 
-import dataclasses
-from typing import Any
-
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(reviews.RecurrentConfig):
-  """The chapter's settings; see --help."""
+Config = reviews.RecurrentConfig
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:
@@ -30,17 +24,8 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_simple_rnn',
-    title=f'SimpleRNN({config.features})',
-    model=make_model(config),
-    published=0.84,
-  )
-
+task = reviews
+run = experiment.training(task, 'imdb_simple_rnn', 'SimpleRNN({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

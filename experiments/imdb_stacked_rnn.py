@@ -8,10 +8,9 @@ the chapter, section 6.2.1, which shows this model's summary and does not train 
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import reviews
+from experiments import experiment, reviews
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -34,16 +33,10 @@ def make_model(config: Config) -> sj.SequenceClassifier:
   )
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return reviews.train(
-    config,
-    reviews.load(config),
-    name='imdb_stacked_rnn',
-    title=f'{config.num_layers} x SimpleRNN({config.features})',
-    model=make_model(config),
-  )
-
+task = reviews
+run = experiment.training(
+  task, 'imdb_stacked_rnn', '{num_layers} x SimpleRNN({features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

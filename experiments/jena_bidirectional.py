@@ -9,10 +9,9 @@ MAE 0.262 in the table of the published numbers.
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -29,17 +28,10 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.Bidirectional(sj.GRU(config.features)))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_bidirectional',
-    title=f'Bidirectional GRU({config.features})',
-    model=make_model(config),
-    published=0.262,
-  )
-
+task = weather
+run = experiment.training(
+  task, 'jena_bidirectional', 'Bidirectional GRU({features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

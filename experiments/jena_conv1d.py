@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
@@ -48,17 +48,8 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.Stack(layers))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_conv1d',
-    title=f'Conv1D({config.features})',
-    model=make_model(config),
-    published=0.45,
-  )
-
+task = weather
+run = experiment.training(task, 'jena_conv1d', 'Conv1D({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -8,10 +8,9 @@ the chapter, section 6.4.4: validation MAE 0.27, not as good as the GRU, much fa
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
@@ -55,17 +54,10 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.Stack(layers))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_conv_gru',
-    title=f'Conv1D({config.features}) and GRU({config.features})',
-    model=make_model(config),
-    published=0.27,
-  )
-
+task = weather
+run = experiment.training(
+  task, 'jena_conv_gru', 'Conv1D({features}) and GRU({features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

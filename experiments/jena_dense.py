@@ -8,12 +8,11 @@ Source: the chapter, section 6.3.4: about the naive forecast, validation MAE 0.3
 """
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -32,17 +31,8 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.Stack([sj.Flatten(), hidden, nn.relu]))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_dense',
-    title=f'Dense({config.features})',
-    model=make_model(config),
-    published=0.30,
-  )
-
+task = weather
+run = experiment.training(task, 'jena_dense', 'Dense({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

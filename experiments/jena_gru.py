@@ -8,10 +8,9 @@ section 6.3.5: validation MAE 0.265, or 2.35 degC, where the naive forecast has 
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -28,17 +27,8 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.GRU(config.features))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_gru',
-    title=f'GRU({config.features})',
-    model=make_model(config),
-    published=0.265,
-  )
-
+task = weather
+run = experiment.training(task, 'jena_gru', 'GRU({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -9,10 +9,9 @@ overfitting for 20 epochs of 40.
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -37,17 +36,10 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(gru)
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_gru_dropout',
-    title=f'GRU({config.features}) with dropout',
-    model=make_model(config),
-    published=0.262,
-  )
-
+task = weather
+run = experiment.training(
+  task, 'jena_gru_dropout', 'GRU({features}) with dropout', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

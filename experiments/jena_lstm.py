@@ -8,10 +8,9 @@ number.
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -28,16 +27,8 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.LSTM(config.features))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_lstm',
-    title=f'LSTM({config.features})',
-    model=make_model(config),
-  )
-
+task = weather
+run = experiment.training(task, 'jena_lstm', 'LSTM({features})', make_model)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -8,10 +8,9 @@ the book. Source: the chapter, section 6.3.7: validation MAE 0.263, no great gai
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import weather
+from experiments import experiment, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -46,17 +45,10 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   return sj.SequenceRegressor(sj.Stack([below, top]))
 
 
-def run(config: Config) -> dict[str, Any]:
-  """Trains; returns the result."""
-  return weather.train(
-    config,
-    weather.load(config),
-    name='jena_stacked_gru',
-    title=f'GRU({config.features}) and GRU({config.top_features})',
-    model=make_model(config),
-    published=0.263,
-  )
-
+task = weather
+run = experiment.training(
+  task, 'jena_stacked_gru', 'GRU({features}) and GRU({top_features})', make_model
+)
 
 if __name__ == '__main__':
   config_lib.main(Config, run)

@@ -1,5 +1,6 @@
-"""The task of the experiments on reviews: flags, data, training."""
+"""The task of the experiments on reviews: flags, data, training, prediction."""
 
+from experiments.reviews.prediction import predict
 from experiments.reviews.training import (
   VOCABULARY_FILE,
   Config,
@@ -17,5 +18,6 @@ __all__ = [
   'RecurrentConfig',
   'load',
   'load_texts',
+  'predict',
   'train',
 ]

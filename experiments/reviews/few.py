@@ -1,6 +1,7 @@
 """A random draw of few reviews, and word vectors brought along for them."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Literal
 
@@ -34,6 +35,9 @@ class Config(reviews.Config):
   sample_seed: int | None = field(
     None, "Seed of that draw; default the run's --seed.", at_least=0
   )
+
+
+predict = functools.partial(reviews.predict, load_vocabulary=Tokenizer.load)
 
 
 def load(config: Config) -> tuple[reviews.Data, np.ndarray | None]:

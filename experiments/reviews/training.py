@@ -1,7 +1,7 @@
 """What the experiments on reviews share: flags, data, and the call of the loop.
 
-An experiment holds a config with the fields of its own, `make_model`, and `run`, which
-names the task and the published number. `predict` builds the model of a finished run by
+An experiment holds a config with the fields of its own, `make_model`, and `run`, and
+`task`, this package. `predict` builds the model of a finished run by
 the same `make_model`.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from experiments.suites import rows
 from seqjax import config as config_lib
 from seqjax import train as train_lib
 from seqjax.config import field
@@ -125,7 +126,6 @@ def train(
   name: str,
   title: str,
   model: nn.Module,
-  published: float | None = None,
   test_last: bool = False,
 ) -> dict[str, Any]:
   """Trains a classifier of reviews; returns the result.
@@ -136,14 +136,14 @@ def train(
     name: Of the experiment, as in its command.
     title: The model, for the picture.
     model: int ids [B, T] -> logits [B].
-    published: Published validation accuracy on IMDB, for the picture.
     test_last: As for `loop.train`.
   """
   feed = Shuffled(data.train, config.batch_size, config.seed)
   if isinstance(config, RecurrentConfig) and config.bucket_by_length:
     lengths = np.count_nonzero(data.train.x, axis=1)
     feed = Bucketed(data.train, lengths, config.batch_size, config.seed)
-  number = {} if published is None else {'accuracy': published}
+  number = rows.published(name, 'best.val_accuracy')
+  published = {} if number is None else {'accuracy': number}
   return train_lib.train(
     config,
     name=name,
@@ -161,7 +161,7 @@ def train(
       f'validation, {len(data.test.x):,} test',
       **data.facts,
     },
-    published=number if config.dataset == 'imdb' else None,
+    published=published if config.dataset == 'imdb' else None,
     test_last=test_last,
     files={VOCABULARY_FILE: data.vocabulary.save},
   )

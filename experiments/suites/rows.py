@@ -1,6 +1,7 @@
 """What `reproduce` runs: tables of experiments and their published numbers.
 
-A new suite is a new entry of `SUITES`; nothing else has to know of it.
+A new suite is a new entry of `SUITES`; nothing else has to know of it. A published
+number stands here alone; experiments ask `published`.
 """
 
 from typing import NamedTuple
@@ -108,3 +109,12 @@ SUITES: dict[str, tuple[Row, ...]] = {
   'weather': _weather(),
   'weather_2020': _weather('_2020'),
 }
+
+
+def published(experiment: str, metric: str) -> float | None:
+  """What was published of an experiment with its own settings, if anything was."""
+  for row in (row for rows in SUITES.values() for row in rows):
+    for number in row.numbers:
+      if (row.name, number.metric) == (experiment, metric):
+        return number.published
+  return None

@@ -10,6 +10,7 @@ from experiments.weather.data import (
   load,
   read,
 )
+from experiments.weather.prediction import predict
 from experiments.weather.training import (
   PLACES,
   draw_forecasts,
@@ -35,6 +36,7 @@ __all__ = [
   'load',
   'naive_error',
   'naive_numbers',
+  'predict',
   'read',
   'show',
   'train',

@@ -6,27 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from experiments import runs, weather
+from experiments import experiment
+from experiments.weather.data import SCALING_FILE, Config, Scaling
+from experiments.weather.training import forecast
 from seqjax.data.series import book_windows, csv_files, quality, windows
 from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
 
 
-def predict(file: str | None, as_json: bool, trained: runs.Run) -> None:
+def predict(
+  trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+) -> None:
   """Prints a forecast for each row with enough rows before it.
 
   Args:
+    trained: A run of an experiment on weather.
+    text: Refused: a forecast needs rows.
     file: CSV with the columns of the run's own file; None: standard input.
     as_json: Print an object a line, not a table.
-    trained: A run of an experiment on weather.
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it.
   """
+  if text is not None:
+    raise InputError(f'--text: a run of {trained.experiment} needs --file')
   config = trained.config
-  assert isinstance(config, weather.Config)  # for mypy: `predict.py` chose by it
-  scaling = weather.Scaling.load(trained.folder / weather.SCALING_FILE)
+  assert isinstance(config, Config)  # for mypy: the task of the run is weather
+  scaling = Scaling.load(trained.folder / SCALING_FILE)
   name = 'standard input' if file is None else f'--file={file}'
   raw = csv_files.read_csv(
     _content(file),
@@ -55,8 +62,8 @@ def predict(file: str | None, as_json: bool, trained: runs.Run) -> None:
       'a forecast needs'
     )
   values, target = scaling.normal(series.values), scaling.columns.index(config.target)
-  params = runs.best_params(trained, windows.take(values, 0, shape, rows[:0])[0])
-  normal = weather.forecast(trained.model, params, values, shape, rows)
+  params = experiment.best_params(trained, windows.take(values, 0, shape, rows[:0])[0])
+  normal = forecast(trained.model, params, values, shape, rows)
   found = normal * scaling.std[target] + scaling.mean[target]
   last = rows + shape.offsets[-1]
   answers = {

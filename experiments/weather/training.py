@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from experiments.suites import rows as suites
 from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import train as train_lib
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
@@ -36,7 +37,6 @@ def train(
   name: str,
   title: str,
   model: nn.Module,
-  published: float | None = None,
 ) -> dict[str, Any]:
   """Trains a forecaster; returns the result.
 
@@ -46,7 +46,6 @@ def train(
     name: Of the experiment, as in its command.
     title: The model, for the pictures.
     model: x [B, T, D] -> forecasts [B], in standard deviations.
-    published: Published validation MAE on the file of 2009 to 2016, likewise.
   """
   std = data.std
   metric = f'mae_{data.unit}'
@@ -76,7 +75,7 @@ def train(
 
   steps = -(-len(data.train.rows) // config.batch_size)
   steps = config.steps_per_epoch or min(MOST_STEPS, steps)
-  number = published if data.is_published else None
+  number = suites.published(name, 'val_mae') if data.is_published else None
   result = train_lib.train(
     config,
     name=name,

@@ -49,7 +49,7 @@ def _config(name, *flags):
   return module, config_lib.parse(module.Config, [f'--flagfile={path}', *flags])
 
 
-# SPEC.md section 1; those it lacks by hand: GRU 3 * (32 * 32 + 32 * 32 + 2 * 32);
+# Published numbers; where there is none by hand: GRU 3 * (32 * 32 + 32 * 32 + 2 * 32);
 # Bidirectional twice the LSTM's 8,320 and a head of 65; convnet 7 * 128 * 32 + 32 and
 # 7 * 32 * 32 + 32.
 @pytest.mark.parametrize(
@@ -74,6 +74,23 @@ def test_models_have_the_published_number_of_parameters(name, total):
     module.make_model(config), (config.batch_size, config.length), jnp.int32
   )
   assert sum(row.num_params for row in rows) == total
+
+
+@pytest.mark.parametrize(
+  ('name', 'metric', 'number'),
+  [
+    ('imdb_lstm', 'best.val_accuracy', 0.88),
+    ('imdb_glove', 'best.val_accuracy', None),  # said in words
+    ('imdb_gru', 'best.val_accuracy', None),
+    ('cookbook_simple_rnn', 'best.val_accuracy', None),
+    ('jena_gru', 'val_mae', 0.265),
+    ('jena_lstm', 'val_mae', None),
+  ],
+)
+def test_published_numbers_are_found_by_the_name_of_the_experiment(
+  name, metric, number
+):
+  assert suites.published(name, metric) == number
 
 
 # Flag files say again what the defaults of their experiments are; those of the weather

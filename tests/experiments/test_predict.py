@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import imdb_embedding, imdb_glove, predict, reviews, runs
+from experiments import experiment, imdb_embedding, imdb_glove, predict, reviews
 from experiments.reviews import few
 from seqjax import config as config_lib
 from seqjax.data.reviews import synthetic as synthetic_reviews
@@ -71,10 +71,10 @@ def test_a_review_alone_is_predicted_as_among_others(trained, capsys, monkeypatc
 
 def test_a_short_review_is_padded_as_in_training(trained, capsys):
   folder, _ = trained
-  run = runs.open_run(str(folder))
+  run = experiment.open_run(str(folder))
   vocabulary = Vocabulary.load(folder / reviews.VOCABULARY_FILE)
   x = vocabulary.rows(['a clever plot'], 20)
-  params = runs.best_params(run, x)
+  params = experiment.best_params(run, x)
   logit = float(run.model.apply({'params': params}, x, train=False)[0])
   (answer,) = _answers(capsys, workdir=str(folder), text='A clever plot!')
   assert answer['probability'] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-5)
@@ -109,8 +109,8 @@ def test_a_run_with_a_tokenizer_drops_the_words_it_does_not_know(tmp_path, capsy
   assert one['probability'] == two['probability']
 
   # The vectors brought along are those of the best epoch still, bit for bit.
-  run = runs.open_run(str(tmp_path))
-  params = runs.best_params(run, np.zeros((1, 20), np.int32))
+  run = experiment.open_run(str(tmp_path))
+  params = experiment.best_params(run, np.zeros((1, 20), np.int32))
   _, matrix = few.load(config)
   np.testing.assert_array_equal(params['embedding']['embedding'], np.float32(matrix))
 

@@ -34,7 +34,7 @@ _SMALL = {
 }
 
 
-# SPEC.md section 1; those it lacks by hand: GRU 3 * (32 * 14 + 32 * 32 + 2 * 32) and a
+# Published; where there is none by hand: GRU 3 * (32 * 14 + 32 * 32 + 2 * 32) and a
 # head of 33; LSTM 4 * (32 * 14 + 32 * 32 + 32); convolutions 5 * 14 * 32 + 32 and
 # 5 * 32 * 32 + 32; a GRU on 32 filters 3 * (32 * 32 + 32 * 32 + 2 * 32).
 _TOTALS = {

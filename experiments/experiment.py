@@ -1,9 +1,15 @@
-"""A run that was trained before, as its workdir has it: experiment, config, model."""
+"""What is the same for all experiments: how one is run, and how its run is opened.
+
+An experiment is a module with `Config`, `make_model`, `run` and `task`: the package, or
+a module of it, that knows how to `load`, `train` and `predict`. A new task is a package
+with these three; nothing here or in `predict` has to know of it.
+"""
 
 import dataclasses
 import functools
 import importlib
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,11 +21,36 @@ from seqjax.types import InputError, PyTree
 from seqjax.workdir import trained
 
 
+def training(
+  task: Any, name: str, title: str, make_model: Callable[[Any], nn.Module]
+) -> Callable[[Any], dict[str, Any]]:
+  """Returns the `run` of an experiment: config -> result.
+
+  Args:
+    task: With `load` and `train`.
+    name: Of the experiment, as in its command.
+    title: The model, for readers; fields of the config in braces.
+    make_model: config -> model.
+  """
+
+  def run(config: Any) -> dict[str, Any]:
+    return task.train(
+      config,
+      task.load(config),
+      name=name,
+      title=title.format_map(dataclasses.asdict(config)),
+      model=make_model(config),
+    )
+
+  return run
+
+
 class Run(NamedTuple):
-  """What config.json names."""
+  """A run that was trained before: what config.json names."""
 
   folder: pathlib.Path
   experiment: str
+  task: Any  # None: the experiment has none
   config: TrainConfig
   model: nn.Module
 
@@ -46,7 +77,8 @@ def open_run(folder: str) -> Run:
     raise InputError(f'--workdir={folder}: a run of {name}, which has no model')
   fields = {spec.name for spec in dataclasses.fields(module.Config)}
   config = module.Config(**{k: v for k, v in record.items() if k in fields})
-  return Run(pathlib.Path(folder), name, config, module.make_model(config))
+  task, model = getattr(module, 'task', None), module.make_model(config)
+  return Run(pathlib.Path(folder), name, task, config, model)
 
 
 def best_params(run: Run, x: Any) -> PyTree:
