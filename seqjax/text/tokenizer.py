@@ -59,10 +59,7 @@ class Tokenizer:
   """Turns texts into lists of ids, and back.
 
   Attributes:
-    word_counts: How often each word occurred, in order of first appearance.
     word_docs: In how many texts each word occurred.
-    word_index: Word -> id for all words seen, in the order of their ids, the
-      out-of-vocabulary token first if there is one. `num_words` does not shorten it.
     document_count: How many texts were fitted.
   """
 
@@ -86,20 +83,49 @@ class Tokenizer:
       lower: Lower-cases every text.
       char_level: Tokens are characters, spaces and filter characters included.
     """
-    smallest = 1 if oov_token is None else 2
-    if num_words is not None and operator.index(num_words) < smallest:
-      raise ValueError(f'num_words must be None or >= {smallest}, got {num_words}')
-    self.num_words = None if num_words is None else operator.index(num_words)
-    self.oov_token = oov_token
+    self._oov_token = oov_token
     self.filters = filters
     self.lower = lower
     self.char_level = char_level
-    self.word_counts: dict[str, int] = {}
+    self._word_counts: dict[str, int] = {}
     self.word_docs: dict[str, int] = {}
-    self.word_index: dict[str, int] = {}
+    self._word_index: dict[str, int] = {}
     self.document_count = 0
     self._kept: dict[str, int] = {}
     self._words: list[str] = []  # word of id i at [i - 1]
+    self.num_words = num_words
+
+  @property
+  def num_words(self) -> int | None:
+    """Ids are below this number; assigned, it counts for all that follows."""
+    return self._num_words
+
+  @num_words.setter
+  def num_words(self, num_words: int | None) -> None:
+    smallest = 1 if self.oov_token is None else 2
+    if num_words is not None and operator.index(num_words) < smallest:
+      raise ValueError(f'num_words must be None or >= {smallest}, got {num_words}')
+    self._num_words = None if num_words is None else operator.index(num_words)
+    self._rank()
+
+  @property
+  def oov_token(self) -> str | None:
+    """Stands for every word that is not kept; None: such words are dropped."""
+    return self._oov_token
+
+  @property
+  def word_counts(self) -> dict[str, int]:
+    """How often each word occurred, in order of first appearance."""
+    return self._word_counts
+
+  @property
+  def word_index(self) -> dict[str, int]:
+    """Word -> id for all words seen, in the order of their ids.
+
+    The out-of-vocabulary token comes first if there is one. `num_words` does not
+    shorten it.
+    """
+    return self._word_index
 
   def fit(self, texts: Iterable[Text]) -> Tokenizer:
     """Counts the words of texts and hands out ids.
@@ -121,7 +147,7 @@ class Tokenizer:
       docs.update(set(words))
       document_count += 1
     # Only now: a bad text half way leaves the tokenizer as it was.
-    self.word_counts = dict(counts)
+    self._word_counts = dict(counts)
     self.word_docs = {word: docs[word] for word in counts}  # a set has no order
     self.document_count = document_count
     self._rank()
@@ -220,7 +246,7 @@ class Tokenizer:
     except (ValueError, RecursionError) as e:  # also of json and of decoding UTF-8
       raise InputError(f'{path}: expected a saved tokenizer: {e}') from e
     words, counts, docs = content['words'], content['counts'], content['docs']
-    tokenizer.word_counts = dict(zip(words, counts, strict=True))
+    tokenizer._word_counts = dict(zip(words, counts, strict=True))
     tokenizer.word_docs = dict(zip(words, docs, strict=True))
     tokenizer.document_count = content['document_count']
     tokenizer._rank()
@@ -235,7 +261,7 @@ class Tokenizer:
     if self.oov_token is not None:
       words = [self.oov_token, *(word for word in words if word != self.oov_token)]
     self._words = words
-    self.word_index = {word: i for i, word in enumerate(words, start=1)}
+    self._word_index = {word: i for i, word in enumerate(words, start=1)}
     self._kept = dict(itertools.islice(self.word_index.items(), self.num_ids - 1))
     if self.oov_token is not None:
       del self._kept[self.oov_token]

@@ -297,3 +297,26 @@ def test_equals_keras_on_all_reviews(real_data, keras_text):
   for mode in MODES:
     expected = theirs.texts_to_matrix(sample, mode)
     np.testing.assert_array_equal(ours.to_matrix(sample, mode), expected)
+
+
+def test_num_words_assigned_after_fitting_is_what_a_new_tokenizer_has(keras_text):
+  tokenizer = Tokenizer(oov_token='?').fit(CAT_AND_DOG)
+  theirs = keras_text.Tokenizer(oov_token='?')
+  theirs.fit_on_texts(CAT_AND_DOG)
+  for num_words in (3, 5, None):
+    tokenizer.num_words = theirs.num_words = num_words
+    ids = tokenizer.encode(CAT_AND_DOG)
+    assert ids == theirs.texts_to_sequences(CAT_AND_DOG)
+    assert max(map(max, ids)) < tokenizer.num_ids
+    fresh = Tokenizer(num_words, '?').fit(CAT_AND_DOG)
+    assert ids == fresh.encode(CAT_AND_DOG)
+  with pytest.raises(ValueError, match='num_words must be None or >= 2, got 1'):
+    tokenizer.num_words = 1
+  assert tokenizer.num_words is None
+
+
+@pytest.mark.parametrize('name', ['oov_token', 'word_counts', 'word_index'])
+def test_what_ids_derive_from_cannot_be_assigned(name):
+  tokenizer = Tokenizer(oov_token='?').fit(CAT_AND_DOG)
+  with pytest.raises(AttributeError):
+    setattr(tokenizer, name, None)

@@ -127,12 +127,16 @@ def _step(times: np.ndarray, step_minutes: float | None, source: str) -> int:
   """Seconds from a row to the next; at least half of the rows must follow at it."""
   if len(times) < 2:
     raise InputError(f'{source}: expected at least two rows of different times')
-  apart, counts = np.unique(np.diff(times).astype(np.int64), return_counts=True)
+  steps = np.diff(times).astype(np.int64)
+  apart, counts = np.unique(steps, return_counts=True)
   usual = int(apart[counts.argmax()])
   step = usual if step_minutes is None else round(60 * step_minutes)
-  if 2 * counts[apart == step].sum() < len(times) - 1:
+  off = steps != step
+  if 2 * off.sum() > len(steps):
     raise InputError(
-      f'{source}: expected most rows {step / 60:g} minutes after the one before, found '
-      f'{usual / 60:g} most often; say what the step is with --step_minutes'
+      f'{source}: {off.sum():,} of {len(steps):,} rows do not come {step / 60:g} '
+      f'minutes after the one before: steps of {steps[off].min() / 60:g} to '
+      f'{steps[off].max() / 60:g} minutes, the first at {times[off.argmax()]}; '
+      'say what the step is with --step_minutes'
     )
   return step

@@ -98,13 +98,24 @@ def test_another_sentinel_and_step():
   ('minutes', 'values', 'step', 'message'),
   [
     ([0], None, None, 'at least two rows'),
-    ([0, 10, 20], None, 60, 'most rows 60 minutes .* found 10 most often'),
+    ([0, 10, 20], None, 60, '2 of 2 rows do not come 60 minutes .* steps of 10 to 10 '),
     ([0, 10], [[-9999, 1], [-9999, 1]], None, 'no row without the sentinel -9999'),
   ],
 )
 def test_what_cannot_be_used_is_said(minutes, values, step, message):
   with pytest.raises(InputError, match=f'^f: .*{message}'):
     quality.clean(_series(minutes, values), 'f', step_minutes=step)
+
+
+def test_an_irregular_series_says_how_its_steps_differ():
+  message = (
+    'f: 3 of 4 rows do not come 10 minutes after the one before: '
+    'steps of 5 to 33 minutes, the first at 2020-01-01T00:10:00; '
+  )
+  with pytest.raises(InputError, match=message):
+    quality.clean(_series([0, 10, 15, 48, 65]), 'f', step_minutes=10)
+  with pytest.raises(InputError, match='3 of 4 rows do not come 5 minutes'):
+    quality.clean(_series([0, 10, 15, 48, 65]), 'f')
 
 
 def test_the_report_counts_in_words():
