@@ -15,7 +15,7 @@ Sources: Elman 1990 (SimpleRNN); Hochreiter & Schmidhuber 1997 (LSTM); Gers et a
 arXiv:1512.05287 (where the masks go).
 """
 
-import functools
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,9 +39,20 @@ class Cell(NamedTuple):
   recurrent_activation: Activation | None = None  # None: the cell has no gates
 
 
+@dataclasses.dataclass(frozen=True)
+class _With:
+  """A function with keywords; two made alike are equal, as partials are not."""
+
+  function: Callable[..., PyTree]
+  keywords: tuple[tuple[str, Any], ...]
+
+  def __call__(self, *arguments: Any, **keywords: Any) -> PyTree:
+    return self.function(*arguments, **dict(self.keywords), **keywords)
+
+
 def simple_rnn(activation: Activation = jnp.tanh) -> Cell:
   """h' = act(x W + h U + b), of `SimpleRNNParams` and `SimpleRNNCarry`."""
-  step = functools.partial(simple_rnn_step, activation=activation)
+  step = _With(simple_rnn_step, (('activation', activation),))
   return Cell('simple_rnn', 1, SimpleRNNCarry, simple_rnn_project, step, activation)
 
 
@@ -53,9 +64,7 @@ def lstm(
 
   Of `LSTMParams` and `LSTMCarry`; `recurrent_activation` is that of i, f and o.
   """
-  step = functools.partial(
-    lstm_step, activation=activation, recurrent_activation=recurrent_activation
-  )
+  step = _With(lstm_step, _activations(activation, recurrent_activation))
   return Cell(
     'lstm', 4, LSTMCarry, lstm_project, step, activation, recurrent_activation
   )
@@ -72,14 +81,17 @@ def gru(
   Of `GRUParams` and `GRUCarry`; `recurrent_activation` is that of z and r. `gru_step`
   has the two equations of n.
   """
-  step = functools.partial(
-    gru_step,
-    activation=activation,
-    recurrent_activation=recurrent_activation,
-    reset_after=reset_after,
-  )
+  activations = _activations(activation, recurrent_activation)
+  step = _With(gru_step, (*activations, ('reset_after', reset_after)))
   name = 'gru' if reset_after else 'gru_reset_before'
   return Cell(name, 3, GRUCarry, gru_project, step, activation, recurrent_activation)
+
+
+def _activations(
+  activation: Activation, recurrent_activation: Activation
+) -> tuple[tuple[str, Any], ...]:
+  names = ('activation', 'recurrent_activation')
+  return tuple(zip(names, (activation, recurrent_activation), strict=True))
 
 
 class SimpleRNNParams(NamedTuple):

@@ -1,4 +1,4 @@
-"""The only loop over time."""
+"""The recurrence: what it is asked, and the loop that all other paths equal."""
 
 import functools
 from collections.abc import Callable
@@ -8,60 +8,114 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.cells import Cell
+from seqjax.cells import ACTIVATIONS, Cell, zero_carry
 from seqjax.types import Array, PyTree
 
 
+class Lookup(NamedTuple):
+  """Inputs that are rows of an embedding, not looked up yet: x = embedding[ids]."""
+
+  ids: Array  # int [..., T]
+  embedding: Array  # [V, E]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """That of x, [..., T, E]."""
+    return (*self.ids.shape, self.embedding.shape[-1])
+
+  def rows(self) -> Array:
+    """x itself, [..., T, E]; NaN for ids outside [0, V)."""
+    V = len(self.embedding)
+    # As an index, a negative id would count from the end.
+    ids = jnp.where(self.ids < 0, V, self.ids)
+    return jnp.take(self.embedding, ids, axis=0, mode='fill')
+
+
+class Sequence(NamedTuple):
+  """What a recurrence runs over. None: not there."""
+
+  x: Array | Lookup  # [..., T, D]
+  carry: PyTree = None  # of [..., H]s, before the first step; None: zeros
+  mask: Array | None = None  # bool [..., T], True where a step is real
+  reset: Array | None = None  # bool [..., T]; True: the state is zero before that step
+  x_mask: Array | None = None  # dropout of the inputs, [..., D] or [n, ..., D]
+  h_mask: Array | None = None  # of the recurrent state, [..., H] or [n, ..., H]
+
+  @property
+  def values(self) -> Array:
+    """The numbers behind x: x itself, or the embedding."""
+    return self.x.embedding if isinstance(self.x, Lookup) else self.x
+
+
+class Options(NamedTuple):
+  """How it runs; each is part of the compiled program."""
+
+  go_backwards: bool = False  # from the last step to the first
+  zero_output_for_mask: bool = False  # a masked step's output is 0, not the one before
+  return_sequences: bool = True  # h of all steps is wanted
+  bptt_steps: int | None = None  # as in `scan_time`
+  remat_chunk: int | None = None  # likewise
+
+
+USUAL = Options()
+
+
 def recur(
-  cell: Cell,
-  params: PyTree,
-  x: Array,
-  carry: PyTree,
-  *,
-  mask: Array | None = None,
-  x_mask: Array | None = None,
-  h_mask: Array | None = None,
-  go_backwards: bool = False,
-  zero_output_for_mask: bool = False,
-  reset: Array | None = None,
-  bptt_steps: int | None = None,
-  remat_chunk: int | None = None,
-) -> tuple[PyTree, Array]:
+  cell: Cell, params: PyTree, sequence: Sequence, options: Options = USUAL
+) -> tuple[PyTree, Array | None]:
   """Runs a cell over sequences: one matmul for all inputs, then a step at a time.
 
+  This is the reference: `fast.recur` has the same signature and computes the same.
+
   Args:
-    cell: Which equations; `params` and `carry` are its NamedTuples.
+    cell: Which equations; `params` and the carry are its NamedTuples.
     params: Weights, [D, G] and [H, G] and the bias.
-    x: Inputs [..., T, D].
-    carry: State before the first step, of [..., H]s.
-    mask: bool [..., T], True where a step is real; None: all are.
-    x_mask: Dropout mask of the inputs, [..., D] or [n, ..., D].
-    h_mask: Dropout mask of the recurrent state, [..., H] or [n, ..., H].
-    go_backwards: Process from the last step to the first.
-    zero_output_for_mask: The output of a masked step is 0, not the one before.
-    reset: bool [..., T], as in `scan_time`.
-    bptt_steps: As in `scan_time`.
-    remat_chunk: As in `scan_time`; the inputs are then projected chunk by chunk too.
+    sequence: Inputs, first carry and masks.
+    options: How to run. With `remat_chunk` inputs are projected chunk by chunk too.
 
   Returns:
     The carry after the last real step, and h of all steps [..., T, H] in the order of
-    processing.
+    processing, or None without `return_sequences`.
 
   Raises:
     ValueError: if `bptt_steps` or `remat_chunk` is less than 1.
   """
-  return scan_time(
-    functools.partial(cell.step, params, h_mask=h_mask),
-    carry,
+  # Called outside of a jit, a known cell is compiled once and not anew at each call.
+  run = _jitted if cell.activation in _KNOWN else _recur
+  return run(cell, params, sequence, options)
+
+
+def _recur(
+  cell: Cell, params: PyTree, sequence: Sequence, options: Options
+) -> tuple[PyTree, Array | None]:
+  x = sequence.x.rows() if isinstance(sequence.x, Lookup) else sequence.x
+  carry, ys = scan_time(
+    functools.partial(cell.step, params, h_mask=sequence.h_mask),
+    first_carry(cell, params, sequence),
     x,
-    mask,
-    project=lambda x: cell.project(params, x, x_mask),
-    go_backwards=go_backwards,
-    zero_output_for_mask=zero_output_for_mask,
-    reset=reset,
-    bptt_steps=bptt_steps,
-    remat_chunk=remat_chunk,
+    sequence.mask,
+    project=lambda x: cell.project(params, x, sequence.x_mask),
+    go_backwards=options.go_backwards,
+    zero_output_for_mask=options.zero_output_for_mask,
+    reset=sequence.reset,
+    bptt_steps=options.bptt_steps,
+    remat_chunk=options.remat_chunk,
   )
+  return carry, ys if options.return_sequences else None
+
+
+_jitted = jax.jit(_recur, static_argnums=(0, 3))
+_KNOWN = frozenset(ACTIVATIONS.values())
+
+
+def first_carry(cell: Cell, params: PyTree, sequence: Sequence) -> PyTree:
+  """The carry before the first step: zeros, float32 or wider, where none is given."""
+  if sequence.carry is not None:
+    return sequence.carry
+  weights = [sequence.values, *jax.tree.leaves(params)]
+  dtype = jnp.promote_types(jnp.float32, jnp.result_type(*weights))
+  H = params.recurrent_kernel.shape[0]
+  return zero_carry(cell, (*sequence.x.shape[:-2], H), dtype)
 
 
 def scan_time(

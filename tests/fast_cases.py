@@ -9,14 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import cells, dropout
+from seqjax.scan import Lookup, Options, Sequence
 from seqjax.types import Array, PyTree
 
 CELLS = {
   'simple_rnn': cells.simple_rnn(),
   'simple_rnn_relu': cells.simple_rnn(jax.nn.relu),
+  'simple_rnn_sigmoid': cells.simple_rnn(jax.nn.sigmoid),
   'lstm': cells.lstm(),
+  'lstm_hard': cells.lstm(recurrent_activation=jax.nn.hard_sigmoid),
   'gru': cells.gru(),
   'gru_relu': cells.gru(jax.nn.relu),
+  'gru_hard': cells.gru(recurrent_activation=cells.hard_sigmoid_keras2),
   'gru_reset_before': cells.gru(reset_after=False),
   'gru_reset_before_linear': cells.gru(cells.linear, reset_after=False),
 }
@@ -32,44 +36,61 @@ class Case:
   T: int = 7
   D: int = 4
   H: int = 5
-  chunk: int = 3  # steps
   padding: str = 'none'
   dropout: float = 0.0
   recurrent_dropout: float = 0.0
+  shared: bool = False  # one dropout mask for all gates
   use_bias: bool = True
+  carry: bool = True  # one is given
   options: tuple[str, ...] = ()  # of go_backwards, zero_output_for_mask
+  return_sequences: bool = True
+  bptt_steps: int | None = None
+  remat_chunk: int | None = 3  # how long a chunk of the kernels is
   resets: bool = False  # start anew before some steps
   vocab_size: int = 0  # the inputs are rows of an embedding of so many; 0: they are not
+  alike: int = 0  # steps of processing in front at which all rows look up row 0
   seed: int = 0
 
 
 def cases() -> st.SearchStrategy[Case]:
   sizes = st.integers(1, 6)
+  # Around a vector of 16 numbers, around a panel of two, and around tiles of rows.
+  units = st.one_of(sizes, st.sampled_from([15, 16, 17, 31, 32, 33, 40]))
   return st.builds(
     Case,
     cell=st.sampled_from(list(CELLS)),
-    batch=st.one_of(st.tuples(sizes), st.tuples(), st.tuples(sizes, sizes)),
+    batch=st.one_of(
+      st.tuples(sizes),
+      st.tuples(),
+      st.tuples(sizes, sizes),
+      st.tuples(st.sampled_from([9, 13, 37])),
+    ),
     T=st.integers(1, 14),
-    D=sizes,
-    H=sizes,
-    chunk=st.sampled_from([1, 2, 3, 5, 20]),
+    D=units,
+    H=units,
     padding=st.sampled_from(PADDINGS),
     dropout=st.sampled_from([0.0, 0.3]),
     recurrent_dropout=st.sampled_from([0.0, 0.4]),
+    shared=st.booleans(),
     use_bias=st.booleans(),
+    carry=st.booleans(),
+    return_sequences=st.booleans(),
+    bptt_steps=st.sampled_from([None, None, 1, 3]),
+    remat_chunk=st.sampled_from([None, 1, 2, 3, 5, 20]),
     options=st.sets(st.sampled_from(['go_backwards', 'zero_output_for_mask'])).map(
       lambda names: tuple(sorted(names))
     ),
     resets=st.booleans(),
     vocab_size=st.sampled_from([0, 0, 3, 30]),
+    alike=st.sampled_from([0, 0, 1, 6]),
     seed=st.integers(0, 2**31 - 1),
   )
 
 
 def make(
   case: Case, dtype: Any = jnp.float32
-) -> tuple[cells.Cell, PyTree, Array, PyTree, dict[str, Any]]:
-  """(cell, params, x, carry, keywords of recur) of a case."""
+) -> tuple[cells.Cell, PyTree, Sequence, Options]:
+  """The arguments of `recur`, x as it is given or as the embedding to look up in."""
   rng = np.random.default_rng(case.seed)
   cell = CELLS[case.cell]
   G = cell.num_gates * case.H
@@ -82,11 +103,16 @@ def make(
     'simple_rnn': cells.SimpleRNNParams,
     'lstm': cells.LSTMParams,
   }.get(cell.name, cells.GRUParams)(
-    normal(0.5, case.D, G),
+    normal(0.5 / case.D**0.5, case.D, G),
     normal(0.5 / case.H**0.5, case.H, G),
     normal(0.3, *bias_shape) if case.use_bias else None,
   )
-  x = normal(1, *case.batch, case.T, case.D)
+  x: Any = normal(1, *case.batch, case.T, case.D)
+  if case.vocab_size:
+    ids = rng.integers(0, case.vocab_size, (*case.batch, case.T))
+    last = 'go_backwards' in case.options
+    ids[..., case.T - case.alike if last else 0 : None if last else case.alike] = 0
+    x = Lookup(jnp.asarray(ids), normal(1, case.vocab_size, case.D))
   carry = cell.carry(*(normal(1, *case.batch, case.H) for _ in cell.carry._fields))
   with jax.enable_x64(False):  # else the draws are others in float64
     x_mask, h_mask = dropout.recurrent_masks(
@@ -96,14 +122,20 @@ def make(
       batch_shape=case.batch,
       input_size=case.D,
       features=case.H,
-      num_gates=cell.num_gates,
+      num_gates=1 if case.shared else cell.num_gates,
     )
-  keywords = {name: True for name in case.options}
-  keywords |= {'x_mask': x_mask, 'h_mask': h_mask, 'mask': _padding(case, rng)}
-  keywords['reset'] = None
+  reset = None
   if case.resets:
-    keywords['reset'] = jnp.asarray(rng.random((*case.batch, case.T)) < 0.3)
-  return cell, params, x, carry, keywords
+    reset = jnp.asarray(rng.random((*case.batch, case.T)) < 0.3)
+  mask = _padding(case, rng)
+  sequence = Sequence(x, carry if case.carry else None, mask, reset, x_mask, h_mask)
+  options = Options(
+    return_sequences=case.return_sequences,
+    bptt_steps=case.bptt_steps,
+    remat_chunk=case.remat_chunk,
+    **dict.fromkeys(case.options, True),
+  )
+  return cell, params, sequence, options
 
 
 def _padding(case: Case, rng: np.random.Generator) -> Array | None:

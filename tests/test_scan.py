@@ -49,10 +49,17 @@ def random_case(kind, options, seed=0):
   return params, x, carry, weights, {k: given[k] for k in given if k in options}
 
 
+def recur(cell, params, x, carry, **keywords):
+  """`scan.recur` of what is a sequence's and what is an option among the keywords."""
+  options = {k: keywords.pop(k) for k in scan.Options._fields if k in keywords}
+  sequence = scan.Sequence(x, carry, **keywords)
+  return scan.recur(cell, params, sequence, scan.Options(**options))
+
+
 def loss_of(kind, weights, kwargs, params, x, carry):
   """A weighted sum of everything that `recur` returns, and the outputs."""
   cell, params_type = cell_of(kind)
-  last, ys = scan.recur(cell, params_type(*params), x, cell.carry(*carry), **kwargs)
+  last, ys = recur(cell, params_type(*params), x, cell.carry(*carry), **kwargs)
   w_ys, w_last = (jnp.asarray(w, ys.dtype) for w in weights)
   loss = jnp.sum(w_ys * ys) + jnp.sum(w_last * jnp.stack(last))
   return loss, (last, ys)
@@ -136,7 +143,7 @@ def temp_bytes(remat_chunk, num_steps):
 
   def loss(params, x):
     carry = cells.zero_carry(cell, (8, 32))
-    last, _ = scan.recur(cell, params, x, carry, remat_chunk=remat_chunk)
+    last, _ = recur(cell, params, x, carry, remat_chunk=remat_chunk)
     return jnp.sum(last.h)
 
   x = jax.ShapeDtypeStruct((8, num_steps, 1), jnp.float32)
@@ -167,12 +174,12 @@ def test_bptt_stops_gradients_and_not_values():
     state, ys = cell.carry(*carry), []
     for start in range(0, T, 2):
       state = jax.lax.stop_gradient(state) if start else state
-      state, y = scan.recur(cell, params_type(*params), x[:, start : start + 2], state)
+      state, y = recur(cell, params_type(*params), x[:, start : start + 2], state)
       ys.append(y)
     return jnp.sum(w_ys * jnp.concatenate(ys, axis=1))
 
   def truncated(params, x, carry, steps=2, chunk=None):
-    _, ys = scan.recur(
+    _, ys = recur(
       cell,
       params_type(*params),
       x,

@@ -1,10 +1,6 @@
-"""Faster twins of `seqjax.scan.recur`: same values and gradients, in less time.
+"""The recurrence by kernels: `recur`, values and gradients of `seqjax.scan.recur`."""
 
-`recur` is the twin, `supported` says where it can't run, and `recur_as` chooses between
-it and the reference path for a layer's field `implementation`.
-"""
+from seqjax.fast.recur import check_implementation, path, recur
+from seqjax.scan import Lookup, Options, Sequence
 
-from seqjax.fast.choose import check_implementation, recur_as
-from seqjax.fast.recur import Lookup, recur, supported
-
-__all__ = ['Lookup', 'check_implementation', 'recur', 'recur_as', 'supported']
+__all__ = ['Lookup', 'Options', 'Sequence', 'check_implementation', 'path', 'recur']

@@ -4,7 +4,6 @@ A layer declares parameters, draws dropout masks and calls the pure functions of
 `seqjax.cells` and, through `seqjax.fast`, the loops over time.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -119,9 +118,12 @@ class RecurrentLayer(nn.Module):
     params = self._params(D, cell.num_gates * self.features)
     values, *params = promote_dtype(values, *params, dtype=self.dtype)
     dtype = values.dtype
-    carry = self._initial_carry(
-      cell, initial_carry, (*batch_shape, self.features), dtype
-    )
+    carry = None
+    if initial_carry is not None:
+      zeros = cells.zero_carry(
+        cell, (*batch_shape, self.features), jnp.promote_types(jnp.float32, dtype)
+      )
+      carry = check_carry(type(self).__name__, initial_carry, zeros)
     # Where masked: even a NaN there must not reach the gradient of `kernel`.
     if isinstance(x, fast.Lookup):
       x = fast.Lookup(x.ids if mask is None else jnp.where(mask, x.ids, 0), values)
@@ -140,24 +142,18 @@ class RecurrentLayer(nn.Module):
         features=self.features,
         num_gates=cell.num_gates,
       )
-    carry, ys = fast.recur_as(
-      self.implementation,
-      cell,
-      self.params_type(*params),
-      x,
-      carry,
-      mask=mask,
-      x_mask=x_mask,
-      h_mask=h_mask,
+    sequence = fast.Sequence(x, carry, mask, resets(self, reset), x_mask, h_mask)
+    options = fast.Options(
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
-      reset=resets(self, reset),
-      same_carry=initial_carry is None,
+      return_sequences=self.return_sequences,
       bptt_steps=self.bptt_steps,
       remat_chunk=self.remat_chunk,
-      return_sequences=self.return_sequences,
     )
-    y = (ys if self.return_sequences else carry.h).astype(dtype)
+    carry, ys = fast.recur(
+      cell, self.params_type(*params), sequence, options, self.implementation
+    )
+    y = (carry.h if ys is None else ys).astype(dtype)
     return (carry, y) if self.return_carry else y
 
   def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
@@ -190,18 +186,6 @@ class RecurrentLayer(nn.Module):
     if self.use_bias:
       bias = self.param('bias', self.draw_bias, self.bias_shape(G), self.param_dtype)
     return [kernel, recurrent_kernel, bias]
-
-  def _initial_carry(
-    self,
-    cell: cells.Cell,
-    carry: Sequence[Array] | None,
-    shape: tuple[int, ...],
-    dtype: Any,
-  ) -> PyTree:
-    dtype = jnp.promote_types(jnp.float32, dtype)
-    if carry is None:
-      return cells.zero_carry(cell, shape, dtype)
-    return check_carry(type(self).__name__, carry, cells.zero_carry(cell, shape, dtype))
 
 
 class SimpleRNN(RecurrentLayer):

@@ -1,4 +1,4 @@
-"""The fast path against the reference path: values and gradients."""
+"""The kernels against the reference path: values and gradients."""
 
 from collections import Counter
 from unittest import mock
@@ -6,32 +6,28 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_rnn
 import parity
 import pytest
-from fast_cases import CELLS, PADDINGS, Case, cases, make
+from fast_cases import CELLS, PADDINGS, Case, assert_close, cases, make
 
-from seqjax import fast, scan
-from seqjax.fast import plan as plan_lib
-from seqjax.fast import products
+from seqjax import cells, fast, scan
 
-SEEDS, EACH = range(4), 80  # more than 300 cases, in parts side by side
+SEEDS, EACH = range(4), 105  # 400 cases and some that come twice, in parts side by side
 
 
 def _maker(recur, case):
-  """dtype -> (params, x, carry) -> outputs, and gradients of a function of them all."""
-  sequences = bool(case.seed % 2)
+  """dtype -> (params, values, carry) -> outputs, and gradients of a sum of them."""
 
   def make_run(dtype):
-    cell, *_, keywords = make(case, dtype)
-    if recur is fast.recur:
-      keywords['return_sequences'] = sequences
+    cell, _, sequence, options = make(case, dtype)
+    if recur is scan.recur:
+      options = options._replace(remat_chunk=None)
 
-    def loss(params, x, carry):
-      if case.vocab_size:
-        x = fast.Lookup(_ids(case), x)
-        x = x if recur is fast.recur else x.embedding[x.ids]
-      out = recur(cell, params, x, carry, **keywords)
-      outputs = jax.tree.leaves(out if sequences else out[0])
+    def loss(params, values, carry):
+      x = sequence.x._replace(embedding=values) if case.vocab_size else values
+      out = recur(cell, params, sequence._replace(x=x, carry=carry), options)
+      outputs = jax.tree.leaves(out)
       rng = np.random.default_rng(case.seed + 1)
       factors = [jnp.asarray(rng.standard_normal(y.shape), dtype) for y in outputs]
       terms = [jnp.sum(jnp.sin(y) * f) for y, f in zip(outputs, factors, strict=True)]
@@ -43,12 +39,7 @@ def _maker(recur, case):
 
     def run(arguments):
       arguments = jax.tree.map(lambda a: jnp.asarray(a, dtype), arguments)
-      may_be_cut = case.seed % 3 == 0  # by several devices, as all tests have
-      with (
-        mock.patch.object(plan_lib, 'chunk_length', return_value=case.chunk),
-        mock.patch.object(products, 'may_be_cut', return_value=may_be_cut),
-      ):
-        (_, outputs), grads = both(*arguments)
+      (_, outputs), grads = both(*arguments)
       return [np.asarray(a) for a in jax.tree.leaves((outputs, grads))]
 
     return run
@@ -56,75 +47,114 @@ def _maker(recur, case):
   return make_run
 
 
-def _ids(case):
-  """Rows of an embedding [V, D], which takes the place of x: int [*batch, T]."""
-  rng = np.random.default_rng(case.seed + 2)
-  return jnp.asarray(rng.integers(0, case.vocab_size, (*case.batch, case.T)))
+def _by_kernels(*arguments):
+  """`fast.recur`, which has to take the kernels; in float64 they have no part."""
+  if jax.config.jax_enable_x64:
+    return scan.recur(*arguments)
+  return fast.recur(*arguments, 'fast')
 
 
 def _check(case, *, in_float64=False):
-  _, params, x, carry, _ = make(case)
-  if case.vocab_size:
-    rng = np.random.default_rng(case.seed + 3)
-    x = rng.standard_normal((case.vocab_size, case.D), np.float32)
-  ours, reference = _maker(fast.recur, case), _maker(scan.recur, case)
-  arguments = jax.tree.map(np.asarray, (params, x, carry))
+  _, params, sequence, _ = make(case)
+  arguments = jax.tree.map(np.asarray, (params, sequence.values, sequence.carry))
+  ours, reference = _maker(_by_kernels, case), _maker(scan.recur, case)
   return parity.check(ours, reference, arguments, in_float64=in_float64)
 
 
 def test_equals_the_reference_path():
-  parity.for_all(cases(), 0, 8, _check)
+  parity.for_all(cases(), 0, 12, _check)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', SEEDS)
-def test_equals_the_reference_path_300_times(seed):
+def test_equals_the_reference_path_400_times(seed):
   parity.check_all(cases(), seed, EACH, _check)
 
 
-def test_the_300_are_cases_of_every_kind():
+def test_the_400_are_cases_of_every_kind():
   found = []
   for seed in SEEDS:
     parity.for_all(cases(), seed, EACH, found.append)
-  assert len(set(found)) >= 300
+  assert len(set(found)) >= 400
   for name, values in {
     'cell': CELLS, 'padding': PADDINGS, 'dropout': (0.0, 0.3), 'T': range(1, 15),
-    'H': range(1, 7), 'D': range(1, 7), 'recurrent_dropout': (0.0, 0.4),
-    'use_bias': (True, False), 'resets': (True, False),
-    'vocab_size': (0, 3, 30), 'chunk': (1, 2, 3, 5, 20),
+    'recurrent_dropout': (0.0, 0.4), 'shared': (True, False), 'carry': (True, False),
+    'use_bias': (True, False), 'resets': (True, False), 'vocab_size': (0, 3, 30),
+    'return_sequences': (True, False), 'bptt_steps': (None, 1, 3),
+    'remat_chunk': (None, 1, 2, 3, 5, 20),
   }.items():  # fmt: skip
     counts = Counter(getattr(case, name) for case in found)
     assert counts.keys() == set(values)
     assert min(counts.values()) >= 2, counts
   assert {len(case.batch) for case in found} == {0, 1, 2}
+  assert {case.H for case in found} == {*range(1, 7), 15, 16, 17, 31, 32, 33, 40}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('cell', list(CELLS))
 @pytest.mark.parametrize(
   'case',
   [
     Case(T=11, padding='scattered', dropout=0.3, recurrent_dropout=0.4, seed=1),
     Case(T=8, batch=(2, 3), options=('go_backwards',), recurrent_dropout=0.4),
+    Case(T=7, batch=(41,), D=19, H=35, resets=True, bptt_steps=3),
   ],
 )
 def test_every_cell(cell, case):
   _check(Case(**{**vars(case), 'cell': cell}))
 
 
-@pytest.mark.parametrize('recurrent_dropout', [0.0, 0.4])
-def test_kept_gates(recurrent_dropout):
-  case = Case(
-    'lstm', T=7, padding='scattered', resets=True, recurrent_dropout=recurrent_dropout
-  )
-  with mock.patch.object(plan_lib, 'KEEP_GATES_FROM', 1):
-    _check(case)
+def _check_values(case):
+  """Against a loop of NumPy in float64, which shares no code with either path."""
+  case = Case(**{**vars(case), 'batch': (*case.batch, 3)[-1:]})
+  cell, params, sequence, options = make(case)
+  last, ys = fast.recur(cell, params, sequence, options, 'fast')
+  names = {function: name for name, function in cells.ACTIVATIONS.items()}
+  names[cells.hard_sigmoid_keras2] = 'hard_sigmoid_keras2'
+  x = sequence.x.rows() if case.vocab_size else sequence.x
+  masks = (sequence.x_mask, sequence.h_mask)
+  n = cell.num_gates
+  hard = {'hard_sigmoid_keras2': lambda xp, x: xp.clip(0.2 * x + 0.5, 0, 1)}
+  with mock.patch.dict(numpy_rnn.ACTIVATIONS, hard):
+    want_h, want_c, want_ys = numpy_rnn.run(
+      cell.name,
+      params,
+      np.asarray(x),
+      **dict(zip(('x_mask', 'h_mask'), (_a_gate(m, n) for m in masks), strict=True)),
+      mask=sequence.mask,
+      reset=sequence.reset,
+      carry=sequence.carry,
+      activation=names[cell.activation],
+      recurrent_activation=names.get(cell.recurrent_activation, 'sigmoid'),
+      **dict.fromkeys(case.options, True),
+    )
+  pairs = [(last.h, want_h)] + ([(last.c, want_c)] if cell.name == 'lstm' else [])
+  for got, want in pairs + ([] if ys is None else [(ys, want_ys)]):
+    np.testing.assert_allclose(
+      got, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max())
+    )
+
+
+def _a_gate(mask, n):
+  """[n, B, .] of a mask that may be shared."""
+  if mask is None:
+    return None
+  return np.broadcast_to(mask, (n, *mask.shape[-2:]))
+
+
+def test_values_equal_a_loop_in_float64():
+  parity.for_all(cases(), 5, 40, _check_values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', SEEDS)
+def test_values_equal_a_loop_in_float64_400_times(seed):
+  parity.for_all(cases(), seed, EACH, _check_values)
 
 
 @pytest.mark.parametrize('padding', ['pre', 'post', 'nothing real'])
-def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
+def test_skipped_steps_hand_carry_and_cotangents_on(padding):
   # Two real steps of seventeen in chunks of three: most chunks hold no real step.
-  case = Case(T=17, chunk=3, seed=3)
+  case = Case(T=17, remat_chunk=3, seed=3)
   real = {'pre': slice(15, 17), 'post': slice(0, 2), 'nothing real': slice(0, 0)}
   mask = np.zeros((3, 17), bool)
   mask[:, real[padding]] = True
@@ -132,48 +162,65 @@ def test_skipped_chunks_hand_carry_and_cotangents_on(padding):
     _check(case)
 
 
-@pytest.mark.parametrize('recurrent_dropout', [0.0, 0.4])
-@pytest.mark.parametrize(
-  ('cell', 'D', 'H'),
-  [('simple_rnn', 5, 5), ('simple_rnn', 6, 5), ('lstm', 9, 2), ('gru', 7, 2)],
-)
-def test_inputs_as_wide_as_the_gates_and_wider(cell, D, H, recurrent_dropout):
-  """Where a kernel's gradient is d^T x, and a SimpleRNN's x transposed by chunks."""
-  case = Case(cell, T=8, D=D, H=H, recurrent_dropout=recurrent_dropout)
-  _check(case)
+@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
+@pytest.mark.parametrize('front', [0, 4, 7, 12])
+@pytest.mark.parametrize('options', [(), ('go_backwards',)])
+def test_steps_that_are_alike_in_all_rows_are_run_once(cell, front, options):
+  """Padding without a mask: values and gradients are those of running each row."""
+  _check(
+    Case(cell, (9,), T=12, D=5, H=6, carry=False, vocab_size=7, options=options,
+         alike=front, seed=front)
+  )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('cell', list(CELLS))
-def test_float64_is_exact(cell):
-  case = Case(cell, T=9, padding='scattered', recurrent_dropout=0.4)
-  _check(case, in_float64=True)
+@pytest.mark.parametrize('vocab_size', [3, 500])
+@pytest.mark.parametrize('bad', [-1, 10**6, -(2**31)])
+def test_ids_outside_the_embedding_are_nan_in_their_rows_alone(vocab_size, bad):
+  """With a table of projected rows and without."""
+  case = Case('gru', (5,), T=6, vocab_size=vocab_size, carry=False)
+  cell, params, sequence, options = make(case)
+  ids = sequence.x.ids.at[2, 3].set(bad)
+
+  def loss(embedding):
+    lookup = sequence.x._replace(ids=ids, embedding=embedding)
+    last, ys = fast.recur(cell, params, scan.Sequence(lookup), options, 'fast')
+    return jnp.sum(last.h), (last, ys)
+
+  grad, (last, ys) = jax.grad(loss, has_aux=True)(sequence.x.embedding)
+  np.testing.assert_array_equal(
+    np.isnan(ys).any(-1),
+    np.arange(6)[None] >= np.where(np.arange(5) == 2, 3, 9)[:, None],
+  )
+  np.testing.assert_array_equal(np.isnan(last.h).any(-1), np.arange(5) == 2)
+  untouched = np.setdiff1d(np.arange(vocab_size), np.asarray(sequence.x.ids).ravel())
+  np.testing.assert_array_equal(grad[untouched], 0)
 
 
-@pytest.mark.parametrize(
-  ('B', 'D', 'G', 'H', 'alone', 'K'),
-  [
-    (128, 32, 128, 32, True, 2),  # 64 KiB a step: as long as other threads are awake
-    (32, 0, 128, 32, True, 8),
-    (512, 32, 128, 32, True, 8),  # a step takes too long for that: a few at a time
-    (8, 32, 1024, 256, True, 32),  # too few rows for that: 1 MiB
-    (32, 128, 32, 32, True, 9),  # projecting wide inputs counts
-    (128, 128, 32, 32, True, 64),  # two such steps would fit: 1 MiB
-    (128, 300, 128, 32, True, 16),  # not one would
-    (64, 32, 512, 128, True, 1),  # gates are kept: one step will do
-    (64, 32, 128, 32, False, 4),  # 128 KiB
-    (256, 32, 512, 128, False, 1),
-    (16, 32, 1024, 256, False, 8),  # wide: 128 rows
-  ],
-)
-def test_chunk_length(B, D, G, H, alone, K):
-  keeps = G == 4 * H and H >= plan_lib.KEEP_GATES_FROM
-  assert plan_lib.chunk_length(B, D, G, H, keeps, alone) == K
+def test_nan_in_masked_steps_reaches_nothing():
+  case = Case('lstm', (5,), T=6, padding='scattered', seed=2)
+  cell, params, sequence, options = make(case)
+  x = jnp.where(sequence.mask[..., None], sequence.x, jnp.nan)
+
+  def gradients(x):
+    def loss(params, x):
+      last, ys = fast.recur(cell, params, sequence._replace(x=x), options, 'fast')
+      return jnp.sum(last.h) + jnp.sum(ys**2)
+
+    return jax.value_and_grad(loss, (0, 1))(params, x)
+
+  assert_close(gradients(x), gradients(sequence.x), 0)
 
 
-@pytest.mark.parametrize(
-  ('T', 'K', 'length'),
-  [(80, 100, 80), (500, 16, 10), (500, 2, 2), (499, 16, 16), (499, 2, 2), (500, 1, 1)],
-)
-def test_chunks_divide_the_steps_where_they_can(T, K, length):
-  assert plan_lib.divisor_near(T, K) == length
+def test_gradients_of_inputs_are_not_computed_where_nobody_wants_them():
+  cell, params, sequence, options = make(Case('lstm', (6,), T=5))
+
+  def loss(params, x):
+    last, _ = fast.recur(cell, params, sequence._replace(x=x), options, 'fast')
+    return jnp.sum(last.h)
+
+  def shapes(argnums):
+    jaxpr = jax.make_jaxpr(jax.grad(loss, argnums))(params, sequence.x)
+    return str(jaxpr).count('f32[1,30,4]')  # the gradient of x, [models, B T, D]
+
+  assert shapes((0,)) == 0
+  assert shapes((0, 1)) > 0

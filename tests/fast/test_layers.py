@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_cases import Case, assert_close, make
+from fast_cases import assert_close
 
 from seqjax import cells, fast, layers, models
 
@@ -37,54 +37,6 @@ def test_a_classifier_is_the_same_on_either_path(layer, mask_zero):
     assert_close(actual, _gradients(build('auto'), params, IDS, rngs=rngs))
 
 
-def _spied(monkeypatch):
-  """Names of the sources of the runs of the fast path from here on."""
-  used = []
-  run = fast.recur.__globals__['run']
-
-  def spy(plan, inputs, constants):
-    used.append(type(inputs.source).__name__)
-    return run(plan, inputs, constants)
-
-  monkeypatch.setitem(fast.recur.__globals__, 'run', spy)
-  return used
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ('keywords', 'vocab_size', 'source'),
-  [
-    ({}, 7, 'Table'),
-    ({'recurrent_dropout': 0.3}, 7, 'Table'),
-    ({'dropout': 0.3}, 7, 'LookedUpDense'),  # rows of a batch have different masks
-    ({}, 16, 'LookedUpDense'),  # more rows than the fifteen steps
-  ],
-)
-def test_when_a_table_pays(monkeypatch, keywords, vocab_size, source):
-  model = models.SequenceClassifier(vocab_size, 4, layers.LSTM(6, **keywords))
-  params = model.init(jax.random.key(0), IDS, train=False)
-  used = _spied(monkeypatch)
-  model.apply(params, IDS, train=True, rngs={'dropout': jax.random.key(1)})
-  assert used == [source]
-
-
-@pytest.mark.parametrize(
-  ('cell', 'D', 'source'),
-  [
-    ('simple_rnn', 5, 'TimeMajorDense'),
-    ('simple_rnn', 6, 'Dense'),
-    ('lstm', 5, 'Dense'),
-  ],
-)
-def test_narrow_inputs_of_a_simple_rnn_are_transposed_at_once(
-  monkeypatch, cell, D, source
-):
-  cell, params, x, carry, _ = make(Case(cell, D=D, H=5))
-  used = _spied(monkeypatch)
-  fast.recur(cell, params, x, carry)
-  assert used == [source]
-
-
 @pytest.mark.slow
 def test_an_id_outside_the_table_is_nan_in_its_row_alone():
   model = models.SequenceClassifier(7, 4, layers.GRU(6, implementation='fast'))
@@ -97,11 +49,8 @@ def test_an_id_outside_the_table_is_nan_in_its_row_alone():
 @pytest.mark.parametrize(
   ('layer', 'message'),
   [
-    (layers.LSTM(3, activation='relu'), 'has to be tanh'),
-    (layers.GRU(3, activation='hard_sigmoid'), 'the activation is not tanh'),
-    (layers.GRU(3, recurrent_activation='hard_sigmoid'), 'is not sigmoid'),
-    (layers.LSTM(3, bptt_steps=2), 'no bptt_steps'),
-    (layers.SimpleRNN(3, remat_chunk=2), 'no remat_chunk'),
+    (layers.LSTM(3, activation=jnp.sin), 'do not know the activation'),
+    (layers.GRU(3, recurrent_activation=jax.nn.softplus), 'do not know the activation'),
   ],
 )
 def test_fast_says_why_it_cannot_and_auto_takes_the_other_path(layer, message):
@@ -114,6 +63,45 @@ def test_fast_says_why_it_cannot_and_auto_takes_the_other_path(layer, message):
     layer.clone(implementation='fast').apply(params, x, train=False)
 
 
+@pytest.mark.parametrize(
+  'layer',
+  [
+    layers.LSTM(3, activation='relu'),
+    layers.GRU(3, activation='hard_sigmoid', bptt_steps=2),
+    layers.GRU(3, recurrent_activation='hard_sigmoid'),
+    layers.SimpleRNN(3, remat_chunk=2),
+    layers.SimpleRNN(3, dtype=jnp.bfloat16),
+  ],
+)
+def test_what_the_kernels_know(layer):
+  x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
+  params = layer.init(jax.random.key(0), x, train=False)
+  y = layer.clone(implementation='fast').apply(params, x, train=False)
+  reference = layer.clone(implementation='reference').apply(params, x, train=False)
+  assert y.dtype == reference.dtype
+  tolerance = 1e-6 if y.dtype == jnp.float32 else 1e-2
+  np.testing.assert_allclose(y, reference, atol=tolerance, rtol=tolerance)
+
+
+def test_an_empty_batch_works():
+  layer = layers.LSTM(3, return_sequences=True)
+  params = layer.init(jax.random.key(0), jnp.ones((1, 5, 4)), train=False)
+  y = layer.apply(params, jnp.ones((0, 5, 4)), train=False)
+  assert y.shape == (0, 5, 3)
+
+
+def test_float64_takes_the_reference():
+  with jax.enable_x64(True):
+    layer = layers.GRU(3)
+    x = jnp.ones((2, 5, 4), jnp.float64)
+    params = jax.tree.map(
+      lambda a: a.astype(jnp.float64), layer.init(jax.random.key(0), x, train=False)
+    )
+    assert layer.apply(params, x, train=False).dtype == jnp.float64
+    with pytest.raises(ValueError, match='was given float64'):
+      layer.clone(implementation='fast').apply(params, x, train=False)
+
+
 def test_unknown_implementation_is_refused():
   with pytest.raises(ValueError, match='implementation must be one of'):
     layers.LSTM(3, implementation='quick')
@@ -124,4 +112,6 @@ def test_a_carry_narrower_than_the_weights_is_refused():
   params = cells.LSTMParams(jnp.ones((4, 12)), jnp.ones((3, 12)), None)
   carry = cells.zero_carry(cell, (2, 3), jnp.bfloat16)
   with pytest.raises(ValueError, match='narrower than float32'):
-    fast.recur(cell, params, jnp.ones((2, 5, 4)), carry)
+    fast.recur(
+      cell, params, fast.Sequence(jnp.ones((2, 5, 4)), carry), implementation='fast'
+    )

@@ -1,5 +1,6 @@
-"""The fast path under vmap, second derivatives, shardings, and in memory."""
+"""The kernels under vmap, second derivatives, shardings, export, and in memory."""
 
+import functools
 import re
 
 import jax
@@ -10,69 +11,141 @@ from fast_cases import Case, assert_close, make
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seqjax import cells, fast, scan
-from seqjax.fast import plan as plan_lib
+from seqjax.fast import kernels
 
-pytestmark = pytest.mark.slow  # each compiles programs of its own
-
-
-@pytest.fixture(autouse=True)
-def short_chunks(monkeypatch):
-  monkeypatch.setattr(plan_lib, 'chunk_length', lambda *_: 3)
+BY_KERNELS = functools.partial(fast.recur, implementation='fast')
 
 
-def _gradients(recur, cell, keywords):
-  """Gradients of the squares of all outputs, of params, x, carry."""
+def _gradients(recur, cell, sequence, options):
+  """Gradients of the squares of all outputs, of params, x, carry; given a mask too."""
 
   def loss(params, x, carry, mask):
-    outputs = recur(cell, params, x, carry, mask=mask, **keywords)
+    given = sequence._replace(x=x, carry=carry, mask=mask)
+    outputs = recur(cell, params, given, options)
     return sum(jnp.sum(y**2) for y in jax.tree.leaves(outputs))
 
   return jax.grad(loss, (0, 1, 2))
 
 
-@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru'])
-@pytest.mark.parametrize('mapped', [(0, None, None, None), (None, 0, 0, 0)])
+@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
+@pytest.mark.parametrize(
+  'mapped', [(0, None, None, None), (None, 0, 0, 0), (0, 0, 0, None), (0, 0, None, 0)]
+)
 def test_vmap_over_params_or_data(cell, mapped):
   case = Case(cell, T=11, padding='pre', recurrent_dropout=0.4)
-  cell, params, x, carry, keywords = make(case)
-  args = (params, x, carry, keywords.pop('mask'))
+  cell, params, sequence, options = make(case)
+  args = (params, sequence.x, sequence.carry, sequence.mask)
 
   def stacked(tree, axis):
     def both(a):
-      return jnp.stack([a, ~a if a.dtype == bool else 0.5 * a])
+      return jnp.stack([a, ~a if a.dtype == bool else 0.5 * a, a])
 
     return tree if axis is None else jax.tree.map(both, tree)
 
   args = [stacked(arg, axis) for arg, axis in zip(args, mapped, strict=True)]
 
   def run(recur):
-    gradients = _gradients(recur, cell, keywords)
+    gradients = _gradients(recur, cell, sequence, options)
     return jax.jit(jax.vmap(gradients, in_axes=mapped))(*args)
 
-  assert_close(run(fast.recur), run(scan.recur))
+  assert_close(run(BY_KERNELS), run(scan.recur))
 
 
+def test_many_models_are_one_call_and_vmap_may_be_nested():
+  cell, params, sequence, options = make(Case('gru', T=5, recurrent_dropout=0.4))
+  args = (params, sequence.x, sequence.carry)
+  args = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, -a]), args)
+  keys = jnp.arange(2.0)
+
+  def run(recur):
+    gradients = _gradients(recur, cell, sequence, options)
+
+    def one(factor, params, x, carry):
+      return gradients(params, x * factor, carry, None)
+
+    inner = jax.vmap(one, in_axes=(None, 0, 0, 0))
+    return jax.jit(jax.vmap(inner, in_axes=(0, None, None, None)))
+
+  mapped = run(BY_KERNELS)
+  assert_close(mapped(keys, *args), run(scan.recur)(keys, *args))
+  text = mapped.lower(keys, *args).as_text()
+  assert text.count('@SeqjaxForward') == text.count('@SeqjaxBackward') == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
 def test_second_derivative(cell):
   case = Case(cell, T=8, padding='scattered', recurrent_dropout=0.4)
-  cell, params, x, carry, keywords = make(case)
-  mask = keywords.pop('mask')
+  cell, params, sequence, options = make(case)
 
   def run(recur):
-    gradients = _gradients(recur, cell, keywords)
+    gradients = _gradients(recur, cell, sequence, options)
 
     def norm(*args):
-      return sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(*args, mask)))
+      found = gradients(*args, sequence.mask)
+      return sum(jnp.sum(g**2) for g in jax.tree.leaves(found))
 
-    return jax.jit(jax.grad(norm, (0, 1, 2)))(params, x, carry)
+    return jax.jit(jax.grad(norm, (0, 1, 2)))(params, sequence.x, sequence.carry)
 
-  assert_close(run(fast.recur), run(scan.recur))
+  assert_close(run(BY_KERNELS), run(scan.recur))
 
 
 def test_forward_mode_asks_for_the_reference_path():
-  cell, params, x, carry, _ = make(Case())
+  cell, params, sequence, _ = make(Case())
+
+  def last(x):
+    return BY_KERNELS(cell, params, sequence._replace(x=x))[1]
+
   with pytest.raises(TypeError, match='forward-mode'):
-    jax.jvp(lambda x: fast.recur(cell, params, x, carry)[1], (x,), (x,))
+    jax.jvp(last, (sequence.x,), (sequence.x,))
+
+
+def test_scan_remat_and_a_loop_around_it():
+  cell, params, sequence, options = make(Case('lstm', T=6, recurrent_dropout=0.4))
+
+  def loss(recur, params):
+    def body(carry, x):
+      given = sequence._replace(x=x, carry=carry)
+      return jax.checkpoint(lambda: recur(cell, params, given, options))()
+
+    carry, ys = jax.lax.scan(body, sequence.carry, jnp.stack([sequence.x] * 3))
+    return jnp.sum(carry.h**2) + jnp.sum(ys**2)
+
+  actual, expected = (
+    jax.jit(jax.value_and_grad(functools.partial(loss, recur)))(params)
+    for recur in (BY_KERNELS, scan.recur)
+  )
+  assert_close(actual, expected)
+
+
+def test_an_exported_program_holds_the_reference():
+  cell, params, sequence, options = make(Case('gru', padding='pre'))
+  given = sequence._replace(reset=None)
+
+  def gradients(params, x):
+    def loss(params, x):
+      last, ys = BY_KERNELS(cell, params, given._replace(x=x), options)
+      return jnp.sum(last.h**2) + jnp.sum(ys**2)
+
+    return jax.grad(loss, (0, 1))(params, x)
+
+  exported = jax.export.export(jax.jit(gradients))(params, sequence.x)
+  assert 'Seqjax' not in exported.mlir_module()
+  found = exported.call(params, sequence.x)
+  assert_close(found, jax.jit(gradients)(params, sequence.x))
+
+
+def test_sizes_without_a_number_take_the_reference():
+  cell, params, _, _ = make(Case('lstm', D=4))
+  (B,) = jax.export.symbolic_shape('B')
+  x = jax.ShapeDtypeStruct((B, 7, 4), jnp.float32)
+
+  def last(x):
+    return fast.recur(cell, params, scan.Sequence(x))[0].h
+
+  exported = jax.export.export(jax.jit(last))(x)
+  x = jnp.ones((3, 7, 4))
+  np.testing.assert_allclose(exported.call(x), last(x), atol=1e-6)
 
 
 def _two_devices():
@@ -81,57 +154,48 @@ def _two_devices():
   return mesh, whole, NamedSharding(mesh, PartitionSpec('data'))
 
 
-@pytest.mark.parametrize(
-  ('cell', 'D'), [('lstm', 4), ('gru', 4), ('simple_rnn', 4), ('simple_rnn', 6)]
-)
-def test_a_batch_cut_over_devices_stays_cut(cell, D):
-  case = Case(cell, batch=(14,), T=11, D=D, recurrent_dropout=0.4)
-  cell, params, x, _, keywords = make(case)
-  h_mask = keywords.pop('h_mask')
+@pytest.mark.parametrize('cell', ['lstm', 'gru', 'simple_rnn'])
+def test_a_batch_that_xla_cuts(cell):
+  """Without a mesh that is set, XLA gathers what it had cut: right, if not fast."""
+  cell, params, sequence, options = make(Case(cell, (14,), T=11, recurrent_dropout=0.4))
   _, whole, split = _two_devices()
-  a_gate = NamedSharding(split.mesh, PartitionSpec(None, 'data'))
 
-  def loss(params, x, h_mask):
-    carry = cells.zero_carry(cell, (14, case.H))
-    carry, ys = fast.recur(cell, params, x, carry, h_mask=h_mask)
-    return jnp.sum(carry.h**2) + jnp.sum(ys**2)
+  def loss(params, x):
+    outputs = BY_KERNELS(cell, params, sequence._replace(x=x), options)
+    return sum(jnp.sum(y**2) for y in jax.tree.leaves(outputs))
 
-  shardings = (whole, split, a_gate if h_mask.ndim == 3 else split)
   gradients = jax.grad(loss, (0, 1))
-  cut = jax.jit(gradients, in_shardings=shardings, out_shardings=(whole, split))
-  assert_close(cut(params, x, h_mask), jax.jit(gradients)(params, x, h_mask))
-  hlo = cut.lower(params, x, h_mask).compile().as_text()
-  # Half of the batch everywhere, and one sum over devices, of the weights' gradients.
-  assert re.search(rf'f32\[\d+,7,{case.H}\]', hlo)
-  assert not re.search(r'f32\[(\d+,)*14(,\d+)*\]', hlo)
-  assert not re.search('all-gather|all-to-all|collective-permute', hlo)
-  assert hlo.count(' all-reduce(') == 1
+  shardings = {'in_shardings': (whole, split), 'out_shardings': (whole, split)}
+  cut = jax.jit(gradients, **shardings)(params, sequence.x)
+  assert_close(cut, jax.jit(gradients)(params, sequence.x))
 
 
 @pytest.mark.parametrize('check_vma', [True, False])
-def test_shard_map(check_vma):
-  case = Case('lstm', batch=(6,), T=11, padding='pre')
-  cell, params, x, _, keywords = make(case)
+@pytest.mark.parametrize('vocab_size', [0, 5])
+def test_shard_map(check_vma, vocab_size):
+  case = Case('lstm', batch=(6,), T=11, padding='pre', vocab_size=vocab_size)
+  cell, params, sequence, _ = make(case)
   mesh, _, _ = _two_devices()
-  spec = PartitionSpec('data')
+  spec, whole = PartitionSpec('data'), PartitionSpec()
 
   def loss(recur, params, x, mask):
-    carry = cells.zero_carry(cell, (len(x), case.H))
-    return jnp.sum(recur(cell, params, x, carry, mask=mask)[0].h ** 2)
+    sequence = scan.Sequence(x, mask=mask)
+    return jnp.sum(recur(cell, params, sequence)[0].h ** 2)
 
   def share(params, x, mask):
-    return jax.lax.psum(loss(fast.recur, params, x, mask), 'data')
+    return jax.lax.psum(loss(BY_KERNELS, params, x, mask), 'data')
 
   total = jax.shard_map(
     share,
     mesh=mesh,
-    in_specs=(PartitionSpec(), spec, spec),
-    out_specs=PartitionSpec(),
+    in_specs=(whole, fast.Lookup(spec, whole) if vocab_size else spec, spec),
+    out_specs=whole,
     check_vma=check_vma,
   )
-  args = params, x, keywords['mask']
-  expected = jax.jit(jax.grad(lambda *a: loss(scan.recur, *a)))(*args)
-  assert_close(jax.jit(jax.grad(total))(*args), expected)
+  args = params, sequence.x, sequence.mask
+  gradient = functools.partial(jax.grad, allow_int=True)
+  expected = jax.jit(gradient(lambda *a: loss(scan.recur, *a)))(*args)
+  assert_close(jax.jit(gradient(total))(*args), expected)
 
 
 @pytest.mark.parametrize(
@@ -139,41 +203,71 @@ def test_shard_map(check_vma):
 )
 def test_bfloat16_weights_with_a_float32_carry(cell, recurrent_dropout):
   case = Case(cell, T=9, H=6, recurrent_dropout=recurrent_dropout)
-  cell, params, x, carry, keywords = make(case)
-  params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
+  cell, params, sequence, options = make(case)
+  params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, sequence.x))
+  given = sequence._replace(x=x)
 
   def run(recur):
-    gradients = _gradients(recur, cell, {})
-    outputs = recur(cell, params, x, carry, **keywords)
-    return outputs, gradients(params, x, carry, None)
+    gradients = _gradients(recur, cell, sequence, options)
+    outputs = recur(cell, params, given, options)
+    return outputs, gradients(params, x, sequence.carry, None)
 
-  (actual, gradients), expected = jax.jit(lambda: run(fast.recur))(), run(scan.recur)
+  (actual, gradients), expected = jax.jit(lambda: run(BY_KERNELS))(), run(scan.recur)
   assert actual[0].h.dtype == actual[1].dtype == jnp.float32
   assert jax.tree.leaves(gradients)[0].dtype == jnp.bfloat16
   assert_close((actual, gradients), expected, 0.03)
 
 
-@pytest.mark.parametrize(
-  ('cell', 'D', 'width'),
-  [('lstm', 3, 16), ('gru', 3, 16), ('simple_rnn', 3, 16 + 3), ('simple_rnn', 17, 16)],
-)
-def test_memory_of_a_training_step_is_one_h_a_step(cell, D, width, monkeypatch):
-  """And narrow inputs of a SimpleRNN in another order: `width` floats in all."""
-  monkeypatch.undo()  # chunks as they are
-  B, H = 8, 16
-  cell, params, _, carry, _ = make(Case(cell, batch=(B,), D=D, H=H))
+@pytest.mark.parametrize('cell', ['lstm', 'gru', 'simple_rnn'])
+@pytest.mark.parametrize('T', [2000, 4000])
+def test_memory_of_a_training_step_is_what_is_said(cell, T):
+  B, D, H = 8, 3, 16
+  cell, params, _, _ = make(Case(cell, batch=(B,), D=D, H=H))
+  x = jax.ShapeDtypeStruct((B, T, D), jnp.float32)
 
-  def temporary(T):
-    x = jax.ShapeDtypeStruct((B, T, D), jnp.float32)
+  def loss(params, x):
+    options = fast.Options(return_sequences=False)
+    return jnp.sum(BY_KERNELS(cell, params, scan.Sequence(x), options)[0].h)
 
-    def loss(params, x):
-      carry_out, _ = fast.recur(cell, params, x, carry, return_sequences=False)
-      return jnp.sum(carry_out.h)
+  compiled = jax.jit(jax.grad(loss)).lower(params, x).compile()
+  temporary = compiled.memory_analysis().temp_size_in_bytes
+  arrays = {'x': x.shape, 'recurrent_kernel': (1, *params.recurrent_kernel.shape)}
+  arrays['x'] = (1, *x.shape)
+  sizes = kernels.sizes_of(kernels.Static(cell, fast.Options()), arrays)
+  states = len(cell.carry._fields)
+  said = kernels.memory(B, T, H, sizes.chunks, states, sequences=False)
+  # And a few arrays of the size of the weights and of a step.
+  assert said <= temporary <= said + 2**17
+  assert said < B * T * 4 * states * H / 8
 
-    compiled = jax.jit(jax.grad(loss)).lower(params, x).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
 
-  more = (temporary(4000) - temporary(2000)) / 2000
-  # With c of a chunk's start now and then.
-  assert 4 * B * width <= more <= 1.1 * 4 * B * width
-  np.testing.assert_array_less(temporary(4000), 4000 * 4 * B * width + 16 * 2**20)
+def test_a_layer_called_again_is_not_compiled_again():
+  import logging
+
+  layer_cell, params, sequence, options = make(Case('lstm', (8,), T=50, D=16, H=32))
+  for recur in (BY_KERNELS, scan.recur):
+    recur(layer_cell, params, sequence, options)
+    with jax.log_compiles(), _Records(logging.getLogger('jax')) as records:
+      recur(cells.lstm(), params, sequence, fast.Options(*options))
+    assert not [r for r in records if re.search('[Cc]ompil', r)]
+
+
+class _Records:
+  """The messages of a logger while it is entered."""
+
+  def __init__(self, logger):
+    self.logger, self.messages = logger, []
+
+  def __enter__(self):
+    import logging
+
+    class Handler(logging.Handler):
+      def emit(handler, record):  # noqa: N805
+        self.messages.append(record.getMessage())
+
+    self.handler = Handler()
+    self.logger.addHandler(self.handler)
+    return self.messages
+
+  def __exit__(self, *_):
+    self.logger.removeHandler(self.handler)

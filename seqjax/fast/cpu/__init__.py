@@ -1,0 +1,1 @@
+"""The recurrence on a CPU: kernels in C++, how they are built and loaded."""

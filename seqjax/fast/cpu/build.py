@@ -1,0 +1,131 @@
+"""Builds the CPU kernels: `python seqjax/fast/cpu/build.py [--zig]`.
+
+Takes the compiler that $CXX names, g++, clang++, or zig from the package ziglang, which
+is 100 MB and needs nothing else of the system; with --zig that is installed if there is
+no other. Imports nothing beyond the standard library: setup.py runs it too.
+"""
+
+import argparse
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+# The builds for a kind of processor, the fastest first.
+_BUILDS = {
+  'x86_64': ('x86-64-v4', 'x86-64-v3'),
+  'amd64': ('x86-64-v4', 'x86-64-v3'),
+  'aarch64': ('aarch64',),
+  'arm64': ('aarch64',),
+}
+# A wheel's platform -> zig's name for it.
+WHEELS = {
+  'manylinux_2_28_x86_64': 'x86_64-linux-gnu.2.28',
+  'manylinux_2_28_aarch64': 'aarch64-linux-gnu.2.28',
+  'macosx_11_0_arm64': 'aarch64-macos.11.0',
+  'win_amd64': 'x86_64-windows-gnu',
+}
+
+
+def builds(machine: str = '') -> tuple[str, ...]:
+  """Names of the builds for a kind of processor, this one's by default."""
+  return _BUILDS.get((machine or platform.machine()).lower(), ())
+
+
+def file_name(name: str) -> str:
+  """The library of a build."""
+  return f'libseqjax-{name}.so'
+
+
+def compiler() -> list[str] | None:
+  """The command of a C++ compiler, or None."""
+  if os.environ.get('CXX'):
+    return os.environ['CXX'].split()
+  for name in ('g++', 'clang++'):
+    if shutil.which(name):
+      return [name]
+  return _zig()
+
+
+def build(
+  folder: pathlib.Path = FOLDER, command: list[str] | None = None, target: str = ''
+) -> list[pathlib.Path]:
+  """Compiles all builds into `folder`, each whole or not at all.
+
+  Args:
+    folder: Where to put them.
+    command: The compiler; None: the first that is found.
+    target: Zig's name of another system to build for; '': this one.
+
+  Returns:
+    The files.
+
+  Raises:
+    RuntimeError: There is no compiler, no jaxlib for its headers, or it fails.
+  """
+  command = command or compiler()
+  if command is None:
+    raise RuntimeError('no C++ compiler: there is no g++, no clang++ and no ziglang')
+  made = []
+  for name in builds(target.partition('-')[0]):
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+      library = pathlib.Path(scratch, file_name(name))
+      _run([*command, *_flags(name, command, target), '-o', str(library)])
+      made.append(library.replace(folder / library.name))
+  return made
+
+
+def _flags(name: str, command: list[str], target: str) -> list[str]:
+  flags = ['-std=gnu++17', '-O3', '-shared', '-fvisibility=hidden', '-w']
+  if name.startswith('x86'):
+    zig = 'ziglang' in command
+    flags += [f'-march={name.replace("-", "_") if zig else name}']
+    flags += ['-mprefer-vector-width=512'] * name.endswith('v4')
+  flags += ['-target', target] if target else []
+  flags += [] if 'windows' in target or sys.platform == 'win32' else ['-fPIC']
+  return [*flags, '-isystem', str(_headers()), str(FOLDER / 'kernels.cc')]
+
+
+def _headers() -> pathlib.Path:
+  """jaxlib's, found without importing it."""
+  spec = importlib.util.find_spec('jaxlib')
+  if spec is None or spec.origin is None:
+    raise RuntimeError('the package jaxlib, whose headers are needed, is missing')
+  return pathlib.Path(spec.origin).parent / 'include'
+
+
+def _zig() -> list[str] | None:
+  found = importlib.util.find_spec('ziglang')
+  return [sys.executable, '-m', 'ziglang', 'c++'] if found else None
+
+
+def _run(command: list[str]) -> None:
+  done = subprocess.run(command, capture_output=True, text=True)
+  if done.returncode:
+    raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr[-2000:]}')
+
+
+def main() -> int:
+  """Builds, and says what came of it; 1 if nothing did."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--zig', action='store_true', help='install ziglang if need be')
+  arguments = parser.parse_args()
+  try:
+    if compiler() is None and arguments.zig:
+      _run([sys.executable, '-m', 'pip', 'install', '--quiet', 'ziglang==0.15.1'])
+      importlib.invalidate_caches()
+    for path in build():
+      print(f'built {path}')
+  except RuntimeError as error:
+    print(f'{error}\nwithout its CPU kernels seqjax takes the slower reference path')
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,199 @@
+// XLA's side of the recurrence: what it hands over becomes `Problem`s.
+#include <string>
+
+#include "recur.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace seqjax {
+namespace {
+
+namespace ffi = xla::ffi;
+
+// Operands and results, in the order in which those that are given come; the names, the
+// order and `Header` are those of kernels.py. Each has the number of models in front, or
+// 1 where all share it.
+enum Name { X, U, WX, BIAS, IDS, H0, C0, MASK, RESET, X_MASK, H_MASK, KEPT, DYS, DH1, DC1, NAMES };
+const char* const names[] = {"x",    "recurrent_kernel", "kernel", "bias",   "ids",
+                             "h",    "c",                "mask",   "reset",  "x_mask",
+                             "h_mask", "kept",           "dys",    "dh",     "dc"};
+struct Header {
+  int64_t cell, given, wants_dx;
+  Options options;
+};
+
+struct Call {
+  int64_t models = 1;
+  Problem problem{};  // the first model's
+  struct Part {
+    int64_t size = 0;  // floats, ids or flags to the next model; 0: all share it
+    const void* data = nullptr;
+  } parts[NAMES];
+  std::string error;
+
+  Call(const Header& header, ffi::RemainingArgs args, int64_t gates, bool two_biases, bool memory) {
+    size_t next = 0;
+    ffi::Span<const int64_t> shapes[NAMES];
+    for (int i = 0; i < NAMES; ++i) if (header.given >> i & 1) {
+      auto buffer = args.get<ffi::AnyBuffer>(next++);
+      shapes[i] = buffer->dimensions();
+      parts[i].data = buffer->untyped_data();
+      const bool floats = i != IDS && i != MASK && i != RESET;
+      const auto type = floats ? ffi::F32 : i == IDS ? ffi::S32 : ffi::PRED;
+      if (buffer->element_type() != type || shapes[i].size() < 2) refuse(i);
+      else if (shapes[i][0] != 1) models = shapes[i][0];
+      int64_t size = 1;
+      for (size_t d = 1; d < shapes[i].size(); ++d) size *= shapes[i][d];
+      parts[i].size = shapes[i][0] == 1 ? 0 : size;
+    }
+    if (!error.empty()) return;
+    Problem& p = problem;
+    const auto& x = shapes[X];
+    const auto& places = parts[IDS].data ? shapes[IDS] : x;
+    if (places.size() < 3 || shapes[U].size() != 3) {
+      refuse(X);
+      return;
+    }
+    p.B = places[1];
+    p.T = places[2];
+    p.V = x[1];
+    p.D = x[x.size() - 1];
+    p.H = shapes[U][1];
+    p.options = header.options;
+    const int64_t B = p.B, T = p.T, H = p.H, G = gates * H, states = 1 + memory;
+    p.x_masks = parts[X_MASK].data ? shapes[X_MASK][1] : 0;
+    p.h_masks = parts[H_MASK].data ? shapes[H_MASK][1] : 0;
+    const int64_t chunks = p.chunks();
+    const std::vector<int64_t> expected[] = {
+        parts[IDS].data ? std::vector<int64_t>{p.V, p.D} : std::vector<int64_t>{B, T, p.D},
+        {H, G}, {p.D, G}, {1 + two_biases, G}, {B, T}, {B, H}, {B, H}, {B, T}, {B, T},
+        {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states, H}, {B * T, H}, {B, H}, {B, H}};
+    for (int i = 0; i < NAMES; ++i) if (parts[i].data || shapes[i].size()) {
+      const bool fits = shapes[i].size() == expected[i].size() + 1 &&
+                        std::equal(expected[i].begin(), expected[i].end(), shapes[i].begin() + 1);
+      if (!fits || (shapes[i][0] != 1 && shapes[i][0] != models)) refuse(i);
+    }
+    for (auto masks : {p.x_masks, p.h_masks}) if (masks > 1 && masks != gates) refuse(H_MASK);
+  }
+
+  void refuse(int i) { error += std::string(error.empty() ? "" : "; ") + names[i] + " does not fit"; }
+
+  const float* floats(int i, int64_t model) const {
+    return static_cast<const float*>(parts[i].data) + (parts[i].data ? model * parts[i].size : 0);
+  }
+  const uint8_t* flags(int i, int64_t model) const {
+    return static_cast<const uint8_t*>(parts[i].data) + (parts[i].data ? model * parts[i].size : 0);
+  }
+
+  // `results` are those of all models, each [models, ...].
+  std::vector<Problem> problems() const {
+    std::vector<Problem> all(models, problem);
+    for (int64_t m = 0; m < models; ++m) {
+      Problem& p = all[m];
+      p.x = floats(X, m), p.U = floats(U, m), p.W = floats(WX, m), p.bias = floats(BIAS, m);
+      p.h0 = floats(H0, m), p.c0 = floats(C0, m);
+      p.x_mask = floats(X_MASK, m), p.h_mask = floats(H_MASK, m);
+      p.ids = reinterpret_cast<const int32_t*>(floats(IDS, m));
+      p.mask = flags(MASK, m), p.reset = flags(RESET, m);
+      p.kept = const_cast<float*>(floats(KEPT, m));
+      p.dys = floats(DYS, m), p.dh1 = floats(DH1, m), p.dc1 = floats(DC1, m);
+    }
+    return all;
+  }
+};
+
+// The next result, for every model; null stays null for results that are not there.
+struct Results {
+  ffi::RemainingRets rets;
+  size_t next = 0;
+  void put(std::vector<Problem>& problems, float* Problem::*field) {
+    auto buffer = rets.get<ffi::AnyBuffer>(next++);
+    float* data = static_cast<float*>((*buffer)->untyped_data());
+    const int64_t size = (*buffer)->element_count() / problems.size();
+    for (size_t m = 0; m < problems.size(); ++m) problems[m].*field = data + m * size;
+  }
+};
+
+template <class F> ffi::Error by_cell(int64_t cell, F f) {
+  switch (cell) {  // in the order of `CELLS` in kernels.py
+    case 0: return f(SimpleRnn{});
+    case 1: return f(Lstm{});
+    case 2: return f(Gru{});
+    default: return f(GruResetBefore{});
+  }
+}
+
+ffi::Error run(bool back, ffi::ThreadPool pool, ffi::Span<const int64_t> attribute,
+               ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  static_assert(sizeof(Header) == 9 * sizeof(int64_t));
+  if (attribute.size() != 9) return ffi::Error::InvalidArgument("recurrence: wrong header");
+  const Header& header = *reinterpret_cast<const Header*>(attribute.begin());
+  const Threads threads{pool.num_threads(), [&pool](std::function<void()> work) {
+    pool.Schedule(std::move(work));
+  }};
+  return by_cell(header.cell, [&](auto cell) {
+    typedef decltype(cell) Cell;
+    Call call(header, args, Cell::gates, Weights<Cell>::two_biases, Cell::memory);
+    if (!call.error.empty()) return ffi::Error::InvalidArgument("recurrence: " + call.error);
+    std::vector<Problem> problems = call.problems();
+    Results results{rets};
+    auto put = [&](bool given, float* Problem::*field) { if (given) results.put(problems, field); };
+    const bool sequences = rets.size() > 2 + Cell::memory;
+    if (!back) {
+      put(true, &Problem::h1);
+      put(Cell::memory, &Problem::c1);
+      put(true, &Problem::kept);
+      put(sequences, &Problem::ys);
+      forward<Cell>(threads, problems);
+    } else {
+      put(true, &Problem::dU);
+      put(true, &Problem::dW);
+      put(problems[0].bias, &Problem::dbias);
+      put(true, &Problem::dh0);
+      put(Cell::memory, &Problem::dc0);
+      put(header.wants_dx, &Problem::dx);
+      backward<Cell>(threads, problems);
+    }
+    return ffi::Error::Success();
+  });
+}
+
+ffi::Error Forward(ffi::ThreadPool pool, ffi::Span<const int64_t> header, ffi::RemainingArgs args,
+                   ffi::RemainingRets rets) {
+  return run(false, pool, header, args, rets);
+}
+ffi::Error Backward(ffi::ThreadPool pool, ffi::Span<const int64_t> header, ffi::RemainingArgs args,
+                    ffi::RemainingRets rets) {
+  return run(true, pool, header, args, rets);
+}
+
+}  // namespace
+}  // namespace seqjax
+
+#define BINDING                                                                  \
+  xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()                              \
+      .Attr<xla::ffi::Span<const int64_t>>("header").RemainingArgs().RemainingRets()
+#pragma GCC visibility push(default)
+XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxForward, seqjax::Forward, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxBackward, seqjax::Backward, BINDING);
+#pragma GCC visibility pop
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+// Whether this processor, and the system, know the instructions of this build.
+extern "C" __attribute__((visibility("default"))) int SeqjaxRunsHere() {
+#if defined(__x86_64__)
+  unsigned a, b, c, d, low, high;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;  // OSXSAVE
+  const bool fma = c >> 12 & 1;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if (!fma || (low & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  if (!(b >> 5 & 1)) return 0;  // AVX2
+#if defined(__AVX512F__)
+  const unsigned needed = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+  return (low & 0xe6) == 0xe6 && (b & needed) == needed;  // F, DQ, CD, BW, VL
+#endif
+#endif
+  return 1;
+}

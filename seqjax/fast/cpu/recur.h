@@ -1,0 +1,688 @@
+// A recurrence over all of T, forward and backward, on the cores of a CPU.
+//
+// A task is up to ROWS rows of the batch through all of time. It goes in chunks of K
+// steps: what needs no state (the inputs' product; backward the gradients of weights and
+// inputs) is done for all steps of a chunk at once, and only the product with U and the
+// cell itself step by step. Forward keeps the carry at the start of each chunk; backward
+// runs a chunk again from there, so that what it needs is in cache, and goes back over
+// it. Sums over tasks are added in the order of the tasks: the bits do not depend on
+// who ran which.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "../cells.h"
+#include "memory.h"
+#include "tiles.h"
+
+namespace seqjax {
+
+// Threads to share the work with. `schedule` may run its argument at any time, or never.
+struct Threads {
+  int64_t number;
+  std::function<void(std::function<void()>)> schedule;
+};
+
+// f(i) for i < tasks, here and on whichever threads come in time. It waits for tasks
+// that others began, never for a thread to begin: they may all be in here, each in a
+// call of its own.
+template <class F> void deal(const Threads& threads, int64_t tasks, const F& f) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto state = std::make_shared<State>();
+  auto work = [state, tasks, f = &f] {
+    for (int64_t i; (i = state->next.fetch_add(1)) < tasks;) {
+      (*f)(i);
+      state->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  for (int64_t i = 1; i < std::min(threads.number, tasks); ++i) threads.schedule(work);
+  work();
+  while (state->done.load(std::memory_order_acquire) < tasks) std::this_thread::yield();
+}
+
+struct Options {  // in the order of `Static` in kernels.py
+  int64_t activation, gate, go_backwards, zero_output_for_mask, bptt_steps, chunk;
+};
+
+enum { TABLE_FLOATS = 1 << 21 };  // 8 MiB
+
+// One model and its batch. What is null is not there.
+struct Problem {
+  int64_t B, T, D, H, V;  // x is [B, T, D], or with ids [V, D]
+  Options options;
+  int64_t x_masks, h_masks;  // of dropout: 0, 1, or one for each gate
+  const float *x, *W, *bias, *U, *h0, *c0, *x_mask, *h_mask;
+  const int32_t* ids;            // [B, T], of rows of x
+  const uint8_t *mask, *reset;   // [B, T]
+  float *ys, *h1, *c1;           // forward: [B, T, H], [B, H], [B, H]
+  float* kept;                   // [chunks, B, states, H]: written, then read
+  const float *dys, *dh1, *dc1;  // backward
+  float *dx, *dW, *dbias, *dU, *dh0, *dc0;
+  const float* table;  // rows of x times W, [V, G padded H] by groups
+
+  int64_t chunks() const { return (T + options.chunk - 1) / options.chunk; }
+  // Few rows are cut finer: four tasks at least, if they have two rows each.
+  int64_t rows() const {
+    return std::clamp<int64_t>((B + 3) / 4, std::min<int64_t>(B, 2), 32);
+  }
+  int64_t tasks() const { return (B + rows() - 1) / rows(); }
+  // Whether rows of x are all multiplied by W first, to be looked up then: that spares
+  // work unless they are more than the places, or so many that memory is the slower way.
+  bool wants_table(int64_t gates) const {
+    return ids && !x_masks && V <= B * T && V * gates * padded(H) <= TABLE_FLOATS;
+  }
+};
+
+// Rows that lie anywhere are called for so many rows ahead.
+enum { AHEAD = 16 };
+inline void prefetch(const float* row, int64_t width) {
+  for (int64_t i = 0; i < width; i += 16) __builtin_prefetch(row + i);
+}
+
+// The weights of one model, packed.
+template <class Cell> struct Weights {
+  static constexpr int G = Cell::gates;
+  Packed W, U, W_back, U_back;
+  std::vector<float> bias;  // [groups, padded H]
+
+  Weights(const Problem& p, bool backward) : bias(Cell::groups * padded(p.H)) {
+    const int64_t D = p.D, H = p.H, HP = padded(H);
+    auto gate = [](int64_t m, int64_t H) { return Cell::x_order[m / H] * H + m % H; };
+    // Row k of a transposed matrix is column k % HP of its group k / HP.
+    auto real = [&](int64_t k) { return k % HP < H; };
+    W = Packed(D, H, G, [&](int64_t k, int64_t m) { return p.W[k * G * H + gate(m, H)]; });
+    U = Packed(H, H, G, [&](int64_t k, int64_t m) { return p.U[k * G * H + m]; });
+    if (backward) {
+      W_back = Packed(G * HP, D, 1, [&](int64_t k, int64_t m) {
+        return real(k) ? p.W[m * G * H + Cell::x_order[k / HP] * H + k % HP] : 0.f;
+      });
+      U_back = Packed(G * HP, H, 1, [&](int64_t k, int64_t m) {
+        return real(k) ? p.U[m * G * H + k / HP * H + k % HP] : 0.f;
+      });
+    }
+    if (p.bias) for (int g = 0; g < G; ++g) for (int64_t u = 0; u < H; ++u) {
+      bias[g * HP + u] += p.bias[Cell::x_order[g] * H + u];
+      if (two_biases) bias[(Cell::h_first + g) * HP + u] += p.bias[G * H + g * H + u];
+    }
+  }
+  // A row for the inputs and a row for the state, where their groups differ in place
+  // and both reach the end.
+  static constexpr bool two_biases = Cell::groups > Cell::gates;
+};
+
+template <class Cell> class Task {
+  static constexpr int G = Cell::gates, S = Cell::groups;
+  static constexpr int64_t STATES = 1 + Cell::memory;
+  typedef const float* const* Rows;
+
+ public:
+  Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward)
+      : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
+        HP(padded(H)), K(p.options.chunk),
+        width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
+        alike(alike_steps()), memory(0) {
+    // Everything of a chunk lies step by step, and in a step row by row.
+    const int64_t many = K * n, state = n * HP;
+    int64_t size = 0;
+    auto part = [&](int64_t floats) { return std::exchange(size, size + floats); };
+    const int64_t offsets[] = {
+        part(many * S * HP), part(many * HP + state),
+        part(Cell::memory * (many * HP + state)), part(p.x_masks * many * D),
+        part(p.h_masks * many * HP), part(Cell::two_phases * many * HP), part(state),
+        part(backward * state),
+        part(backward * (Cell::memory || Cell::two_phases) * state),
+        part(backward * many * padded(D)), part(2 * width)};
+    memory = Scratch(size);
+    float** const parts[] = {&s, &h, &c, &masked_x, &masked_h, &reset_h,
+                             &some, &dh, &dc, &dxs, &special};
+    for (int i = 0; i < 11; ++i) *parts[i] = memory.data() + offsets[i];
+    drh = dc;  // cotangent of r h, in a cell of two phases: none has a memory too
+    if (backward && Cell::two_phases) std::fill(drh, drh + state, 0.f);
+    std::fill(special, special + width, 0.f);
+    std::fill(special + width, special + 2 * width, NAN);
+    auto list = [&](std::vector<const float*>& rows, const float* from, int64_t number,
+                    int64_t width) {
+      for (int64_t i = 0; i < number; ++i) rows.push_back(from + i * width);
+    };
+    list(s_rows, s, many, S * HP);
+    list(h_rows, h, many + n, HP);
+    list(masked_x_rows, masked_x, p.x_masks * many, D);
+    list(masked_h_rows, masked_h, p.h_masks * many, HP);
+    list(reset_rows, reset_h, Cell::two_phases * many, HP);
+    x_rows.resize(many);
+  }
+
+  void forward() {
+    begin(h, p.h0);
+    if (Cell::memory) begin(c, p.c0);
+    for (int64_t first = 0; first < p.T; first += K) {
+      const int64_t steps = std::min(K, p.T - first);
+      if (first && first == alike) spread();
+      for (int64_t r = 0; r < n; ++r) each_state([&](float* state, int64_t i) {
+        std::memcpy(kept(first, r, i), state + (rows(first) == 1 ? 0 : r) * HP, H * 4);
+      });
+      run(first, steps, true);
+      each_state([&](float* state, int64_t) {
+        std::memmove(state, state + steps * rows(first) * HP, rows(first) * HP * 4);
+      });
+    }
+    if (alike == p.T) spread();
+    for (int64_t r = 0; r < n; ++r) {
+      std::memcpy(p.h1 + (b0 + r) * H, h + r * HP, H * 4);
+      if (Cell::memory) std::memcpy(p.c1 + (b0 + r) * H, c + r * HP, H * 4);
+    }
+  }
+
+  // Adds this task's gradients of the weights to `sums`: [D, G HP] of W, [H, G HP] of U,
+  // [S HP] of the bias. `dx` [B, T, width] gets the gradients of what was read of x, or
+  // of the table, at each place; in steps that are `alike` only the first row's, for all.
+  void backward(float* sums, float* dx) {
+    begin(dh, p.dh1);
+    if (Cell::memory) begin(dc, p.dc1);
+    for (int64_t chunk = p.chunks(); chunk--;) {
+      const int64_t first = chunk * K, steps = std::min(K, p.T - first);
+      if (first < alike && first + steps >= alike) {  // from here on one row stands for all
+        for (int64_t r = 1; r < n; ++r) {
+          add(dh, dh + r * HP, HP);
+          if (Cell::memory) add(dc, dc + r * HP, HP);
+        }
+      }
+      for (int64_t r = 0; r < rows(first); ++r) each_state([&](float* state, int64_t i) {
+        std::memcpy(state + r * HP, kept(first, r, i), H * 4);
+        std::fill(state + r * HP + H, state + (r + 1) * HP, 0.f);
+      });
+      const bool any = run(first, steps, false);
+      for (int64_t k = steps; k--;) back_step(first + k, k, rows(first));
+      if (any) collect(first, steps, sums, dx);
+      else if (dx) clear(first, steps, dx);
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      const bool counted = alike && r;  // in the first row
+      for (int64_t u = 0; u < H; ++u) {
+        p.dh0[(b0 + r) * H + u] = counted ? 0 : dh[r * HP + u];
+        if (Cell::memory) p.dc0[(b0 + r) * H + u] = counted ? 0 : dc[r * HP + u];
+      }
+    }
+  }
+
+  // Steps in front at which all rows have the same id and the same state, in whole
+  // chunks: they are run as one row.
+  static int64_t alike_steps(const Problem& p, int64_t b0, int64_t n) {
+    if (!p.ids || p.mask || p.reset || p.x_masks || p.h_masks || p.h0 || n == 1) return 0;
+    for (int64_t step = 0; step < p.T; ++step) {
+      const int32_t* id = p.ids + b0 * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
+      for (int64_t r = 1; r < n; ++r)
+        if (id[r * p.T] != *id) return step / p.options.chunk * p.options.chunk;
+    }
+    return p.T;
+  }
+
+ private:
+  int64_t alike_steps() const { return alike_steps(p, b0, n); }
+  int64_t rows(int64_t first) const { return first < alike ? 1 : n; }
+  int64_t place(int64_t r, int64_t step) const {
+    return (b0 + r) * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
+  }
+  bool real(int64_t r, int64_t step) const { return !p.mask || p.mask[place(r, step)]; }
+  bool any_real(int64_t step) const {
+    for (int64_t r = 0; r < n; ++r)
+      if (real(r, step)) return true;
+    return false;
+  }
+  float* kept(int64_t first, int64_t r, int64_t state) {
+    return p.kept + ((first / K * p.B + b0 + r) * STATES + state) * H;
+  }
+  template <class F> void each_state(F f) {
+    f(h, 0);
+    if (Cell::memory) f(c, 1);
+  }
+  void begin(float* to, const float* from) {
+    for (int64_t r = 0; r < n; ++r, to += HP) {
+      if (from) std::memcpy(to, from + (b0 + r) * H, H * 4);
+      std::fill(to + (from ? H : 0), to + HP, 0.f);
+    }
+  }
+  void spread() {
+    each_state([&](float* state, int64_t) {
+      for (int64_t r = 1; r < n; ++r) std::memcpy(state + r * HP, state, HP * 4);
+    });
+  }
+  static void add(float* to, const float* from, int64_t size) {
+    for (int64_t i = 0; i < size; i += W) store(to + i, load(to + i) + load(from + i));
+  }
+  // to[i] = from[i] times the mask of row r for gate g, for H or D numbers.
+  static void times(float* to, const float* from, const float* mask, int64_t size) {
+    for (int64_t i = 0; i < size; ++i) to[i] = from[i] * mask[i];
+  }
+  const float* mask_of_h(int64_t g, int64_t r) const {
+    return p.h_mask + ((p.h_masks > 1 ? g : 0) * p.B + b0 + r) * H;
+  }
+  const float* mask_of_x(int64_t g, int64_t r) const {
+    return p.x_mask + ((p.x_masks > 1 ? g : 0) * p.B + b0 + r) * D;
+  }
+  // Inputs of a chunk as group g takes them, and states as gate g takes them.
+  Rows x_of(int64_t g) const {
+    if (!p.x_masks) return x_rows.data();
+    return masked_x_rows.data() + (p.x_masks > 1 ? Cell::x_order[g] : 0) * K * n;
+  }
+  Rows h_of(int64_t g) const {
+    if (Cell::two_phases && g == 2) return reset_rows.data();
+    if (!p.h_masks) return h_rows.data();
+    return masked_h_rows.data() + (p.h_masks > 1 ? g : 0) * K * n;
+  }
+  // f(first, last) for the gates in runs that take the same rows.
+  template <class F> static void by_runs(int first, int last, bool apart, F f) {
+    if (!apart) f(first, last);
+    else for (int g = first; g < last; ++g) f(g, g + 1);
+  }
+
+  // The sums of a chunk without the state's part.
+  void project(int64_t first, int64_t steps) {
+    const int64_t m = rows(first), total = steps * m, stride = S * HP;
+    for (int64_t i = 0; i < total; ++i) {
+      const int64_t r = i % m, at = place(r, first + i / m);
+      const float* from = p.table ? p.table : p.x;
+      if (!real(r, first + i / m)) x_rows[i] = special;
+      else if (!p.ids) x_rows[i] = from + at * width;
+      else if (p.ids[at] < 0 || p.ids[at] >= p.V) x_rows[i] = special + width;
+      else x_rows[i] = from + p.ids[at] * width;
+      for (int64_t g = 0; g < p.x_masks; ++g)
+        times(masked_x + (g * K * n + i) * D, x_rows[i], mask_of_x(g, r), D);
+    }
+    const float* bias = w.bias.data();
+    for (int64_t i = 0; i < total && p.table; ++i) {
+      if (i + AHEAD < total) prefetch(x_rows[i + AHEAD], width);
+      for (int64_t u = 0; u < width; u += W)
+        store(s + i * stride + u, load(x_rows[i] + u) + load(bias + u));
+    }
+    if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
+      multiply(total, x_of(g), 0, w.W, g * HP, e * HP, bias + g * HP, 0, s + g * HP, stride);
+    });
+    if (S > G)  // the group that is the state's alone
+      for (int64_t i = 0; i < total; ++i)
+        std::memcpy(s + i * stride + G * HP, bias + G * HP, HP * 4);
+  }
+
+  // Runs the steps of a chunk from the carry at the start of h and c; what it leaves
+  // behind is the carry before each step and after the last, and in s what the cell
+  // wants for the way back. Returns whether any step was real.
+  bool run(int64_t first, int64_t steps, bool emit) {
+    const int64_t m = rows(first);
+    bool any = false;
+    for (int64_t k = 0; k < steps && !any; ++k) any = any_real(first + k);
+    if (any) project(first, steps);
+    for (int64_t k = 0; k < steps; ++k) {
+      const int64_t step = first + k;
+      if (p.reset) for (int64_t r = 0; r < m; ++r)
+        if (p.reset[place(r, step)]) each_state([&](float* state, int64_t) {
+          std::fill(state + (k * m + r) * HP, state + (k * m + r + 1) * HP, 0.f);
+        });
+      const bool runs = any && any_real(step);
+      // The gradients of U take all rows of a chunk, those of other steps times zero.
+      for (int64_t g = 0; g < p.h_masks && any; ++g) for (int64_t r = 0; r < m; ++r)
+        times(masked_h + ((g * K * n) + k * m + r) * HP, h + (k * m + r) * HP, mask_of_h(g, r), H);
+      if (Cell::two_phases && any && !runs)
+        std::fill(reset_h + k * m * HP, reset_h + (k + 1) * m * HP, 0.f);
+      if (runs) {
+        add_state(k, m, 0, G - Cell::two_phases);
+        if (Cell::two_phases) {
+          for (int64_t i = k * m; i < (k + 1) * m; ++i) reset_row(i, i - k * m);
+          add_state(k, m, 2, 3);
+        }
+      }
+      for (int64_t r = 0; r < m; ++r) {
+        const int64_t i = k * m + r;
+        const bool now = runs && real(r, step);
+        if (now && usual) step_row(UsualKinds{}, i, i + m);
+        else if (now) step_row(kinds, i, i + m);
+        else each_state([&](float* state, int64_t) {
+          std::memcpy(state + (i + m) * HP, state + i * HP, HP * 4);
+        });
+        if (emit && p.ys) for (int64_t b = r; b < (m == n ? r + 1 : n); ++b) {
+          // Outputs are in the order of processing.
+          float* y = p.ys + ((b0 + b) * p.T + step) * H;
+          if (now || !p.options.zero_output_for_mask) std::memcpy(y, h + (i + m) * HP, H * 4);
+          else std::fill(y, y + H, 0.f);
+        }
+      }
+    }
+    return any;
+  }
+
+  void add_state(int64_t k, int64_t m, int first, int last) {
+    float* sums = s + k * m * S * HP + Cell::h_first * HP;
+    by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
+      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, sums + g * HP, S * HP, sums + g * HP, S * HP);
+    });
+  }
+
+  template <class K> void step_row(K kinds, int64_t i, int64_t to) {
+    float* sums = s + i * S * HP;
+    for (int64_t u = 0; u < HP; u += W) {
+      Vector v[S], y = load(h + i * HP + u), memory{};
+      for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
+      if (Cell::memory) memory = load(c + i * HP + u);
+      Cell::forward(kinds, v, y, memory);
+      for (int g = 0; g < S; ++g) store(sums + g * HP + u, v[g]);
+      store(h + to * HP + u, y);
+      if (Cell::memory) store(c + to * HP + u, memory);
+    }
+  }
+
+  void reset_row(int64_t i, int64_t r) {
+    if constexpr (Cell::two_phases) {
+      float *sums = s + i * S * HP, *out = reset_h + i * HP;
+      for (int64_t u = 0; u < HP; u += W) {
+        Vector v[2] = {load(sums + u), load(sums + HP + u)};
+        store(out + u, Cell::reset(kinds, v, load(h + i * HP + u)));
+        for (int g = 0; g < 2; ++g) store(sums + g * HP + u, v[g]);
+      }
+      if (p.h_masks) times(out, out, mask_of_h(2, r), H);
+    }
+  }
+
+  // out = (add ? out : 0) + the gradients d of gates [first, last) of a step times U^T,
+  // times the masks.
+  void through_state(int64_t k, int64_t m, int first, int last, float* out, bool adds) {
+    Rows d = s_rows.data() + k * m;
+    by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
+      float* to = p.h_masks ? some : out;
+      const bool on_top = adds && !p.h_masks;
+      multiply(m, d, (Cell::h_first + g) * HP, w.U_back, 0, HP, on_top ? out : nullptr, HP, to, HP,
+               g * HP, e * HP);
+      if (p.h_masks) for (int64_t r = 0; r < m; ++r) {
+        const float* mask = mask_of_h(g, r);
+        for (int64_t u = 0; u < H; ++u)
+          out[r * HP + u] = (adds || g > first ? out[r * HP + u] : 0.f) + some[r * HP + u] * mask[u];
+      }
+    });
+  }
+
+  // What the gradients of a chunk's sums give for weights and inputs, for all its steps.
+  void collect(int64_t first, int64_t steps, float* sums, float* dx) {
+    const int64_t m = rows(first), total = steps * m, stride = S * HP;
+    float *dW = sums, *dU = dW + D * G * HP, *db = dU + H * G * HP;
+    if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
+      add_outer(total, x_of(g), D, s + g * HP, stride, (e - g) * HP, dW + g * HP, G * HP);
+    });
+    const float* d = s + Cell::h_first * HP;
+    const int one_phase = G - Cell::two_phases;
+    by_runs(0, one_phase, p.h_masks > 1, [&](int g, int e) {
+      add_outer(total, h_of(g), H, d + g * HP, stride, (e - g) * HP, dU + g * HP, G * HP);
+    });
+    if (Cell::two_phases)
+      add_outer(total, h_of(2), H, d + 2 * HP, stride, HP, dU + 2 * HP, G * HP);
+    for (int64_t i = 0; i < total; ++i) add(db, s + i * stride, stride);
+    if (!dx) return;
+    const int64_t DP = padded(D);
+    auto to = [&](int64_t i) { return dx + place(i % m, first + i / m) * width; };
+    for (int64_t i = 0; i < total && p.table; ++i)
+      std::memcpy(to(i), s + i * stride, width * 4);
+    if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
+      multiply(total, s_rows.data(), g * HP, w.W_back, 0, DP, nullptr, 0, dxs, DP, g * HP, e * HP);
+      for (int64_t i = 0; i < total; ++i) {
+        const float* from = dxs + i * DP;
+        if (!p.x_masks) std::memcpy(to(i), from, D * 4);
+        const float* mask = p.x_masks ? mask_of_x(Cell::x_order[g], i % m) : nullptr;
+        for (int64_t j = 0; mask && j < D; ++j)
+          to(i)[j] = (g ? to(i)[j] : 0.f) + from[j] * mask[j];
+      }
+    });
+  }
+
+  void clear(int64_t first, int64_t steps, float* dx) {
+    for (int64_t r = 0; r < n; ++r) for (int64_t k = 0; k < steps; ++k) {
+      float* to = dx + place(r, first + k) * width;
+      std::fill(to, to + width, 0.f);
+    }
+  }
+
+  // From the cotangents after a step to those before it; its part of s becomes the
+  // gradients of the sums.
+  void back_step(int64_t step, int64_t k, int64_t m) {
+    const bool runs = any_real(step);
+    for (int64_t r = 0; r < m; ++r) {
+      const int64_t i = k * m + r;
+      const bool now = runs && real(r, step);
+      if (p.dys && (now || !p.options.zero_output_for_mask))
+        for (int64_t b = r; b < (m == n ? r + 1 : n); ++b) {
+          const float* dy = p.dys + ((b0 + b) * p.T + step) * H;
+          for (int64_t u = 0; u < H; ++u) dh[r * HP + u] += dy[u];
+        }
+      if (now && usual) back_row(UsualKinds{}, i, r);
+      else if (now) back_row(kinds, i, r);
+      else std::fill(s + i * S * HP, s + (i + 1) * S * HP, 0.f);
+    }
+    if (runs) {
+      if constexpr (Cell::two_phases) {
+        through_state(k, m, 2, 3, drh, false);
+        for (int64_t r = 0; r < m; ++r) if (real(r, step)) reset_back_row(k * m + r, r);
+      }
+      through_state(k, m, 0, G - Cell::two_phases, dh, true);
+    }
+    const bool cut = p.options.bptt_steps && step && step % p.options.bptt_steps == 0;
+    for (int64_t r = 0; r < m; ++r)
+      if (cut || (p.reset && p.reset[place(r, step)])) {
+        std::fill(dh + r * HP, dh + (r + 1) * HP, 0.f);
+        if (Cell::memory) std::fill(dc + r * HP, dc + (r + 1) * HP, 0.f);
+      }
+  }
+
+  template <class K> void back_row(K kinds, int64_t i, int64_t r) {
+    float* sums = s + i * S * HP;
+    for (int64_t u = 0; u < HP; u += W) {
+      Vector v[S], memory{}, dy = load(dh + r * HP + u), dm{};
+      for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
+      if (Cell::memory) {
+        memory = load(c + i * HP + u);
+        dm = load(dc + r * HP + u);
+      }
+      Cell::backward(kinds, v, load(h + i * HP + u), memory, dy, dm);
+      for (int g = 0; g < S; ++g) store(sums + g * HP + u, v[g]);
+      store(dh + r * HP + u, dy);
+      if (Cell::memory) store(dc + r * HP + u, dm);
+    }
+  }
+
+  void reset_back_row(int64_t i, int64_t r) {
+    if constexpr (Cell::two_phases) {
+      float* sums = s + i * S * HP;
+      for (int64_t u = 0; u < HP; u += W) {
+        Vector v[2] = {load(sums + u), load(sums + HP + u)}, dy = load(dh + r * HP + u);
+        Cell::reset_backward(kinds, v, load(h + i * HP + u), load(drh + r * HP + u), dy);
+        for (int g = 0; g < 2; ++g) store(sums + g * HP + u, v[g]);
+        store(dh + r * HP + u, dy);
+      }
+    }
+  }
+  const Problem& p;
+  const Weights<Cell>& w;
+  const int64_t b0, n, D, H, HP, K, width;
+  const Kinds kinds;
+  const bool usual = kinds.activation == TANH && kinds.gate == SIGMOID;
+  const int64_t alike;
+  Scratch memory;
+  float *s, *h, *c, *masked_x, *masked_h, *reset_h, *some, *dh, *dc, *drh, *dxs, *special;
+  std::vector<const float*> s_rows, h_rows, x_rows, masked_x_rows, masked_h_rows, reset_rows;
+};
+
+// out[id] = the sum of rows[place] over the places of each id, in the order of places: a
+// slice of the vocabulary a piece of work, so no two write one row.
+class Scatter {
+ public:
+  // The places by id, those of ids outside [0, V) and those that `skip` names left out.
+  template <class Skip> Scatter(const Problem& p, Skip skip) : p(p), starts(p.V + 1) {
+    auto counts = [&](int64_t at) {
+      return p.ids[at] >= 0 && p.ids[at] < p.V && !skip(at / p.T, at % p.T);
+    };
+    for (int64_t at = 0; at < p.B * p.T; ++at) if (counts(at)) ++starts[p.ids[at] + 1];
+    for (int64_t v = 0; v < p.V; ++v) starts[v + 1] += starts[v];
+    places.resize(starts[p.V]);
+    std::vector<int64_t> next(starts.begin(), starts.end() - 1);
+    for (int64_t at = 0; at < p.B * p.T; ++at) if (counts(at)) places[next[p.ids[at]]++] = at;
+  }
+  // Rows of `width` numbers; calls done(first, last) of the ids of the slice.
+  template <class F>
+  void add(int64_t slice, int64_t slices, const float* rows, int64_t width, float* out, F done) const {
+    const int64_t first = border(slice, slices), last = border(slice + 1, slices);
+    for (int64_t v = first; v < last; ++v) {
+      float* to = out + v * width;
+      std::fill(to, to + width, 0.f);
+      for (int64_t i = starts[v]; i < starts[v + 1]; ++i) {
+        if (i + AHEAD < starts[p.V]) prefetch(rows + places[i + AHEAD] * width, width);
+        const float* from = rows + places[i] * width;
+        for (int64_t j = 0; j < width; ++j) to[j] += from[j];
+      }
+    }
+    done(first, last);
+  }
+
+ private:
+  int64_t border(int64_t slice, int64_t slices) const {
+    const int64_t weight = (p.V + starts[p.V]) * slice / slices;
+    int64_t low = 0, high = p.V;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (middle + starts[middle] < weight) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+  const Problem& p;
+  std::vector<int64_t> starts, places;
+};
+
+template <class Cell> using Shared = std::vector<std::shared_ptr<Weights<Cell>>>;
+
+// The weights of each model, packed once where models have the same.
+template <class Cell> Shared<Cell> pack(const std::vector<Problem>& problems, bool backward) {
+  Shared<Cell> weights;
+  for (size_t i = 0; i < problems.size(); ++i) {
+    const Problem &p = problems[i], &q = problems[i ? i - 1 : 0];
+    const bool same = i && p.U == q.U && p.W == q.W && p.bias == q.bias;
+    weights.push_back(same ? weights.back() : std::make_shared<Weights<Cell>>(p, backward));
+  }
+  return weights;
+}
+
+// Rows first to last - 1 of an array [., width], as pointers.
+inline std::vector<const float*> row_list(const float* from, int64_t width, int64_t first, int64_t last) {
+  std::vector<const float*> rows;
+  for (int64_t v = first; v < last; ++v) rows.push_back(from + v * width);
+  return rows;
+}
+
+// Tables for the models that want one, which are all or none.
+template <class Cell>
+Scratch make_tables(const Threads& threads, const Shared<Cell>& weights, std::vector<Problem>& problems) {
+  const Problem& like = problems[0];
+  const int64_t width = Cell::gates * padded(like.H), models = problems.size(), pieces = 8;
+  if (!like.wants_table(Cell::gates)) return Scratch(0);
+  Scratch tables(models * like.V * width);
+  deal(threads, models * pieces, [&](int64_t i) {
+    const Problem& p = problems[i / pieces];
+    const int64_t first = p.V * (i % pieces) / pieces, last = p.V * (i % pieces + 1) / pieces;
+    const auto rows = row_list(p.x, p.D, first, last);
+    multiply(last - first, rows.data(), 0, weights[i / pieces]->W, 0, width, nullptr, 0,
+             tables.data() + (i / pieces * p.V + first) * width, width);
+  });
+  for (int64_t m = 0; m < models; ++m) problems[m].table = tables.data() + m * like.V * width;
+  return tables;
+}
+
+template <class Cell> void forward(const Threads& threads, std::vector<Problem> problems) {
+  const auto weights = pack<Cell>(problems, false);
+  const Scratch tables = make_tables<Cell>(threads, weights, problems);
+  const int64_t tasks = problems[0].tasks();
+  deal(threads, tasks * problems.size(), [&](int64_t i) {
+    Task<Cell>(problems[i / tasks], *weights[i / tasks], i % tasks, false).forward();
+  });
+}
+
+template <class Cell> void backward(const Threads& threads, std::vector<Problem> problems) {
+  const auto weights = pack<Cell>(problems, true);
+  const Scratch tables = make_tables<Cell>(threads, weights, problems);
+  const Problem& like = problems[0];
+  const int64_t tasks = like.tasks(), G = Cell::gates, HP = padded(like.H), D = like.D, H = like.H;
+  const int64_t wide = G * HP, size = (D + H) * wide + Cell::groups * HP;
+  const int64_t models = problems.size(), places = like.B * like.T, pieces = 8;
+  const int64_t width = like.table ? wide : D;
+  const bool looks_up = like.ids && (like.dx || like.table);
+  std::vector<Scratch> sums;
+  for (int64_t i = 0; i < tasks * models; ++i) sums.emplace_back(size);
+  Scratch rows(looks_up ? models * places * width : 0);
+  deal(threads, tasks * models, [&](int64_t i) {
+    const int64_t model = i / tasks;
+    const Problem& p = problems[model];
+    std::fill(sums[i].data(), sums[i].data() + size, 0.f);
+    Task<Cell>(p, *weights[model], i % tasks, true)
+        .backward(sums[i].data(), looks_up ? rows.data() + model * places * width : p.dx);
+  });
+  std::vector<std::unique_ptr<Scatter>> scatters(models);
+  if (looks_up) deal(threads, models, [&](int64_t model) {
+    const Problem& p = problems[model];
+    std::vector<int64_t> alike(tasks);
+    for (int64_t i = 0; i < tasks; ++i)
+      alike[i] = Task<Cell>::alike_steps(p, i * p.rows(), std::min(p.rows(), p.B - i * p.rows()));
+    scatters[model] = std::make_unique<Scatter>(p, [&](int64_t b, int64_t t) {
+      const int64_t step = p.options.go_backwards ? p.T - 1 - t : t;
+      return b % p.rows() && step < alike[b / p.rows()];
+    });
+  });
+  Scratch dtables(like.table ? models * like.V * wide : 0);
+  deal(threads, pieces * models, [&](int64_t i) {
+    const int64_t model = i / pieces, piece = i % pieces;
+    const Problem& p = problems[model];
+    float* dtable = dtables.data() + (p.table ? model * p.V * wide : 0);
+    if (looks_up)
+      scatters[model]->add(piece, pieces, rows.data() + model * places * width, width,
+                           p.table ? dtable : p.dx, [&](int64_t first, int64_t last) {
+        if (!p.table || !p.dx || first == last) return;
+        // A whole vector of columns is written: the last row has room beside.
+        const int64_t DP = padded(D);
+        Scratch out((last - first) * DP);
+        const auto d = row_list(dtable, wide, first, last);
+        multiply(last - first, d.data(), 0, weights[model]->W_back, 0, DP, nullptr, 0, out.data(), DP);
+        for (int64_t v = first; v < last; ++v)
+          std::memcpy(p.dx + v * D, out.data() + (v - first) * DP, D * 4);
+      });
+    float* total = sums[model * tasks].data();
+    const int64_t from = size / W * piece / pieces * W, to = size / W * (piece + 1) / pieces * W;
+    for (int64_t task = 1; task < tasks; ++task) {
+      const float* part = sums[model * tasks + task].data();
+      for (int64_t j = from; j < to; j += W) store(total + j, load(total + j) + load(part + j));
+    }
+  });
+  // The gradient of W from that of the table, some columns a piece.
+  const int64_t panels = (wide + PANEL - 1) / PANEL;
+  if (like.table) deal(threads, models * panels, [&](int64_t i) {
+    const Problem& p = problems[i / panels];
+    const int64_t m = i % panels * PANEL;
+    const auto x = row_list(p.x, D, 0, p.V);
+    add_outer(p.V, x.data(), D, dtables.data() + i / panels * p.V * wide + m, wide,
+              std::min<int64_t>(PANEL, wide - m), sums[i / panels * tasks].data() + m, wide);
+  });
+  for (int64_t model = 0; model < models; ++model) {
+    const Problem& p = problems[model];
+    const float* total = sums[model * tasks].data();
+    for (int64_t k = 0; k < D; ++k, total += wide) for (int g = 0; g < G; ++g)
+      std::memcpy(p.dW + k * G * H + Cell::x_order[g] * H, total + g * HP, H * 4);
+    for (int64_t k = 0; k < H; ++k, total += wide) for (int g = 0; g < G; ++g)
+      std::memcpy(p.dU + k * G * H + g * H, total + g * HP, H * 4);
+    if (p.dbias) for (int g = 0; g < G; ++g) {
+      std::memcpy(p.dbias + Cell::x_order[g] * H, total + g * HP, H * 4);
+      if (Weights<Cell>::two_biases)
+        std::memcpy(p.dbias + G * H + g * H, total + (Cell::h_first + g) * HP, H * 4);
+    }
+  }
+}
+
+}  // namespace seqjax

@@ -1,0 +1,121 @@
+// Matrix products of rows, by tiles whose sums stay in registers.
+//
+// A tile is up to ROWS_OF_TILE rows and two vectors of columns. Matrices that a product
+// takes from the right are packed into panels of two vectors of columns first.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace seqjax {
+
+#if defined(__AVX512F__)
+enum { W = 16, ROWS_OF_TILE = 8 };  // 16 of 32 registers are sums
+#elif defined(__AVX2__)
+enum { W = 8, ROWS_OF_TILE = 6 };  // 12 of 16
+#else
+enum { W = 4, ROWS_OF_TILE = 8 };  // aarch64: 16 of 32
+#endif
+enum { PANEL = 2 * W };  // columns
+
+typedef float Vector __attribute__((vector_size(4 * W)));
+typedef float Unaligned __attribute__((vector_size(4 * W), aligned(4), may_alias));
+inline Vector load(const float* p) { return *(const Unaligned*)p; }
+inline void store(float* p, Vector v) { *(Unaligned*)p = v; }
+inline int64_t padded(int64_t width) { return (width + W - 1) / W * W; }
+
+// out[r][c] = from[r][c] + sum over k of a(k, r) b(k)[c], for R rows and C vectors.
+template <int R, int C, class A, class B>
+inline __attribute__((always_inline)) void tile(
+    int64_t K, A a, B b, const float* from, int64_t from_stride, float* out,
+    int64_t stride) {
+  Vector sums[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c)
+      sums[r][c] = from ? load(from + r * from_stride + c * W) : Vector{};
+  for (int64_t k = 0; k < K; ++k) {
+    const float* p = b(k);
+    Vector columns[C];
+    for (int c = 0; c < C; ++c) columns[c] = load(p + c * W);
+    for (int r = 0; r < R; ++r) {
+      float factor = a(k, r);
+      for (int c = 0; c < C; ++c) sums[r][c] += columns[c] * factor;
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) store(out + r * stride + c * W, sums[r][c]);
+}
+
+// f(first row, number of rows as a type) for n rows, in tiles as full as can be.
+template <class F> inline void by_tiles(int64_t n, F f) {
+  int64_t r = 0;
+  for (; n - r >= ROWS_OF_TILE + 3 || n - r == ROWS_OF_TILE; r += ROWS_OF_TILE)
+    f(r, std::integral_constant<int, ROWS_OF_TILE>{});
+  for (; n - r >= 4; r += 4) f(r, std::integral_constant<int, 4>{});
+  for (; n - r >= 2; r += 2) f(r, std::integral_constant<int, 2>{});
+  if (r < n) f(r, std::integral_constant<int, 1>{});
+}
+
+// A matrix [K, M] as panels, M padded with zeros to whole vectors.
+struct Packed {
+  int64_t K = 0, M = 0;
+  std::vector<float> values;
+  // `at(k, m)` gives an element for m < M before padding; columns of one group each are
+  // padded to whole vectors.
+  template <class F> Packed(int64_t K, int64_t width, int64_t num_groups, F at)
+      : K(K), M(padded(width) * num_groups), values(K * M) {
+    const int64_t wide = padded(width);
+    for (int64_t g = 0; g < num_groups; ++g)
+      for (int64_t k = 0; k < K; ++k)
+        for (int64_t m = 0; m < width; ++m) {
+          const int64_t column = g * wide + m, panel = column / PANEL * PANEL;
+          const int64_t columns = std::min<int64_t>(PANEL, M - panel);
+          values[panel * K + k * columns + column - panel] = at(k, g * width + m);
+        }
+  }
+  Packed() = default;
+};
+
+// out[r] (+)= rows[r][0..K) times columns [first, last) of p, for n rows; `from` is what
+// the sums begin with: null for zero, a row for all (stride 0), or out itself. Rows
+// `from_k` to K of p only are multiplied, if it is given.
+inline void multiply(int64_t n, const float* const* rows, int64_t shift, const Packed& p,
+                     int64_t first, int64_t last, const float* from,
+                     int64_t from_stride, float* out, int64_t stride, int64_t from_k = 0,
+                     int64_t to_k = -1) {
+  const int64_t K = (to_k < 0 ? p.K : to_k) - from_k;
+  for (int64_t m = first; m < last;) {
+    const int64_t panel = m / PANEL * PANEL, width = std::min<int64_t>(PANEL, p.M - panel);
+    const int C = std::min(last, panel + width) - m > W ? 2 : 1;
+    const float* values = p.values.data() + panel * p.K + from_k * width + m - panel;
+    by_tiles(n, [&](int64_t r, auto R) {
+      const float* row[R];
+      for (int i = 0; i < R; ++i) row[i] = rows[r + i] + shift;
+      auto a = [&](int64_t k, int i) { return row[i][k]; };
+      auto b = [&](int64_t k) { return values + k * width; };
+      const float* f = from ? from + r * from_stride + m - first : nullptr;
+      float* o = out + r * stride + m - first;
+      if (C == 2) tile<R, 2>(K, a, b, f, from_stride, o, stride);
+      else tile<R, 1>(K, a, b, f, from_stride, o, stride);
+    });
+    m += C * W;
+  }
+}
+
+// out[k][c] += sum over n rows of rows[r][k] d[r][c], for K of k and M columns.
+inline void add_outer(int64_t n, const float* const* rows, int64_t K, const float* d,
+                      int64_t d_stride, int64_t M, float* out, int64_t stride) {
+  for (int64_t m = 0; m < M;) {
+    const int C = M - m > W ? 2 : 1;
+    by_tiles(K, [&](int64_t k, auto R) {
+      auto a = [&](int64_t r, int i) { return rows[r][k + i]; };
+      auto b = [&](int64_t r) { return d + r * d_stride + m; };
+      float* o = out + k * stride + m;
+      if (C == 2) tile<R, 2>(n, a, b, o, stride, o, stride);
+      else tile<R, 1>(n, a, b, o, stride, o, stride);
+    });
+    m += C * W;
+  }
+}
+
+}  // namespace seqjax

@@ -1,0 +1,374 @@
+"""The recurrence as two operations of JAX, forward and backward, with all its rules.
+
+`forward` and `backward` are primitives whose every array has the number of models in
+front, or 1 where all models share it: under vmap a model becomes one of many in one
+call. What they are made of is decided where a program is lowered: kernels where the
+platform has them, else, and for jax.export, the reference. `run` joins them for
+reverse-mode differentiation of any order; from the second on it is the reference's.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+from seqjax import cells, scan
+from seqjax.cells import Cell
+from seqjax.fast.cpu import library
+from seqjax.types import Array
+
+# The orders are those of kernels.cc and cells.h.
+CELLS = ('simple_rnn', 'lstm', 'gru', 'gru_reset_before')
+ACTIVATIONS: dict[Any, int] = {
+  jnp.tanh: 0,
+  jax.nn.sigmoid: 1,
+  jax.nn.relu: 2,
+  cells.linear: 3,
+  jax.nn.hard_sigmoid: 4,
+  cells.hard_sigmoid_keras2: 5,
+}
+_NAMES = (
+  'x', 'recurrent_kernel', 'kernel', 'bias', 'ids', 'h', 'c', 'mask', 'reset',
+  'x_mask', 'h_mask', 'kept', 'dys', 'dh', 'dc',
+)  # fmt: skip
+_CHUNK_FLOATS = 6 * 2**14  # of a task's chunk: 384 KiB of a core's second cache
+
+
+class Static(NamedTuple):
+  """What a call's program depends on, besides shapes."""
+
+  cell: Cell
+  options: scan.Options
+  given: tuple[str, ...] = ()  # names of the arrays, in the order of `_NAMES`
+  wants_dx: bool = True
+
+  @property
+  def states(self) -> int:
+    """Fields of the carry."""
+    return len(self.cell.carry._fields)  # type: ignore[attr-defined]
+
+
+class Sizes(NamedTuple):
+  """Of one call."""
+
+  models: int
+  B: int
+  T: int
+  D: int
+  H: int
+  V: int  # rows of x
+  chunks: int
+  K: int  # steps of a chunk
+
+
+def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+  """The sizes of a call, from the shapes of its arrays."""
+  _, B, T = shapes.get('ids', shapes['x'])[:3]
+  H = shapes['recurrent_kernel'][1]
+  width = (static.cell.num_gates + 2) * -(-H // 16) * 16
+  K = static.options.remat_chunk or _CHUNK_FLOATS // (min(32, -(-B // 4)) * width)
+  K = max(1, min(T, K))
+  models = max(shape[0] for shape in shapes.values())
+  return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], -(-T // K), K)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Array]:
+  """The recurrence of all models.
+
+  Args:
+    static: Without `given`.
+    arrays: 'x' [M, B, T, D], or with 'ids' [M, B, T] the embedding [M, V, D];
+      'recurrent_kernel' [M, H, G], 'kernel' [M, D, G]; those of 'bias' [M, 1 or 2, G],
+      'h' and 'c' [M, B, H], 'mask' and 'reset' [M, B, T], 'x_mask' [M, n, B, D] and
+      'h_mask' [M, n, B, H] that there are. M may be 1 in any of them.
+
+  Returns:
+    'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H]; and what
+    the way back wants, [M, chunks B states, H].
+  """
+  given = tuple(name for name in _NAMES if name in arrays)
+  results = _bind_forward(static._replace(given=given), *(arrays[n] for n in given))
+  names = static.cell.carry._fields  # type: ignore[attr-defined]
+  outputs = dict(zip(names, results, strict=False))
+  if static.options.return_sequences:
+    outputs['ys'] = results[-1]
+  return outputs, results[len(names)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pull_back(
+  static: Static, arrays: dict[str, Array], kept: Array, cotangents: dict[str, Array]
+) -> dict[str, Array]:
+  """Gradients of what has one, in the places of the arrays."""
+  more = {f'd{name}': value for name, value in cotangents.items()}
+  arrays = {**arrays, 'kept': kept, **more}
+  given = tuple(name for name in _NAMES if name in arrays)
+  results = _bind_backward(static._replace(given=given), *(arrays[n] for n in given))
+  return dict(zip(_gradients(static, arrays), results, strict=True))
+
+
+def _gradients(static: Static, names: Any) -> list[str]:
+  """Names of the gradients, in the order of the results."""
+  wanted = ['recurrent_kernel', 'kernel', *(['bias'] if 'bias' in names else [])]
+  wanted += static.cell.carry._fields  # type: ignore[attr-defined]
+  return wanted + (['x'] if static.wants_dx else [])
+
+
+def _run_forward(static: Static, arrays: dict[str, Any]) -> tuple[Any, Any]:
+  # By its structure a residual may say what is no array.
+  wanted = {'dx': None} if arrays['x'].perturbed else {}
+  arrays = {name: a.value for name, a in arrays.items()}
+  outputs, kept = run(static, arrays)
+  return (outputs, kept), (arrays, kept, wanted)
+
+
+def _run_backward(
+  static: Static, residuals: Any, cotangents: Any
+) -> tuple[dict[str, Any]]:
+  arrays, kept, wanted = residuals
+  static = static._replace(wants_dx='dx' in wanted)
+  known = {k: d for k, d in cotangents[0].items() if not isinstance(d, SymbolicZero)}
+  zeros = jnp.zeros_like(arrays['recurrent_kernel'], shape=_carry_shape(static, arrays))
+  fields = static.cell.carry._fields  # type: ignore[attr-defined]
+  found = _pull_back(static, arrays, kept, {**dict.fromkeys(fields, zeros), **known})
+  return ({name: _summed(found.get(name), a) for name, a in arrays.items()},)
+
+
+def _carry_shape(static: Static, arrays: dict[str, Array]) -> tuple[int, ...]:
+  sizes = sizes_of(static, {k: a.shape for k, a in arrays.items()})
+  return sizes.models, sizes.B, sizes.H
+
+
+def _summed(gradient: Array | None, like: Array) -> Array | None:
+  """A gradient of all models, for what they may share."""
+  if gradient is None:
+    return None
+  gradient = gradient.reshape(gradient.shape[0], *like.shape[1:])
+  if like.shape[0] < gradient.shape[0]:
+    return gradient.sum(0, keepdims=True)
+  return gradient
+
+
+def _pull_back_forward(
+  static: Static, arrays: dict[str, Array], kept: Array, cotangents: dict[str, Array]
+) -> tuple[Any, Any]:
+  found = _pull_back(static, arrays, kept, cotangents)
+  return found, (arrays, cotangents)
+
+
+def _pull_back_backward(static: Static, residuals: Any, second: Any) -> tuple[Any, ...]:
+  arrays, cotangents = residuals
+  floats = {k: a for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
+  names = _gradients(static, arrays)
+
+  def gradients(floats: dict[str, Array], first: dict[str, Array]) -> dict[str, Array]:
+    return _reference_gradients(static, {**arrays, **floats}, first, names)
+
+  _, pull = jax.vjp(gradients, floats, cotangents)
+  dfloats, dfirst = pull(second)
+  return {name: dfloats.get(name) for name in arrays}, None, dfirst
+
+
+run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
+_pull_back.defvjp(_pull_back_forward, _pull_back_backward)
+
+
+def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
+  """What `run` gives, by the reference, without what it keeps."""
+  cell, options = static.cell, static.options
+  models = max(a.shape[0] for a in arrays.values())
+
+  def one(arrays: dict[str, Array]) -> dict[str, Array]:
+    bias = arrays.get('bias')
+    if bias is not None and cell.name != 'gru':
+      bias = jnp.squeeze(bias, 0)
+    params = _PARAMS[cell.name](arrays['kernel'], arrays['recurrent_kernel'], bias)
+    carry = None
+    if 'h' in arrays:
+      carry = cell.carry(*(arrays[k] for k in cell.carry._fields))  # type: ignore[attr-defined]
+    x = arrays['x']
+    masks = {k: arrays.get(k) for k in ('x_mask', 'h_mask')}
+    masks = {k: m[0] if m is not None and len(m) == 1 else m for k, m in masks.items()}
+    sequence = scan.Sequence(
+      scan.Lookup(arrays['ids'], x) if 'ids' in arrays else x,
+      carry,
+      arrays.get('mask'),
+      arrays.get('reset'),
+      **masks,
+    )
+    carry, ys = scan.recur(cell, params, sequence, options)
+    outputs = carry._asdict()
+    return outputs if ys is None else {**outputs, 'ys': ys.reshape(-1, ys.shape[-1])}
+
+  shared = {k: a[0] for k, a in arrays.items() if a.shape[0] == 1}
+  own = {k: a for k, a in arrays.items() if k not in shared}
+  if models == 1:
+    return jax.tree.map(lambda y: y[None], one(shared))
+  return jax.vmap(lambda own: one({**shared, **own}))(own)
+
+
+_PARAMS: dict[str, Any] = {
+  'simple_rnn': cells.SimpleRNNParams,
+  'lstm': cells.LSTMParams,
+  'gru': cells.GRUParams,
+  'gru_reset_before': cells.GRUParams,
+}
+
+
+def _reference_gradients(
+  static: Static,
+  arrays: dict[str, Array],
+  cotangents: dict[str, Array],
+  names: list[str],
+) -> dict[str, Array]:
+  """What `_pull_back` gives, each [M, rows, ...], by the reference."""
+  models = max(a.shape[0] for a in arrays.values())
+  fields = static.cell.carry._fields  # type: ignore[attr-defined]
+  zeros = jnp.zeros(_carry_shape(static, arrays), jnp.float32)
+  arrays = {**dict.fromkeys(fields, zeros), **arrays}
+  own = {k: jnp.broadcast_to(arrays[k], (models, *arrays[k].shape[1:])) for k in names}
+  outputs, pull = jax.vjp(lambda own: _reference(static, {**arrays, **own}), own)
+  missing = {k: jnp.zeros_like(y) for k, y in outputs.items() if k not in cotangents}
+  (found,) = pull({**cotangents, **missing})
+  return {k: g.reshape(models, -1, g.shape[-1]) for k, g in found.items()}
+
+
+def _forward_shapes(static: Static, sizes: Sizes) -> list[Any]:
+  M, B, T, _, H, _, chunks, _ = sizes
+  shapes = [(M, B, H)] * static.states + [(M, chunks * B * static.states, H)]
+  return shapes + [(M, B * T, H)] * static.options.return_sequences
+
+
+def _backward_shapes(static: Static, sizes: Sizes) -> list[Any]:
+  M, B, T, D, H, V, *_ = sizes
+  G = static.cell.num_gates * H
+  rows = V if 'ids' in static.given else B * T
+  of = {
+    'recurrent_kernel': (M, H, G),
+    'kernel': (M, D, G),
+    'bias': (M, 1 + (static.cell.name == 'gru'), G),
+    'x': (M, rows, D),
+  }
+  return [of.get(name, (M, B, H)) for name in _gradients(static, static.given)]
+
+
+def _forward_reference(static: Static, *operands: Array) -> list[Array]:
+  arrays = dict(zip(static.given, operands, strict=True))
+  outputs = _reference(static, arrays)
+  sizes = sizes_of(static, {k: a.shape for k, a in arrays.items()})
+  fields = static.cell.carry._fields  # type: ignore[attr-defined]
+  kept = jnp.zeros(_forward_shapes(static, sizes)[static.states], jnp.float32)
+  results = [*(outputs[name] for name in fields), kept]
+  return results + ([outputs['ys']] if 'ys' in outputs else [])
+
+
+def _backward_reference(static: Static, *operands: Array) -> list[Array]:
+  arrays = dict(zip(static.given, operands, strict=True))
+  del arrays['kept']
+  cotangents = {k[1:]: arrays.pop(k) for k in ('dys', 'dh', 'dc') if k in arrays}
+  names = _gradients(static, arrays)
+  found = _reference_gradients(static, arrays, cotangents, names)
+  return [found[name] for name in names]
+
+
+def _define(
+  name: str,
+  shapes: Callable[[Static, Sizes], list[Any]],
+  reference: Callable[..., list[Array]],
+  target: str,
+) -> Callable[..., list[Array]]:
+  """A primitive, its rules, and the function that binds it (once compiled, kept)."""
+  primitive = Primitive(f'seqjax_{name}')
+  primitive.multiple_results = True
+
+  @primitive.def_abstract_eval
+  def abstract(*avals: Any, static: Static) -> list[Any]:
+    by_name = dict(zip(static.given, avals, strict=True))
+    sizes = sizes_of(static, {k: a.shape for k, a in by_name.items()})
+    # Of three axes, as all results: what an aval says of meshes fits them too.
+    like = by_name['recurrent_kernel']
+    kind = np.dtype(np.float32)
+    return [
+      like.update(shape=shape, dtype=kind, weak_type=False)
+      for shape in shapes(static, sizes)
+    ]
+
+  def batch(args: Any, axes: Any, *, static: Static) -> tuple[list[Array], list[int]]:
+    number = next(a.shape[d] for a, d in zip(args, axes, strict=True) if d is not None)
+    models = max(
+      a.shape[0] if d is None else a.shape[0 if d else 1]
+      for a, d in zip(args, axes, strict=True)
+    )
+
+    def joined(a: Array, axis: int | None) -> Array:
+      """[number models, ...], or [1, ...] where all share it."""
+      if axis is None and a.shape[0] == 1:
+        return a
+      a = a[None] if axis is None else jnp.moveaxis(a, axis, 0)
+      a = jnp.broadcast_to(a, (number, models, *a.shape[2:]))
+      return a.reshape(number * models, *a.shape[2:])
+
+    operands = [joined(a, axis) for a, axis in zip(args, axes, strict=True)]
+    results = primitive.bind(*operands, static=static)
+    return [r.reshape(number, models, *r.shape[1:]) for r in results], [0] * len(
+      results
+    )
+
+  def lower_on_cpu(ctx: Any, *operands: Any, static: Static) -> Any:
+    # An exported program is to run where these kernels are not.
+    if ctx.module_context.lowering_parameters.for_export:
+      return lower_reference(ctx, *operands, static=static)
+    shapes = dict(zip(static.given, (a.shape for a in ctx.avals_in), strict=True))
+    lower = jax.ffi.ffi_lowering(target)
+    return lower(ctx, *operands, header=_header(static, sizes_of(static, shapes)))
+
+  def of_reference(*operands: Array, static: Static) -> list[Array]:
+    return reference(static, *operands)
+
+  lower_reference = mlir.lower_fun(of_reference, multiple_results=True)
+  batching.primitive_batchers[primitive] = batch
+  mlir.register_lowering(primitive, lower_reference)
+  mlir.register_lowering(primitive, lower_on_cpu, platform='cpu')
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def bind(static: Static, *operands: Array) -> list[Array]:
+    return primitive.bind(*operands, static=static)
+
+  return bind
+
+
+def _header(static: Static, sizes: Sizes) -> np.ndarray:
+  """`Header` of kernels.cc."""
+  cell, options = static.cell, static.options
+  fields = (
+    CELLS.index(cell.name),
+    sum(1 << _NAMES.index(name) for name in static.given),
+    static.wants_dx,
+    ACTIVATIONS[cell.activation],
+    ACTIVATIONS.get(cell.recurrent_activation, 0),
+    options.go_backwards,
+    options.zero_output_for_mask,
+    options.bptt_steps or 0,
+    sizes.K,
+  )
+  return np.array(fields, np.int64)
+
+
+_bind_forward = _define('forward', _forward_shapes, _forward_reference, library.FORWARD)
+_bind_backward = _define(
+  'backward', _backward_shapes, _backward_reference, library.BACKWARD
+)
+
+
+def memory(B: int, T: int, H: int, chunks: int, states: int, sequences: bool) -> int:
+  """Bytes that a call keeps for the way back, and gives back: h, ys, the carries."""
+  floats = states * B * H * (1 + chunks) + sequences * math.prod((B, T, H))
+  return 4 * floats
