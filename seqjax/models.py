@@ -8,12 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqjax.layers import Embedding, RecurrentLayer
+from seqjax.layers import Embedding
+from seqjax.layers.base import Layer, call_layer, declared
 from seqjax.layers.embedding import keras_uniform
 from seqjax.types import Array
 
 
-class SequenceClassifier(nn.Module):
+class SequenceClassifier(Layer):
   """Embedding, an encoder of the sequence, and one logit: IMDB's sentiment models.
 
   Source: Chollet & Allaire, Deep Learning with R, sections 6.1 and 6.2.
@@ -34,6 +35,8 @@ class SequenceClassifier(nn.Module):
   mask_zero: bool = False
   embedding_init: nn.initializers.Initializer = keras_uniform
   frozen: bool = False
+  takes = ('train', 'mask')
+  return_sequences = False
 
   @nn.compact
   def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -52,16 +55,14 @@ class SequenceClassifier(nn.Module):
     )
     # A recurrent layer right on the embedding may project its rows before it looks them
     # up; `summarize`, which initialises, sees the plain [B, T, E].
-    late = isinstance(self.encoder, RecurrentLayer) and not self.is_initializing()
+    late = declared(self.encoder).takes_lookup and not self.is_initializing()
     x = embedding(ids, late=late)  # [B, T, E]
     if mask is None:
       mask = embedding.compute_mask(ids)
-    h = self.encoder(x, train=train, mask=mask)  # [B, H]
-    head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
-    return jnp.squeeze(head(h), -1)  # [B]
+    return _number(self.encoder, x, train, mask)
 
 
-class SequenceRegressor(nn.Module):
+class SequenceRegressor(Layer):
   """An encoder of the sequence, and one number: forecasts of the weather.
 
   Source: Chollet & Allaire, Deep Learning with R, section 6.3.
@@ -71,6 +72,8 @@ class SequenceRegressor(nn.Module):
   """
 
   encoder: nn.Module
+  takes = ('train', 'mask')
+  return_sequences = False
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -79,9 +82,15 @@ class SequenceRegressor(nn.Module):
     Raises:
       ValueError: what the encoder raises.
     """
-    h = self.encoder(x, train=train, mask=mask)  # [B, H]
-    head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
-    return jnp.squeeze(head(h), -1)  # [B]
+    return _number(self.encoder, x, train, mask)
+
+
+def _number(encoder: Any, x: Any, train: bool, mask: Array | None) -> Array:
+  """x [B, T, E] -> [B], with a layer `head` of the module that calls."""
+  call = call_layer if isinstance(encoder, Layer) else type(encoder).__call__
+  h = call(encoder, x, train=train, mask=mask)  # [B, H]
+  head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
+  return jnp.squeeze(head(h), -1)
 
 
 class LayerSummary(NamedTuple):

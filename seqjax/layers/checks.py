@@ -6,30 +6,35 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.fast import Lookup
 from seqjax.types import Array, PyTree
 
 
-def check_sizes(**sizes: int | None) -> None:
-  """Raises ValueError unless each is an integer of at least 1, or None."""
+def check_sizes(**sizes: int) -> None:
+  """Raises ValueError unless each is an integer of at least 1."""
   for name, size in sizes.items():
-    if size is None:
-      continue
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
       raise ValueError(f'{name} must be an integer, got {size!r}')
     if size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}')
 
 
-def check_sequence(layer: str, x: Array, **flags: Array | None) -> None:
+def check_optional_sizes(**sizes: int | None) -> None:
+  """Raises ValueError unless each is an integer of at least 1, or None."""
+  check_sizes(**{name: size for name, size in sizes.items() if size is not None})
+
+
+def check_sequence(layer: str, x: Array | Lookup, **flags: Array | None) -> None:
   """Raises ValueError unless x is float [..., T, D] and each flag bool [..., T]."""
-  is_array = hasattr(x, 'shape') and hasattr(x, 'dtype')
-  if not is_array or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+  values = x.embedding if isinstance(x, Lookup) else x
+  shape, dtype = getattr(x, 'shape', ()), getattr(values, 'dtype', bool)
+  if len(shape) < 2 or not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f'{layer} needs float x [..., T, D], got {described(x)}')
-  if 0 in x.shape[-2:]:
-    raise ValueError(f'{layer} needs at least one step and input, got x {x.shape}')
+  if 0 in shape[-2:]:
+    raise ValueError(f'{layer} needs at least one step and input, got x {shape}')
   for name, flag in flags.items():
     if flag is not None:
-      check_flags(f'{layer} needs {name}', flag, x.shape[:-1], x.shape)
+      check_flags(f'{layer} needs {name}', flag, shape[:-1], shape)
 
 
 def check_flags(

@@ -11,13 +11,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqjax import cells
-from seqjax.layers.checks import check_flags, check_sizes
+from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.checks import check_flags, check_optional_sizes, check_sizes
 from seqjax.types import Array
 
 Padding = Literal['valid', 'same', 'causal']
 
 
-class Conv1D(nn.Module):
+class Conv1D(Layer):
   """Convolution over time: flax.linen's `Conv`, with Keras's defaults, and a mask.
 
   Parameters: kernel [K, D, F], bias [F].
@@ -50,6 +51,7 @@ class Conv1D(nn.Module):
   kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  takes = ('mask',)
 
   def __post_init__(self) -> None:
     _check_padding(self.padding, ('valid', 'same', 'causal'))
@@ -87,7 +89,7 @@ class Conv1D(nn.Module):
     y = self.conv(x if mask is None else zero_padding(x, mask))
     return cells.activation_function(self.activation)(y)
 
-  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """Mask [..., T'] of the outputs.
 
     With 'valid' a step is real if all it sees is; else if the step it stands at is.
@@ -105,8 +107,54 @@ class Conv1D(nn.Module):
     return jnp.all(jnp.stack(taps), axis=0)
 
 
-class _Pooling1D(nn.Module):
-  """What the two have in common.
+class _Pooling1D(Layer):
+  """What the two have in common."""
+
+  pool_size: int = 2
+  strides: int | None = None
+  padding: Literal['valid', 'same'] = 'valid'
+  takes = ('mask',)
+
+  def __post_init__(self) -> None:
+    _check_padding(self.padding, ('valid', 'same'))
+    check_sizes(pool_size=self.pool_size)
+    check_optional_sizes(strides=self.strides)
+    super().__post_init__()
+
+  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+    """x [..., T, D], mask bool [..., T] -> [..., T', D].
+
+    Raises:
+      ValueError: if x or mask is of another shape, or T is less than a 'valid' pool.
+    """
+    least = self.pool_size if self.padding == 'valid' else 1
+    _check_input(type(self).__name__, x, least)
+    return self._pools(x, mask)
+
+  def _pools(self, x: Array, mask: Array | None) -> Array:
+    raise NotImplementedError
+
+  def _pooled(self, pool: Any, x: Array, **options: Any) -> Array:
+    """`pool` of linen over x [..., T, D], which wants one batch axis."""
+    y = pool(
+      jnp.reshape(x, (-1, *x.shape[-2:])),
+      (self.pool_size,),
+      strides=(self.strides or self.pool_size,),
+      padding=self.padding.upper(),
+      **options,
+    )
+    return y.reshape(*x.shape[:-2], *y.shape[-2:])
+
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
+    """Mask [..., T'] of the outputs: real where anything in the pool is."""
+    if mask is None:
+      return None
+    real = jnp.asarray(mask, jnp.float32)[..., None]
+    return self._pooled(nn.max_pool, real)[..., 0] > 0
+
+
+class MaxPooling1D(_Pooling1D):
+  """The largest of each pool of steps; a pool without a real step gives 0.
 
   Attributes:
     pool_size: Steps that become one.
@@ -117,79 +165,33 @@ class _Pooling1D(nn.Module):
     ValueError: when it is made, if a size is less than 1 or the padding is unknown.
   """
 
-  pool_size: int = 2
-  strides: int | None = None
-  padding: Literal['valid', 'same'] = 'valid'
-
-  def __post_init__(self) -> None:
-    _check_padding(self.padding, ('valid', 'same'))
-    check_sizes(pool_size=self.pool_size, strides=self.strides)
-    super().__post_init__()
-
-  def _options(self) -> dict[str, Any]:
-    return {
-      'window_shape': (self.pool_size,),
-      'strides': (self.strides or self.pool_size,),
-      'padding': self.padding.upper(),
-    }
-
-  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
-    """Mask [..., T'] of the outputs: real where anything in the pool is."""
-    return None if mask is None else self._pooled_mask(mask)
-
-  def _pooled_mask(self, mask: Array) -> Array:
-    real = jnp.asarray(mask, jnp.float32)[..., None]
-    return _pooled(nn.max_pool, real, self._options())[..., 0] > 0
-
-
-class MaxPooling1D(_Pooling1D):
-  """The largest of each pool of steps; a pool without a real step gives 0.
-
-  Attributes:
-    pool_size: Steps that become one.
-    strides: Steps from one pool to the next; None: `pool_size`.
-    padding: 'valid' or 'same'. What pads counts for nothing.
-  """
-
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., T', D].
-
-    Raises:
-      ValueError: if x or mask is of another shape, or T is less than a 'valid' pool.
-    """
-    _check_input('MaxPooling1D', x, self.pool_size if self.padding == 'valid' else 1)
+  def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
-      return _pooled(nn.max_pool, x, self._options())
-    y = _pooled(nn.max_pool, zero_padding(x, mask, -jnp.inf), self._options())
-    return zero_padding(y, self._pooled_mask(mask))
+      return self._pooled(nn.max_pool, x)
+    y = self._pooled(nn.max_pool, zero_padding(x, mask, -jnp.inf))
+    return zero_padding(y, jnp.asarray(self.compute_mask(x, mask)))
 
 
 class AveragePooling1D(_Pooling1D):
   """The mean of the real steps of each pool; a pool without one gives 0.
 
-  Attributes: those of `MaxPooling1D`.
+  Attributes and errors: those of `MaxPooling1D`.
   """
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., T', D].
-
-    Raises:
-      ValueError: if x or mask is of another shape, or T is less than a 'valid' pool.
-    """
-    size = self.pool_size if self.padding == 'valid' else 1
-    _check_input('AveragePooling1D', x, size)
+  def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
-      options = self._options() | {'count_include_pad': False}
-      return _pooled(nn.avg_pool, x, options)
+      return self._pooled(nn.avg_pool, x, count_include_pad=False)
     real = jnp.broadcast_to(jnp.expand_dims(mask, -1), x.shape).astype(x.dtype)
-    options = self._options() | {'count_include_pad': True}
-    total = _pooled(nn.avg_pool, zero_padding(x, mask), options)
-    share = _pooled(nn.avg_pool, real, options)
+    total = self._pooled(nn.avg_pool, zero_padding(x, mask), count_include_pad=True)
+    share = self._pooled(nn.avg_pool, real, count_include_pad=True)
     return total / jnp.where(share == 0, 1, share)
 
 
-class GlobalMaxPooling1D(nn.Module):
-  """The largest of all real steps; 0 where there is none."""
+class _GlobalPooling1D(Layer):
+  """What takes the time axis away: one value of all real steps, 0 if there is none."""
+
+  takes = ('mask',)
+  return_sequences = False
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
     """x [..., T, D], mask bool [..., T] -> [..., D].
@@ -197,46 +199,44 @@ class GlobalMaxPooling1D(nn.Module):
     Raises:
       ValueError: if x or mask is of another shape, or T is 0.
     """
-    _check_input('GlobalMaxPooling1D', x, 1)
+    _check_input(type(self).__name__, x, 1)
+    return self._pools(x, mask)
+
+  def _pools(self, x: Array, mask: Array | None) -> Array:
+    raise NotImplementedError
+
+
+class GlobalMaxPooling1D(_GlobalPooling1D):
+  """The largest of all real steps; 0 where there is none."""
+
+  def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
       return jnp.max(x, axis=-2)
     y = jnp.max(zero_padding(x, mask, -jnp.inf), axis=-2)
     return zero_padding(y, jnp.any(mask, axis=-1))
 
-  def compute_mask(self, x: Array, mask: Array | None) -> None:
-    """None: time is gone."""
 
-
-class GlobalAveragePooling1D(nn.Module):
+class GlobalAveragePooling1D(_GlobalPooling1D):
   """The mean of all real steps; 0 where there is none."""
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-    """x [..., T, D], mask bool [..., T] -> [..., D].
-
-    Raises:
-      ValueError: if x or mask is of another shape, or T is 0.
-    """
-    _check_input('GlobalAveragePooling1D', x, 1)
+  def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
       return jnp.mean(x, axis=-2)
     count = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1).astype(x.dtype)
     total = jnp.sum(zero_padding(x, mask), axis=-2)
     return total / jnp.broadcast_to(count, total.shape)
 
-  def compute_mask(self, x: Array, mask: Array | None) -> None:
-    """None: time is gone."""
 
-
-class Flatten(nn.Module):
+class Flatten(Layer):
   """[B, ...] -> [B, F], zeros where a step is masked."""
+
+  takes = ('mask',)
+  return_sequences = False
 
   def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
     """x [B, ...], mask bool [B, T] of x [B, T, D] -> [B, F]."""
     x = jnp.asarray(x) if mask is None else zero_padding(x, mask)
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
-
-  def compute_mask(self, x: Array, mask: Array | None) -> None:
-    """None: time is gone."""
 
 
 def zero_padding(x: Array, mask: Array, fill: float = 0.0) -> Array:
@@ -246,14 +246,7 @@ def zero_padding(x: Array, mask: Array, fill: float = 0.0) -> Array:
     ValueError: if the mask is not bool, or not of x's shape less the last axis.
   """
   check_flags('mask must be', mask, x.shape[:-1], x.shape)
-  return jnp.where(jnp.broadcast_to(jnp.expand_dims(mask, -1), x.shape), x, fill)
-
-
-def _pooled(pool: Any, x: Array, options: dict[str, Any]) -> Array:
-  """`pool` of linen over x [..., T, D], which wants one batch axis."""
-  flat = jnp.reshape(x, (-1, *x.shape[-2:]))
-  y = pool(flat, **options)
-  return y.reshape(*x.shape[:-2], *y.shape[-2:])
+  return zero_where_masked(x, mask, fill)
 
 
 def _check_input(layer: str, x: Array, steps: int) -> None:

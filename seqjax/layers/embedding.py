@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import fast
+from seqjax.layers.base import Flags, Layer
 from seqjax.layers.checks import check_sizes, described
 from seqjax.types import Array
 
@@ -65,7 +66,7 @@ def frozen_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str,
   return tuple(found)
 
 
-class Embedding(nn.Module):
+class Embedding(Layer):
   """Looks ids up in a matrix `embedding` [V, E].
 
   Ids are checked where they are made. Here NumPy ids are checked once more; ids on the
@@ -129,7 +130,7 @@ class Embedding(nn.Module):
     lookup = fast.Lookup(ids, embedding)
     return lookup if late else lookup.rows()
 
-  def compute_mask(self, ids: Array, mask: Array | None = None) -> Array | None:
+  def compute_mask(self, ids: Array, mask: Flags = None, y: Any = None) -> Flags:
     """Mask [..., T] of ids [..., T]: True where real, and where `mask` is."""
     if not self.mask_zero:
       return mask

@@ -1,6 +1,6 @@
 """Regularised cells, for `RNN`: layer-normalised LSTM and GRU, zoneout."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,53 @@ def normalize(x: Array, epsilon: float = 1e-5) -> Array:
   return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
 
 
-class LayerNormLSTMCell(RNNCell):
+class _LayerNormCell(RNNCell, kw_only=True):
+  """What the cells with normalised pre-activations have in common.
+
+  Parameters: kernel [D, G], recurrent_kernel [H, G], bias [G], x_scale [G],
+  h_scale [G].
+  """
+
+  features: int
+  kernel_init: Initializer = nn.initializers.glorot_uniform()
+  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+  param_dtype: Any = jnp.float32
+  pure: ClassVar[cells.Cell]  # whose carry and number of gates it has
+
+  def setup(self) -> None:
+    G, ones = self.pure.num_gates * self.features, nn.initializers.ones_init()
+    self.recurrent_kernel = self.param(
+      'recurrent_kernel',
+      self.recurrent_kernel_init,
+      (self.features, G),
+      self.param_dtype,
+    )
+    self.bias = self.param('bias', self._draw_bias, (G,), self.param_dtype)
+    self.x_scale = self.param('x_scale', ones, (G,), self.param_dtype)
+    self.h_scale = self.param('h_scale', ones, (G,), self.param_dtype)
+
+  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
+    """That of the cell without norms, of [*batch_shape, H]s."""
+    return cells.zero_carry(self.pure, (*batch_shape, self.features), dtype)
+
+  @nn.compact
+  def project(self, x: Array) -> Array:
+    """x [..., T, D] -> [..., T, G]."""
+    shape = (x.shape[-1], self.pure.num_gates * self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    return _scaled(self._normalize(x @ kernel), self.x_scale, self.bias)
+
+  def _recurrent(self, h: Array) -> Array:
+    return _scaled(self._normalize(h @ self.recurrent_kernel), self.h_scale)
+
+  def _normalize(self, x: Array) -> Array:
+    return normalize(x)
+
+  def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jnp.zeros(shape, dtype)
+
+
+class LayerNormLSTMCell(_LayerNormCell):
   """An LSTM with normalised pre-activations and memory.
 
   i, f, g, o = s_x * norm(x W) + s_h * norm(h U) + b, each norm over all 4H;
@@ -38,50 +84,29 @@ class LayerNormLSTMCell(RNNCell):
 
   features: int
   unit_forget_bias: bool = True
-  kernel_init: Initializer = nn.initializers.glorot_uniform()
-  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
-  param_dtype: Any = jnp.float32
+  pure = cells.lstm()
 
   def setup(self) -> None:
-    H, dtype = self.features, self.param_dtype
+    super().setup()
     ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
-    self.recurrent_kernel = self.param(
-      'recurrent_kernel', self.recurrent_kernel_init, (H, 4 * H), dtype
-    )
-    self.bias = self.param('bias', self._draw_bias, (4 * H,), dtype)
-    self.x_scale = self.param('x_scale', ones, (4 * H,), dtype)
-    self.h_scale = self.param('h_scale', ones, (4 * H,), dtype)
-    self.c_scale = self.param('c_scale', ones, (H,), dtype)
-    self.c_bias = self.param('c_bias', zeros, (H,), dtype)
-
-  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> cells.LSTMCarry:
-    """h and c, [*batch_shape, H]."""
-    return cells.zero_carry(cells.lstm(), (*batch_shape, self.features), dtype)
-
-  @nn.compact
-  def project(self, x: Array) -> Array:
-    """x [..., T, D] -> [..., T, 4H]."""
-    shape = (x.shape[-1], 4 * self.features)
-    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
-    return _scaled(normalize(x @ kernel), self.x_scale, self.bias)
+    self.c_scale = self.param('c_scale', ones, (self.features,), self.param_dtype)
+    self.c_bias = self.param('c_bias', zeros, (self.features,), self.param_dtype)
 
   def __call__(
     self, carry: cells.LSTMCarry, x: Array, *, train: bool
   ) -> cells.LSTMCarry:
     """One step: projected x [..., 4H] -> the next carry."""
-    z = x + _scaled(normalize(carry.h @ self.recurrent_kernel), self.h_scale)
-    i, f, g, o = jnp.split(z, 4, axis=-1)
+    i, f, g, o = jnp.split(x + self._recurrent(carry.h), 4, axis=-1)
     c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
     normal = _scaled(normalize(c), self.c_scale, self.c_bias)
     return cells.LSTMCarry(h=jax.nn.sigmoid(o) * jnp.tanh(normal), c=c)
 
   def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    del key
     H, forget = self.features, float(self.unit_forget_bias)
     return jnp.zeros(shape, dtype).at[H : 2 * H].set(forget)
 
 
-class LayerNormGRUCell(RNNCell):
+class LayerNormGRUCell(_LayerNormCell):
   """A GRU with normalised pre-activations; gates z, r, h, h' = z * h + (1 - z) * n.
 
   z, r = s_x * norm(x W) + s_h * norm(h U) + b, each norm over both gates;
@@ -89,43 +114,16 @@ class LayerNormGRUCell(RNNCell):
   recurrent_kernel [H, 3H], bias [3H], x_scale [3H], h_scale [3H]. Source: Ba, Kiros &
   Hinton 2016, arXiv:1607.06450, supplement; its z is our 1 - z.
 
-  Attributes:
-    features: Units, H.
-    kernel_init: Of `kernel`.
-    recurrent_kernel_init: Of `recurrent_kernel`.
-    param_dtype: Of the parameters.
+  Attributes: those of `LayerNormLSTMCell` but `unit_forget_bias`.
   """
 
   features: int
-  kernel_init: Initializer = nn.initializers.glorot_uniform()
-  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
-  param_dtype: Any = jnp.float32
-
-  def setup(self) -> None:
-    H, dtype = self.features, self.param_dtype
-    ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
-    self.recurrent_kernel = self.param(
-      'recurrent_kernel', self.recurrent_kernel_init, (H, 3 * H), dtype
-    )
-    self.bias = self.param('bias', zeros, (3 * H,), dtype)
-    self.x_scale = self.param('x_scale', ones, (3 * H,), dtype)
-    self.h_scale = self.param('h_scale', ones, (3 * H,), dtype)
-
-  def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> cells.GRUCarry:
-    """h [*batch_shape, H]."""
-    return cells.zero_carry(cells.gru(), (*batch_shape, self.features), dtype)
-
-  @nn.compact
-  def project(self, x: Array) -> Array:
-    """x [..., T, D] -> [..., T, 3H]."""
-    shape = (x.shape[-1], 3 * self.features)
-    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
-    return _scaled(self._normalize(x @ kernel), self.x_scale, self.bias)
+  pure = cells.gru()
 
   def __call__(self, carry: cells.GRUCarry, x: Array, *, train: bool) -> cells.GRUCarry:
     """One step: projected x [..., 3H] -> the next carry."""
     H, h = self.features, carry.h
-    recurrent = _scaled(self._normalize(h @ self.recurrent_kernel), self.h_scale)
+    recurrent = self._recurrent(h)
     gates = jax.nn.sigmoid(x[..., : 2 * H] + recurrent[..., : 2 * H])
     z, r = jnp.split(gates, 2, axis=-1)
     n = jnp.tanh(x[..., 2 * H :] + r * recurrent[..., 2 * H :])

@@ -5,14 +5,11 @@ from typing import Any
 
 import flax.linen as nn
 
-from seqjax.layers.calling import call_layer, mask_after
-from seqjax.layers.conv import Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D
-from seqjax.layers.order import output_reset
-from seqjax.layers.wrappers import RepeatVector
+from seqjax.layers.base import Flags, Layer, call_layer, declared
 from seqjax.types import Array
 
 
-class Stack(nn.Module):
+class Stack(Layer):
   """Layers one after the other, each with the mask that the one before leaves it.
 
   `Stack([LSTM(32, return_sequences=True), nn.Dropout(0.2), LSTM(16), nn.Dense(1)])`
@@ -31,22 +28,23 @@ class Stack(nn.Module):
   """
 
   layers: Sequence[Any]
+  takes = ('train', 'mask', 'reset')
 
   def __post_init__(self) -> None:
     without_time = None
     for name, layer in self._leaves():
-      recurrent = hasattr(layer, 'return_sequences')
+      told = declared(layer)
+      recurrent = 'initial_carry' in told.takes
       # [B, H] would pass for one sequence [T, D] that has no batch axis.
       if recurrent and without_time is not None:
         below, remedy = without_time
         raise ValueError(f'{below} {remedy}: {name} above it needs a sequence')
-      if isinstance(layer, RepeatVector) or (recurrent and layer.return_sequences):
+      if told.return_sequences is False:
+        remedy = 'needs return_sequences=True' if recurrent else 'leaves no time axis'
+        without_time = name, remedy
+      elif told.return_sequences:
         without_time = None
-      elif recurrent:
-        without_time = name, 'needs return_sequences=True'
-      elif isinstance(layer, Flatten | GlobalAveragePooling1D | GlobalMaxPooling1D):
-        without_time = name, 'leaves no time axis'
-      if name.count('[') > 1 and getattr(layer, 'return_carry', False):
+      if name.count('[') > 1 and told.return_carry:
         raise ValueError(f'{name} is in an inner Stack, which returns no carries')
     super().__post_init__()
 
@@ -85,7 +83,9 @@ class Stack(nn.Module):
     Raises:
       ValueError: if the carries are not as many as the recurrent layers.
     """
-    recurrent = [la for la in self.layers if hasattr(la, 'return_sequences')]
+    recurrent = [
+      layer for layer in self.layers if 'initial_carry' in declared(layer).takes
+    ]
     given = [None] * len(recurrent) if initial_carry is None else list(initial_carry)
     if len(given) != len(recurrent):
       raise ValueError(
@@ -94,34 +94,29 @@ class Stack(nn.Module):
       )
     carries = []
     for layer in self.layers:
-      more = {}
-      if hasattr(layer, 'return_sequences'):
-        more = {'initial_carry': given.pop(0), 'reset': reset}
-      elif isinstance(layer, Stack):
-        more = {'reset': reset}
-      y = call_layer(layer, x, train=train, mask=mask, **more)
-      if getattr(layer, 'return_carry', False):
+      told = declared(layer)
+      carry = given.pop(0) if 'initial_carry' in told.takes else None
+      y = call_layer(layer, x, train=train, mask=mask, reset=reset, initial_carry=carry)
+      if told.return_carry:
         carry, y = y
         carries.append(carry)
-      mask = mask_after(layer, x, y, mask)
-      reset = _reset_after(layer, reset)
+      mask, reset = told.compute_mask(x, mask, y), told.compute_reset(reset)
       x = y
     return (tuple(carries), x) if carries else x
 
-  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+  def compute_mask(
+    self, x: Array, mask: Array | None, y: Array | None = None
+  ) -> Array | None:
     """The mask of y, given that of x: what the layers make of it in turn.
 
     Layers without a word on masks are taken to leave the time axis as it is.
     """
     for index, layer in enumerate(self.layers):
-      if hasattr(layer, 'compute_mask'):
-        mask = layer.compute_mask(x if index == 0 else None, mask)
+      mask = declared(layer).compute_mask(x if index == 0 else None, mask)
     return mask
 
-
-def _reset_after(layer: Any, reset: Array | None) -> Array | None:
-  if isinstance(layer, Stack):
-    for inner in layer.layers:
-      reset = _reset_after(inner, reset)
+  def compute_reset(self, reset: Flags) -> Flags:
+    """The flags at the steps of y, likewise."""
+    for layer in self.layers:
+      reset = declared(layer).compute_reset(reset)
     return reset
-  return output_reset(layer, reset) if hasattr(layer, 'go_backwards') else reset

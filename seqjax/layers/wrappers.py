@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqjax.layers.calling import call_layer
+from seqjax.layers.base import Flags, Layer, call_layer
 from seqjax.layers.checks import check_flags, check_sizes
+from seqjax.layers.recurrence import Recurrence
 from seqjax.types import Array
 
 MERGES: dict[str, Callable[[Array, Array], Array]] = {
@@ -20,7 +21,7 @@ MERGES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-class Bidirectional(nn.Module):
+class Bidirectional(Layer):
   """A layer over the sequence, and another over the sequence from its end.
 
   Attributes:
@@ -40,6 +41,7 @@ class Bidirectional(nn.Module):
   forward_layer: Any
   backward_layer: Any = None
   merge_mode: Literal['concat', 'sum', 'mul', 'ave'] | None = 'concat'
+  takes = ('train', 'mask', 'reset', 'initial_carry')
 
   def __post_init__(self) -> None:
     forward = self.forward_layer
@@ -125,12 +127,8 @@ class Bidirectional(nn.Module):
     """Whether the carries come in front of y."""
     return self.forward_layer.return_carry
 
-  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
-    """The mask of y: that of x, if y has a time axis."""
-    return mask if self.return_sequences else None
 
-
-class TimeDistributed(nn.Module):
+class TimeDistributed(Layer):
   """One layer, applied to each step of time as if the steps were rows of a batch.
 
   Attributes:
@@ -138,6 +136,7 @@ class TimeDistributed(nn.Module):
   """
 
   layer: Any
+  takes = ('train', 'mask')
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -165,14 +164,14 @@ class TimeDistributed(nn.Module):
     y = call_layer(self.layer, rows, train=train, mask=inner)
     return y.reshape(B, T, *y.shape[1:])
 
-  def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y [B, T, ...]: a step is real if anything in it is."""
     if mask is None or mask.ndim == 2:
       return mask
     return jnp.any(mask, axis=tuple(range(2, mask.ndim)))
 
 
-class RepeatVector(nn.Module):
+class RepeatVector(Layer):
   """[..., F] -> [..., n, F], each step the same.
 
   Attributes:
@@ -180,6 +179,7 @@ class RepeatVector(nn.Module):
   """
 
   n: int
+  return_sequences = True
 
   def __post_init__(self) -> None:
     check_sizes(n=self.n)
@@ -189,9 +189,15 @@ class RepeatVector(nn.Module):
     """x [..., F] -> [..., n, F]."""
     return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
 
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
+    """None: time is new, and every step real."""
+
+  def compute_reset(self, reset: Flags) -> Flags:
+    """None, likewise."""
+
 
 def _check_recurrent(name: str, layer: Any) -> None:
-  if not hasattr(layer, 'go_backwards'):
+  if not isinstance(layer, Recurrence):
     kind = type(layer).__name__
     raise ValueError(f'{name} must be SimpleRNN, LSTM, GRU or RNN, got {kind}')
 
@@ -207,12 +213,9 @@ def _copy(module: nn.Module, **updates: Any) -> nn.Module:
 
   for field in dataclasses.fields(module):
     if field.init and field.name not in ('parent', 'name', *updates):
-      value = getattr(module, field.name)
-      if not isinstance(value, nn.Module) and not isinstance(
-        value, list | tuple | dict
-      ):
-        continue
       updates[field.name] = jax.tree.map(
-        copied, value, is_leaf=lambda leaf: isinstance(leaf, nn.Module)
+        copied,
+        getattr(module, field.name),
+        is_leaf=lambda leaf: isinstance(leaf, nn.Module),
       )
   return module.clone(**updates)

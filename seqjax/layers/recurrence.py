@@ -1,0 +1,130 @@
+"""What every layer that runs a cell over time offers, whatever the cell."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from seqjax.fast import Lookup
+from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.checks import check_carry, check_optional_sizes, check_sequence
+from seqjax.types import Array, PyTree
+
+
+class Loop(NamedTuple):
+  """A cell with its variables and all it needs but a mask and a carry."""
+
+  x: Array | Lookup  # [..., T, D] in the dtype of the matmuls
+  zeros: PyTree  # the carry it starts from, a NamedTuple of [..., H]s
+  dtype: Any  # of y
+  run: Callable[..., tuple[PyTree, Any]]  # (x, carry, **options) -> carry, [..., T, H]
+
+
+class Recurrence(Layer, kw_only=True):
+  """Runs a cell over sequences; what the cell is, a class below says in `loop`.
+
+  Attributes:
+    return_sequences: Return h of all steps [..., T, H], not only of the last real one.
+    return_carry: Return (carry, y), not y.
+    go_backwards: Process from the last step to the first; y is in that order.
+    zero_output_for_mask: The output of a masked step is 0, not the one before it.
+    bptt_steps: Gradients stop every so many steps; None: they go all the way.
+    remat_chunk: Keep the carry only every so many steps for the backward pass, and
+      compute the rest again: memory O(T / k + k), not O(T). None: keep all.
+
+  Raises:
+    ValueError: when it is made, if a size is less than 1.
+  """
+
+  return_sequences: bool = False
+  return_carry: bool = False
+  go_backwards: bool = False
+  zero_output_for_mask: bool = False
+  bptt_steps: int | None = None
+  remat_chunk: int | None = None
+  takes = ('train', 'mask', 'reset', 'initial_carry')
+
+  def __post_init__(self) -> None:
+    check_optional_sizes(bptt_steps=self.bptt_steps, remat_chunk=self.remat_chunk)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array | Lookup,
+    *,
+    train: bool,
+    mask: Array | None = None,
+    initial_carry: PyTree | None = None,
+    reset: Array | None = None,
+  ) -> Any:
+    """Runs the layer over sequences.
+
+    Args:
+      x: [..., T, D], any number of leading batch axes; or an embedding's `Lookup`.
+      train: Whether to drop; if so the rng collection `dropout` is used.
+      mask: bool [..., T], True where a step is real. A masked step carries the state
+        through. A row without a real step returns its initial state.
+      initial_carry: The cell's carry, each field [..., H]; None: zeros.
+      reset: bool [..., T], True at the first step of an episode, for sequences that
+        hold several: there the state is zero again. With `go_backwards` it is so
+        before an episode's last step, so that no episode sees another either way.
+
+    Returns:
+      y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
+      (carry, y).
+
+    Raises:
+      ValueError: if the shapes of x, mask, reset and initial_carry do not fit together.
+    """
+    kind = type(self).__name__
+    check_sequence(kind, x, mask=mask, reset=reset)
+    if isinstance(x, Lookup) and not self.takes_lookup:
+      x = x.rows()
+    loop = self.loop(x, train)
+    carry = loop.zeros
+    if initial_carry is not None:
+      carry = check_carry(kind, initial_carry, loop.zeros)
+    carry, ys = loop.run(
+      loop.x if mask is None else _only_real(loop.x, mask),
+      carry,
+      same_carry=initial_carry is None,
+      mask=mask,
+      reset=self._state_resets(reset),
+      go_backwards=self.go_backwards,
+      zero_output_for_mask=self.zero_output_for_mask,
+      bptt_steps=self.bptt_steps,
+      remat_chunk=self.remat_chunk,
+    )
+    y = (ys if self.return_sequences else carry.h).astype(loop.dtype)
+    return (carry, y) if self.return_carry else y
+
+  def loop(self, x: Array | Lookup, train: bool) -> Loop:
+    """Declares the parameters for x [..., T, D]."""
+    raise NotImplementedError
+
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
+    """The mask of y in the order of its steps: None where y has no time axis."""
+    return self._in_order(super().compute_mask(x, mask))
+
+  def compute_reset(self, reset: Flags) -> Flags:
+    """The flags at the steps of y, in their order."""
+    return self._in_order(super().compute_reset(self._state_resets(reset)))
+
+  def _in_order(self, flags: Flags) -> Flags:
+    return flags if flags is None or not self.go_backwards else jnp.flip(flags, -1)
+
+  def _state_resets(self, reset: Flags) -> Flags:
+    """Where the state is zero again: backwards an episode begins with its last step."""
+    if reset is None or not self.go_backwards:
+      return reset
+    never = jnp.zeros_like(reset[..., :1])
+    return jnp.concatenate([reset[..., 1:], never], axis=-1)
+
+
+def _only_real(x: Array | Lookup, mask: Array) -> Array | Lookup:
+  """x with zeros where masked: even a NaN there must not reach a kernel's gradient."""
+  if isinstance(x, Lookup):
+    return Lookup(jnp.where(mask, x.ids, 0), x.embedding)
+  return zero_where_masked(x, mask)
