@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers import Embedding
-from seqjax.layers.base import Layer, call_layer, declared
-from seqjax.layers.embedding import keras_uniform
+from seqjax.layers.base import Layer, TrainedLayer, call_layer, declared
+from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
 
-class SequenceClassifier(Layer):
+class SequenceClassifier(TrainedLayer):
   """Embedding, an encoder of the sequence, and one logit: IMDB's sentiment models.
 
   Source: Chollet & Allaire, Deep Learning with R, sections 6.1 and 6.2.
@@ -33,18 +33,26 @@ class SequenceClassifier(Layer):
   embed_size: int
   encoder: nn.Module
   mask_zero: bool = False
-  embedding_init: nn.initializers.Initializer = keras_uniform
+  embedding_init: Initializer = keras_uniform
   frozen: bool = False
-  takes = ('train', 'mask')
+  takes = ('mask',)
   return_sequences = False
 
   @nn.compact
-  def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Array:
+  def __call__(
+    self,
+    ids: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Array:
     """int ids [B, T] and mask bool [B, T] -> logits [B], of the label 1.
 
     Raises:
       ValueError: as `Embedding`, of the ids; and what the encoder raises.
     """
+    train = self.is_training(train, unknown)
     embedding = Embedding(
       self.vocab_size,
       self.embed_size,
@@ -62,7 +70,7 @@ class SequenceClassifier(Layer):
     return _number(self.encoder, x, train, mask)
 
 
-class SequenceRegressor(Layer):
+class SequenceRegressor(TrainedLayer):
   """An encoder of the sequence, and one number: forecasts of the weather.
 
   Source: Chollet & Allaire, Deep Learning with R, section 6.3.
@@ -72,17 +80,24 @@ class SequenceRegressor(Layer):
   """
 
   encoder: nn.Module
-  takes = ('train', 'mask')
+  takes = ('mask',)
   return_sequences = False
 
   @nn.compact
-  def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+  def __call__(
+    self,
+    x: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Array:
     """x [B, T, D] and mask bool [B, T] -> [B], in the unit of the training's targets.
 
     Raises:
       ValueError: what the encoder raises.
     """
-    return _number(self.encoder, x, train, mask)
+    return _number(self.encoder, x, self.is_training(train, unknown), mask)
 
 
 def _number(encoder: Any, x: Any, train: bool, mask: Array | None) -> Array:

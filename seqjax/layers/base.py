@@ -1,14 +1,39 @@
 """What a layer says of itself, and how a layer that holds others calls them."""
 
 import inspect
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self, TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
 from seqjax.types import Array
 
 Flags: TypeAlias = Array | None  # bool [..., T]: a mask, or where episodes begin
+
+# What Keras, linen and torch call it, and what there is here.
+ELSEWHERE = {
+  'units': 'it is called features',
+  'filters': 'it is called features',
+  'hidden_size': 'it is called features',
+  'input_dim': 'it is called num_embeddings',
+  'output_dim': 'it is called features',
+  'return_state': 'it is called return_carry',
+  'stateful': 'set return_carry and hand the carry to the next call as initial_carry',
+  'initial_state': 'it is called initial_carry',
+  'training': 'it is called train',
+  'deterministic': 'its opposite is called train',
+  'reverse': 'it is called go_backwards',
+  'activation_fn': 'it is called activation',
+  'gate_fn': 'it is called recurrent_activation',
+  'kernel_initializer': 'it is called kernel_init',
+  'recurrent_initializer': 'it is called recurrent_kernel_init',
+  'bias_initializer': 'it is called bias_init',
+  'embeddings_initializer': 'it is called embedding_init',
+  'dilation_rate': 'it is called dilation',
+}
 
 
 class Layer(nn.Module):
@@ -18,13 +43,21 @@ class Layer(nn.Module):
   as well: `declared` finds out what they are from their signatures.
 
   Attributes:
-    takes: What it is called with besides x: of 'train', 'mask', 'reset' and
+    takes: Keywords that it is called with: of 'train', 'mask', 'reset' and
       'initial_carry'.
     takes_lookup: Whether x may also be a `fast.Lookup`.
+
+  Raises:
+    TypeError: when it is made, if an option has another name here.
   """
 
   takes: ClassVar[tuple[str, ...]] = ()
   takes_lookup: ClassVar[bool] = False
+
+  def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    fields = getattr(cls, '__dataclass_fields__', {})
+    refuse_names(cls.__name__, [name for name in kwargs if name not in fields])
+    return super().__new__(cls)
 
   @property
   def return_sequences(self) -> bool | None:
@@ -43,6 +76,36 @@ class Layer(nn.Module):
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, given those at the steps of x."""
     return None if self.return_sequences is False else reset
+
+
+class TrainedLayer(Layer, kw_only=True):
+  """A layer that is called as (x, train).
+
+  Attributes:
+    train: Whether dropout is on, where the call does not say so: one of the two must,
+      as for `deterministic` in linen.
+  """
+
+  train: bool | None = None
+
+  def is_training(self, train: bool | None, unknown: Iterable[str] = ()) -> bool:
+    """What field and call say together.
+
+    Raises:
+      TypeError: if neither says it, it is traced, or the call has an argument that
+        there is not.
+      ValueError: if both say it.
+    """
+    kind = type(self).__name__
+    refuse_names(kind, unknown)
+    if train is None and self.train is None:
+      raise TypeError(f'{kind} needs train: layer(x, train=...) or {kind}(train=...)')
+    if isinstance(train, jax.core.Tracer):
+      raise TypeError(
+        f'{kind} needs train as a Python bool: under jit or nn.remat as a field, or as '
+        'the second argument, which is static (static_argnums=(2,))'
+      )
+    return nn.merge_param('train', self.train, train)
 
 
 class _Foreign:
@@ -73,8 +136,9 @@ class _Foreign:
     """Its own word, or else the mask while it fits y, if that is known."""
     if self._compute_mask is not None:
       return self._compute_mask(x, mask)
-    fits = mask is None or y is None or y.shape[: mask.ndim] == mask.shape
-    return mask if fits else None
+    if mask is None or y is None:
+      return mask
+    return mask if getattr(y, 'shape', ())[: mask.ndim] == mask.shape else None
 
   def compute_reset(self, reset: Flags) -> Flags:
     return reset
@@ -95,9 +159,33 @@ def call_layer(layer: Any, x: Any, *, train: bool, **given: Any) -> Any:
       that takes these and has no field of that name set.
     **given: mask bool [..., T], and as it may be `reset` and `initial_carry`.
   """
+  args = (train,) if isinstance(layer, TrainedLayer) and layer.train is None else ()
   given |= {'train': train, 'deterministic': not train}
   given['use_running_average'] = not train
-  return layer(x, **{k: given[k] for k in declared(layer).takes if k in given})
+  takes = declared(layer).takes
+  return layer(x, *args, **{k: given[k] for k in takes if k in given})
+
+
+def refuse_names(kind: str, names: Iterable[str]) -> None:
+  """Raises TypeError for an argument that there is not, with its name here."""
+  for name in names:
+    if name in ELSEWHERE:
+      raise TypeError(f'{kind} has no {name}: {ELSEWHERE[name]}')
+    raise TypeError(f'{kind} has no argument {name}')
+
+
+def dropout_key(module: nn.Module) -> Array:
+  """A key of the rng collection `dropout`.
+
+  Raises:
+    InvalidRngError: if there is none.
+  """
+  if not module.has_rng('dropout') and not module.has_rng('params'):
+    kind = type(module).__name__
+    raise InvalidRngError(
+      f"{kind} draws in training: it needs apply(..., rngs={{'dropout': key}})"
+    )
+  return module.make_rng('dropout')
 
 
 def zero_where_masked(x: Array, mask: Array, fill: float = 0.0) -> Array:

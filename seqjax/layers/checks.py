@@ -51,9 +51,8 @@ def check_carry(layer: str, carry: Sequence[Array], zeros: PyTree) -> PyTree:
   """`carry` in the type and dtypes of `zeros`; ValueError where the shapes differ."""
   fields = zeros._fields
   if len(carry) != len(fields):
-    raise ValueError(
-      f'{layer} needs initial_carry ({", ".join(fields)}), got {len(carry)} arrays'
-    )
+    got = described(carry) if hasattr(carry, 'shape') else f'{len(carry)} arrays'
+    raise ValueError(f'{layer} needs initial_carry ({", ".join(fields)}), got {got}')
   for name, value, zero in zip(fields, carry, zeros, strict=True):
     if jnp.shape(value) != zero.shape:
       raise ValueError(

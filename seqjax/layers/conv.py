@@ -8,11 +8,13 @@ import math
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from seqjax import cells
 from seqjax.layers.base import Flags, Layer, zero_where_masked
 from seqjax.layers.checks import check_flags, check_optional_sizes, check_sizes
+from seqjax.layers.initializers import Initializer, glorot_uniform
 from seqjax.types import Array
 
 Padding = Literal['valid', 'same', 'causal']
@@ -48,7 +50,7 @@ class Conv1D(Layer):
   dilation: int = 1
   activation: str | cells.Activation = 'linear'
   use_bias: bool = True
-  kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
+  kernel_init: Initializer = glorot_uniform
   dtype: Any = None
   param_dtype: Any = jnp.float32
   takes = ('mask',)
@@ -134,23 +136,27 @@ class _Pooling1D(Layer):
   def _pools(self, x: Array, mask: Array | None) -> Array:
     raise NotImplementedError
 
-  def _pooled(self, pool: Any, x: Array, **options: Any) -> Array:
-    """`pool` of linen over x [..., T, D], which wants one batch axis."""
-    y = pool(
+  def _pooled(self, x: Array, reduce: Any, start: float) -> Array:
+    """linen's `pool` over x [..., T, D], which wants one batch axis."""
+    y = nn.pool(
       jnp.reshape(x, (-1, *x.shape[-2:])),
+      start,
+      reduce,
       (self.pool_size,),
-      strides=(self.strides or self.pool_size,),
-      padding=self.padding.upper(),
-      **options,
+      (self.strides or self.pool_size,),
+      self.padding.upper(),
     )
     return y.reshape(*x.shape[:-2], *y.shape[-2:])
+
+  def _largest(self, x: Array) -> Array:
+    return self._pooled(x, jax.lax.max, -jnp.inf)
 
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """Mask [..., T'] of the outputs: real where anything in the pool is."""
     if mask is None:
       return None
     real = jnp.asarray(mask, jnp.float32)[..., None]
-    return self._pooled(nn.max_pool, real)[..., 0] > 0
+    return self._largest(real)[..., 0] > 0
 
 
 class MaxPooling1D(_Pooling1D):
@@ -167,8 +173,8 @@ class MaxPooling1D(_Pooling1D):
 
   def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
-      return self._pooled(nn.max_pool, x)
-    y = self._pooled(nn.max_pool, zero_padding(x, mask, -jnp.inf))
+      return self._largest(x)
+    y = self._largest(zero_padding(x, mask, -jnp.inf))
     return zero_padding(y, jnp.asarray(self.compute_mask(x, mask)))
 
 
@@ -179,12 +185,10 @@ class AveragePooling1D(_Pooling1D):
   """
 
   def _pools(self, x: Array, mask: Array | None) -> Array:
-    if mask is None:
-      return self._pooled(nn.avg_pool, x, count_include_pad=False)
-    real = jnp.broadcast_to(jnp.expand_dims(mask, -1), x.shape).astype(x.dtype)
-    total = self._pooled(nn.avg_pool, zero_padding(x, mask), count_include_pad=True)
-    share = self._pooled(nn.avg_pool, real, count_include_pad=True)
-    return total / jnp.where(share == 0, 1, share)
+    real = jnp.ones_like(x) if mask is None else zero_padding(jnp.ones_like(x), mask)
+    total = self._pooled(x if mask is None else zero_padding(x, mask), jax.lax.add, 0.0)
+    count = self._pooled(real, jax.lax.add, 0.0)
+    return total / jnp.where(count == 0, 1, count)
 
 
 class _GlobalPooling1D(Layer):

@@ -10,17 +10,11 @@ import numpy as np
 from seqjax import fast
 from seqjax.layers.base import Flags, Layer
 from seqjax.layers.checks import check_sizes, described
+from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
 
-def keras_uniform(
-  key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
-) -> Array:
-  """Uniform in (-0.05, 0.05): the initialiser of Keras's Embedding."""
-  return jax.random.uniform(key, shape, dtype, minval=-0.05, maxval=0.05)
-
-
-def pretrained(matrix: np.ndarray) -> nn.initializers.Initializer:
+def pretrained(matrix: np.ndarray) -> Initializer:
   """An `embedding_init` that starts from a given matrix [V, E].
 
   `Embedding(V, E, embedding_init=pretrained(matrix), frozen=True)`. The rows are those
@@ -92,7 +86,7 @@ class Embedding(Layer):
   features: int
   mask_zero: bool = False
   frozen: bool = False
-  embedding_init: nn.initializers.Initializer = keras_uniform
+  embedding_init: Initializer = keras_uniform
   dtype: Any = None
   param_dtype: Any = jnp.float32
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqjax.fast import Lookup
-from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.base import Flags, TrainedLayer, zero_where_masked
 from seqjax.layers.checks import check_carry, check_optional_sizes, check_sequence
 from seqjax.types import Array, PyTree
 
@@ -21,7 +21,7 @@ class Loop(NamedTuple):
   run: Callable[..., tuple[PyTree, Any]]  # (x, carry, **options) -> carry, [..., T, H]
 
 
-class Recurrence(Layer, kw_only=True):
+class Recurrence(TrainedLayer, kw_only=True):
   """Runs a cell over sequences; what the cell is, a class below says in `loop`.
 
   Attributes:
@@ -43,7 +43,7 @@ class Recurrence(Layer, kw_only=True):
   zero_output_for_mask: bool = False
   bptt_steps: int | None = None
   remat_chunk: int | None = None
-  takes = ('train', 'mask', 'reset', 'initial_carry')
+  takes = ('mask', 'reset', 'initial_carry')
 
   def __post_init__(self) -> None:
     check_optional_sizes(bptt_steps=self.bptt_steps, remat_chunk=self.remat_chunk)
@@ -53,23 +53,26 @@ class Recurrence(Layer, kw_only=True):
   def __call__(
     self,
     x: Array | Lookup,
+    train: bool | None = None,
     *,
-    train: bool,
     mask: Array | None = None,
     initial_carry: PyTree | None = None,
     reset: Array | None = None,
+    **unknown: Any,
   ) -> Any:
     """Runs the layer over sequences.
 
     Args:
       x: [..., T, D], any number of leading batch axes; or an embedding's `Lookup`.
-      train: Whether to drop; if so the rng collection `dropout` is used.
+      train: Whether to drop; if so the rng collection `dropout` is used. None: what
+        the field says.
       mask: bool [..., T], True where a step is real. A masked step carries the state
         through. A row without a real step returns its initial state.
       initial_carry: The cell's carry, each field [..., H]; None: zeros.
       reset: bool [..., T], True at the first step of an episode, for sequences that
         hold several: there the state is zero again. With `go_backwards` it is so
         before an episode's last step, so that no episode sees another either way.
+      **unknown: Refused, with its name here if it has one.
 
     Returns:
       y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
@@ -77,8 +80,9 @@ class Recurrence(Layer, kw_only=True):
 
     Raises:
       ValueError: if the shapes of x, mask, reset and initial_carry do not fit together.
+      TypeError: if nothing says `train`, or an argument is unknown.
     """
-    kind = type(self).__name__
+    kind, train = type(self).__name__, self.is_training(train, unknown)
     check_sequence(kind, x, mask=mask, reset=reset)
     if isinstance(x, Lookup) and not self.takes_lookup:
       x = x.rows()

@@ -12,11 +12,17 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from seqjax import cells, dropout, fast
+from seqjax.layers.base import dropout_key
 from seqjax.layers.checks import check_sizes
+from seqjax.layers.initializers import (
+  Initializer,
+  glorot_uniform,
+  in_float32,
+  orthogonal,
+  zeros,
+)
 from seqjax.layers.recurrence import Loop, Recurrence
 from seqjax.types import Array, PyTree
-
-Initializer = nn.initializers.Initializer
 
 
 class RecurrentLayer(Recurrence):
@@ -49,9 +55,9 @@ class RecurrentLayer(Recurrence):
   dropout: float = 0.0
   recurrent_dropout: float = 0.0
   implementation: str = 'auto'
-  kernel_init: Initializer = nn.initializers.glorot_uniform()
-  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
-  bias_init: Initializer = nn.initializers.zeros_init()
+  kernel_init: Initializer = glorot_uniform
+  recurrent_kernel_init: Initializer = orthogonal
+  bias_init: Initializer = zeros
   dtype: Any = None
   param_dtype: Any = jnp.float32
   takes_lookup = True
@@ -93,7 +99,7 @@ class RecurrentLayer(Recurrence):
     }[name]
     if name == 'bias' and not self.use_bias:
       return None
-    return module.param(name, init, shape, self.param_dtype)
+    return module.param(name, in_float32(init), shape, self.param_dtype)
 
   def zeros(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """The carry of zeros, each field [*batch_shape, H], in float32 or wider."""
@@ -123,7 +129,7 @@ class RecurrentLayer(Recurrence):
     x_mask = h_mask = None
     if train and (self.dropout or self.recurrent_dropout):
       x_mask, h_mask = dropout.recurrent_masks(
-        self.make_rng('dropout'),
+        dropout_key(self),
         dropout=self.dropout,
         recurrent_dropout=self.recurrent_dropout,
         batch_shape=tuple(batch_shape),

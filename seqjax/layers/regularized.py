@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from seqjax import cells
 from seqjax.dropout import check_rate
-from seqjax.layers.recurrent import Initializer
+from seqjax.layers.base import dropout_key
+from seqjax.layers.checks import check_sizes
+from seqjax.layers.initializers import (
+  Initializer,
+  glorot_uniform,
+  in_float32,
+  orthogonal,
+)
 from seqjax.layers.rnn import RNNCell
 from seqjax.types import Array, PyTree
 
@@ -27,16 +34,20 @@ class _LayerNormCell(RNNCell, kw_only=True):
   """
 
   features: int
-  kernel_init: Initializer = nn.initializers.glorot_uniform()
-  recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+  kernel_init: Initializer = glorot_uniform
+  recurrent_kernel_init: Initializer = orthogonal
   param_dtype: Any = jnp.float32
   pure: ClassVar[cells.Cell]  # whose carry and number of gates it has
+
+  def __post_init__(self) -> None:
+    check_sizes(features=self.features)
+    super().__post_init__()
 
   def setup(self) -> None:
     G, ones = self.pure.num_gates * self.features, nn.initializers.ones_init()
     self.recurrent_kernel = self.param(
       'recurrent_kernel',
-      self.recurrent_kernel_init,
+      in_float32(self.recurrent_kernel_init),
       (self.features, G),
       self.param_dtype,
     )
@@ -52,7 +63,7 @@ class _LayerNormCell(RNNCell, kw_only=True):
   def project(self, x: Array) -> Array:
     """x [..., T, D] -> [..., T, G]."""
     shape = (x.shape[-1], self.pure.num_gates * self.features)
-    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    kernel = self.param('kernel', in_float32(self.kernel_init), shape, self.param_dtype)
     return _scaled(self._normalize(x @ kernel), self.x_scale, self.bias)
 
   def _recurrent(self, h: Array) -> Array:
@@ -178,7 +189,7 @@ class Zoneout(RNNCell):
       if rate:
         value, old = getattr(new, name), getattr(carry, name)
         if train:
-          key = self.make_rng('dropout')
+          key = dropout_key(self)
           value = jnp.where(jax.random.bernoulli(key, rate, old.shape), old, value)
         else:
           value = rate * old + (1 - rate) * value

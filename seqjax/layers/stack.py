@@ -5,11 +5,11 @@ from typing import Any
 
 import flax.linen as nn
 
-from seqjax.layers.base import Flags, Layer, call_layer, declared
+from seqjax.layers.base import Flags, TrainedLayer, call_layer, declared
 from seqjax.types import Array
 
 
-class Stack(Layer):
+class Stack(TrainedLayer):
   """Layers one after the other, each with the mask that the one before leaves it.
 
   `Stack([LSTM(32, return_sequences=True), nn.Dropout(0.2), LSTM(16), nn.Dense(1)])`
@@ -28,9 +28,10 @@ class Stack(Layer):
   """
 
   layers: Sequence[Any]
-  takes = ('train', 'mask', 'reset')
+  takes = ('mask', 'reset')
 
   def __post_init__(self) -> None:
+    self.layers = tuple(self.layers)  # a list has no hash
     without_time = None
     for name, layer in self._leaves():
       told = declared(layer)
@@ -61,21 +62,23 @@ class Stack(Layer):
   def __call__(
     self,
     x: Array,
+    train: bool | None = None,
     *,
-    train: bool,
     mask: Array | None = None,
     initial_carry: Sequence[Any] | None = None,
     reset: Array | None = None,
+    **unknown: Any,
   ) -> Any:
     """Applies the layers.
 
     Args:
       x: What the first layer takes.
-      train: Whether dropout is on.
+      train: Whether dropout is on; None: what the field says.
       mask: bool [..., T] of x.
       initial_carry: A carry, or None, for each recurrent layer from the bottom up.
       reset: bool [..., T], as for the recurrent layers, all of which get it; above one
         that goes backwards turned round, with its mask.
+      **unknown: Refused.
 
     Returns:
       y of the top layer; (carries, y) if recurrent layers return theirs.
@@ -83,6 +86,7 @@ class Stack(Layer):
     Raises:
       ValueError: if the carries are not as many as the recurrent layers.
     """
+    train = self.is_training(train, unknown)
     recurrent = [
       layer for layer in self.layers if 'initial_carry' in declared(layer).takes
     ]

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqjax.layers.base import Flags, Layer, call_layer
+from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
 from seqjax.layers.checks import check_flags, check_sizes
 from seqjax.layers.recurrence import Recurrence
 from seqjax.types import Array
@@ -21,7 +21,7 @@ MERGES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-class Bidirectional(Layer):
+class Bidirectional(TrainedLayer):
   """A layer over the sequence, and another over the sequence from its end.
 
   Attributes:
@@ -41,7 +41,7 @@ class Bidirectional(Layer):
   forward_layer: Any
   backward_layer: Any = None
   merge_mode: Literal['concat', 'sum', 'mul', 'ave'] | None = 'concat'
-  takes = ('train', 'mask', 'reset', 'initial_carry')
+  takes = ('mask', 'reset', 'initial_carry')
 
   def __post_init__(self) -> None:
     forward = self.forward_layer
@@ -65,11 +65,12 @@ class Bidirectional(Layer):
   def __call__(
     self,
     x: Array,
+    train: bool | None = None,
     *,
-    train: bool,
     mask: Array | None = None,
     initial_carry: tuple[Any, Any] | None = None,
     reset: Array | None = None,
+    **unknown: Any,
   ) -> Any:
     """Runs both layers.
 
@@ -79,6 +80,7 @@ class Bidirectional(Layer):
       mask: bool [..., T], for both directions.
       initial_carry: (forward, backward), either may be None.
       reset: bool [..., T], True where an episode begins, for both layers.
+      **unknown: Refused.
 
     Returns:
       y [..., T, 2H] in the order of time with `return_sequences`, else [..., 2H] (H if
@@ -89,6 +91,7 @@ class Bidirectional(Layer):
       ValueError: if `initial_carry` is no pair, or `merge_mode` asks for outputs of one
         size and they differ; and what the layers raise.
     """
+    train = self.is_training(train, unknown)
     carries, ys = [], []
     layers = (self.forward_layer, self.backward_layer)
     given = (None, None) if initial_carry is None else initial_carry
@@ -97,7 +100,7 @@ class Bidirectional(Layer):
         f'Bidirectional needs initial_carry (forward, backward), got {len(given)}'
       )
     for layer, carry in zip(layers, given, strict=True):
-      y = layer(x, train=train, mask=mask, initial_carry=carry, reset=reset)
+      y = call_layer(layer, x, train=train, mask=mask, initial_carry=carry, reset=reset)
       if layer.return_carry:
         carry, y = y
         carries.append(carry)
@@ -128,7 +131,7 @@ class Bidirectional(Layer):
     return self.forward_layer.return_carry
 
 
-class TimeDistributed(Layer):
+class TimeDistributed(TrainedLayer):
   """One layer, applied to each step of time as if the steps were rows of a batch.
 
   Attributes:
@@ -136,39 +139,56 @@ class TimeDistributed(Layer):
   """
 
   layer: Any
-  takes = ('train', 'mask')
+  takes = ('mask',)
 
   @nn.compact
-  def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
-    """x [B, T, ...] -> [B, T, ...].
+  def __call__(
+    self,
+    x: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Any:
+    """x [B, T, ...] -> [B, T, ...], or a tree of such arrays.
 
     Args:
       x: [B, T, ...].
-      train: Handed to a layer that takes it.
+      train: Handed to a layer that takes it; None: what the field says.
       mask: bool [B, T], which the layers after this one get; or [B, T, S] where a step
         is itself a sequence x [B, T, S, ...]: the layer then gets [B * T, S].
+      **unknown: Refused.
 
     Raises:
       ValueError: if x has no axis beyond time, or the mask does not fit.
     """
+    train = self.is_training(train, unknown)
     if x.ndim < 3:
       raise ValueError(f'TimeDistributed needs x [B, T, ...], got {x.shape}')
-    B, T = x.shape[:2]
     if mask is not None:
       axes = max(2, getattr(mask, 'ndim', 2))
       check_flags('TimeDistributed needs mask', mask, x.shape[:axes], x.shape)
-    inner = None
-    if mask is not None and mask.ndim > 2:
-      inner = mask.reshape(B * T, *mask.shape[2:])
-    rows = x.reshape(B * T, *x.shape[2:])
-    y = call_layer(self.layer, rows, train=train, mask=inner)
-    return y.reshape(B, T, *y.shape[1:])
+    y = call_layer(self.layer, _rows(x), train=train, mask=_inner(mask))
+    return jax.tree.map(lambda a: a.reshape(*x.shape[:2], *a.shape[1:]), y)
+
+  @property
+  def return_carry(self) -> bool:
+    """Whether the layer's carry comes in front of y."""
+    return declared(self.layer).return_carry
 
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
-    """The mask of y [B, T, ...]: a step is real if anything in it is."""
-    if mask is None or mask.ndim == 2:
-      return mask
-    return jnp.any(mask, axis=tuple(range(2, mask.ndim)))
+    """The mask of y: [B, T, S] if the layer leaves or makes one for its steps.
+
+    Else [B, T], where a step is real if anything in it is.
+    """
+    own = declared(self.layer).compute_mask(_rows(x), _inner(mask), _rows(y))
+    if own is None:
+      return mask if mask is None or mask.ndim == 2 else _any_inside(mask)
+    steps: Any = mask if x is None else x
+    own = own.reshape(*steps.shape[:2], *own.shape[1:])
+    if mask is None or mask.ndim > 2:
+      return own
+    return own & jnp.expand_dims(mask, tuple(range(2, own.ndim)))
 
 
 class RepeatVector(Layer):
@@ -194,6 +214,20 @@ class RepeatVector(Layer):
 
   def compute_reset(self, reset: Flags) -> Flags:
     """None, likewise."""
+
+
+def _rows(x: Any) -> Any:
+  """[B, T, ...] -> [B * T, ...]; None stays None."""
+  return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), x)
+
+
+def _inner(mask: Flags) -> Flags:
+  """The mask [B * T, S] of sequences inside the steps, of [B, T, S]; None of [B, T]."""
+  return None if mask is None or mask.ndim == 2 else _rows(mask)
+
+
+def _any_inside(mask: Array) -> Array:
+  return jnp.any(mask, axis=tuple(range(2, mask.ndim)))
 
 
 def _check_recurrent(name: str, layer: Any) -> None:

@@ -163,3 +163,12 @@ def test_wrong_options_and_masks_are_refused():
     sj.MaxPooling1D(2, padding='causal')
   with pytest.raises(ValueError, match=r'mask must be bool\(2, 7\).*got bool\(2, 6\)'):
     sj.Flatten().apply({}, random_x(2, 7, 3), mask=MASK[:, :6])
+
+
+@pytest.mark.parametrize('layer', [sj.AveragePooling1D(), sj.MaxPooling1D()])
+def test_pools_add_no_dtype_of_their_own(layer):
+  x = random_x(2, 7, 3)
+  want = layer.apply({}, x, mask=MASK)
+  with jax.numpy_dtype_promotion('strict'):
+    np.testing.assert_array_equal(layer.apply({}, x, mask=MASK), want)
+    layer.apply({}, x)

@@ -346,6 +346,10 @@ def test_vmap_over_layers_and_over_the_batch():
       r'needs initial_carry.c \(2, 4\), got \(4, 2\)',
     ),
     ({'initial_carry': (np.zeros((B, H)),)}, r'initial_carry \(h, c\), got 1 arrays'),
+    (
+      {'initial_carry': np.zeros((3, H))},
+      r'initial_carry \(h, c\), got float64\(3, 4\)',
+    ),
   ],
 )
 def test_wrong_arguments_are_named(bad, message):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import numpy_rnn
 import pytest
@@ -194,6 +195,69 @@ class TestTimeDistributed:
     np.testing.assert_array_equal(
       documents.compute_mask(x, jnp.asarray(words)), [[1, 1, 0], [1, 0, 0]]
     )
+
+  def test_every_output_of_a_layer_gets_its_time_axis_back(self):
+    x, params = random_x(2, 3, 4, D), weights_of('lstm')
+    layer = sj.LSTM(H, return_sequences=True, return_carry=True)
+    carry, y = apply(sj.TimeDistributed(layer), {'layer': params}, x)
+    h, c, ys = numpy_run('lstm', params, x.reshape(6, 4, D))
+    closes(y, ys.reshape(2, 3, 4, H))
+    closes(carry.h, h.reshape(2, 3, H))
+    closes(carry.c, c.reshape(2, 3, H))
+    (carries, last), other = (
+      apply(sj.Stack([sj.TimeDistributed(layer)]), {'layers_0': {'layer': params}}, x),
+      y,
+    )
+    closes(last, other)
+    closes(carries[0].h, carry.h)
+
+  @pytest.mark.parametrize('nested', [False, True])
+  def test_masks_made_inside_reach_the_layers_behind(self, nested):
+    """Documents of sentences of words, id 0 padding, against a masked loop."""
+    ids = np.random.default_rng(5).integers(0, 4, (2, 3, 4))
+    ids[0, 2] = ids[1, 1] = 0  # sentences that are not there
+    embedding = sj.Embedding(4, D, mask_zero=True)
+    inner, outer = sj.LSTM(H, go_backwards=True), sj.LSTM(2)
+    params = weights_of('lstm'), weights_of('lstm', H, 2, seed=1)
+    matrix = {'embedding': random_x(4, D)}
+    if nested:
+      stack = sj.Stack([sj.TimeDistributed(sj.Stack([embedding, inner])), outer])
+      tree = {
+        'layers_0': {'layer': {'layers_0': matrix, 'layers_1': params[0]}},
+        'layers_1': params[1],
+      }
+    else:
+      stack = sj.Stack([
+        sj.TimeDistributed(embedding), sj.TimeDistributed(inner), outer
+      ])  # fmt: skip
+      tree = {f'layers_{i}': {'layer': p} for i, p in enumerate((matrix, params[0]))}
+      tree['layers_2'] = params[1]
+    x, words = matrix['embedding'][ids].reshape(6, 4, D), ids != 0
+    sentences = numpy_run(
+      'lstm', params[0], x, mask=words.reshape(6, 4), go_backwards=True
+    )[0].reshape(2, 3, H)
+    real = np.ones((2, 3), bool) if nested else words.any(-1)
+    closes(
+      apply(stack, tree, ids), numpy_run('lstm', params[1], sentences, mask=real)[0]
+    )
+    given = np.array([[1, 1, 1], [0, 1, 1]], bool)
+    want = numpy_run('lstm', params[1], sentences, mask=real & given)[0]
+    closes(apply(stack, tree, ids, mask=given), want)
+
+  def test_masks_inside_are_those_of_keras(self):
+    x, words = (
+      random_x(2, 3, 4, D),
+      np.random.default_rng(0).uniform(size=(2, 3, 4)) < 0.6,
+    )
+    params = weights_of('lstm')
+    peer = keras.layers.TimeDistributed(keras.layers.LSTM(H))
+    with jax.numpy_rank_promotion('allow'):
+      peer.build(x.shape)
+      for variable in peer.trainable_variables:
+        variable.assign(params[variable.name])
+      want = peer(x, mask=words)
+    got = apply(sj.TimeDistributed(sj.LSTM(H)), {'layer': params}, x, mask=words)
+    closes(got, want)
 
   def test_a_mask_that_does_not_fit_is_refused(self):
     with pytest.raises(ValueError, match=r'needs mask bool\(2, 5\) .* bool\(2, 4\)'):

@@ -1,0 +1,220 @@
+"""What every layer is made and called with: options, `train`, names, dtypes, copies."""
+
+import copy
+import functools
+import pickle
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.errors import InvalidRngError
+
+import seqjax as sj
+
+B, T, D, H = 2, 5, 3, 4
+# linen's own default is a closure, which pickle does not take.
+dense = functools.partial(nn.Dense, kernel_init=nn.initializers.ones_init())
+RECURRENT = {
+  'simple_rnn': sj.SimpleRNN(H),
+  'lstm': sj.LSTM(H, dropout=0.1),
+  'gru': sj.GRU(H, reset_after=False),
+  'layer_norm_lstm': sj.RNN(sj.LayerNormLSTMCell(H)),
+  'layer_norm_gru': sj.RNN(sj.LayerNormGRUCell(H)),
+  'zoneout': sj.RNN(sj.Zoneout(sj.LayerCell(sj.LSTM(H)), 0.1)),
+  'both': sj.Bidirectional(sj.LSTM(H), merge_mode='sum'),
+}
+OTHERS = {
+  'stack': sj.Stack([sj.LSTM(H, return_sequences=True), sj.GRU(2)]),
+  'nested': sj.Stack([sj.Stack([dense(3)]), sj.TimeDistributed(dense(2))]),
+  'embedding': sj.Embedding(5, 3),
+  'conv': sj.Conv1D(2, 3, activation='relu'),
+  'pool': sj.MaxPooling1D(),
+  'repeat': sj.RepeatVector(2),
+  'classifier': sj.SequenceClassifier(5, 3, sj.LSTM(H)),
+  'regressor': sj.SequenceRegressor(sj.Bidirectional(sj.GRU(H))),
+}
+ALL = RECURRENT | OTHERS
+
+
+def random_x(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def init(layer, x, **kwargs):
+  return jax.jit(functools.partial(layer.init, **kwargs))(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_layers_hash_compare_copy_and_pickle(name):
+  layer = ALL[name]
+  assert hash(layer) == hash(layer.clone())
+  copies = layer.clone(), copy.copy(layer), pickle.loads(pickle.dumps(layer))
+  for other in copies:
+    assert type(other) is type(layer)
+    assert repr(other) == repr(layer)
+    assert other == layer
+  assert layer != sj.LSTM(H + 1)
+
+
+def test_a_stack_is_a_static_argument_of_a_jit():
+  layers = [sj.LSTM(H, return_sequences=True), sj.GRU(2)]
+  x = random_x(B, T, D)
+  variables = init(sj.Stack(layers), x, train=False)
+  traces = []
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def apply(model, variables, x):
+    traces.append(model)
+    return model.apply(variables, x, train=False)
+
+  first, second = (apply(sj.Stack(layers), variables, x) for _ in range(2))
+  np.testing.assert_array_equal(first, second)
+  assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    sj.SimpleRNN, sj.LSTM, sj.GRU, sj.LayerNormLSTMCell, sj.LayerNormGRUCell,
+    functools.partial(sj.Embedding, 5), lambda size: sj.Conv1D(size, 2),
+  ],
+)  # fmt: skip
+def test_no_number_of_features_is_refused_when_the_layer_is_made(make):
+  for bad, message in ((None, 'an integer, got None'), (0, 'at least 1, got 0')):
+    with pytest.raises(ValueError, match=f'features must be {message}'):
+      make(bad)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('name', RECURRENT)
+def test_narrow_parameters_are_the_float32_ones_cast(name, dtype):
+  x = random_x(B, T, D)
+  narrow = narrowed(RECURRENT[name], dtype)
+  got = init(narrow, x, train=False)['params']
+  want = init(RECURRENT[name], x, train=False)['params']
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert a.dtype == dtype
+    np.testing.assert_array_equal(a, b.astype(dtype))
+  y = jax.jit(functools.partial(narrow.apply, train=False))({'params': got}, x)
+  full = jax.jit(functools.partial(RECURRENT[name].apply, train=False))(
+    {'params': want}, x
+  )
+  assert np.abs(y - full).max() < 0.03
+
+
+def narrowed(module, dtype):
+  """A copy of a layer, and of the layers in it, with parameters of `dtype`."""
+  changes = {'param_dtype': dtype} if hasattr(module, 'param_dtype') else {}
+  for name in ('cell', 'layer', 'forward_layer', 'backward_layer'):
+    inner = getattr(module, name, None)
+    if isinstance(inner, nn.Module):
+      changes[name] = narrowed(inner, dtype)
+  return module.clone(**changes)
+
+
+def test_train_is_a_field_or_an_argument_by_name_or_place():
+  x = random_x(B, T, D)
+  layer = sj.LSTM(H, dropout=0.5)
+  variables = init(layer, x, train=False)
+  rngs = {'dropout': jax.random.key(1)}
+  want = {
+    train: layer.apply(variables, x, train=train, rngs=rngs) for train in (False, True)
+  }
+  assert np.abs(want[True] - want[False]).max() > 1e-3
+  for train, y in want.items():
+    np.testing.assert_array_equal(layer.apply(variables, x, train, rngs=rngs), y)
+    field = layer.clone(train=train)
+    np.testing.assert_array_equal(field.apply(variables, x, rngs=rngs), y)
+    inner = {'params': {'layers_0': variables['params']}}
+    said = sj.Stack([layer]).apply(inner, x, train=train, rngs=rngs)
+    own = sj.Stack([field]).apply(inner, x, train=not train, rngs=rngs)
+    np.testing.assert_array_equal(own, said)  # the field wins
+  with pytest.raises(ValueError, match='train'):
+    layer.clone(train=True).apply(variables, x, train=True, rngs=rngs)
+
+
+@pytest.mark.parametrize('name', [*RECURRENT, 'stack', 'nested', 'regressor'])
+def test_nobody_saying_train_is_an_error_that_says_how(name):
+  x = random_x(B, T, D)
+  message = r'needs train: layer\(x, train=...\) or \w+\(train=...\)'
+  with pytest.raises(TypeError, match=message):
+    ALL[name].init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    lambda layer: sj.SequenceRegressor(layer),
+    lambda layer: sj.SequenceRegressor(sj.Bidirectional(layer)),
+    lambda layer: sj.SequenceRegressor(sj.Stack([layer, jnp.tanh])),
+  ],
+)
+@pytest.mark.parametrize('train', [False, True])
+def test_remat_of_a_layer_in_a_model_changes_nothing(wrap, train):
+  x, mask = random_x(B, T, D), np.arange(T) < np.array([[3], [5]])
+  options = {'dropout': 0.3, 'recurrent_dropout': 0.3}
+  plain = wrap(sj.LSTM(H, **options))
+  variables = init(plain, x, train=False)
+  rngs = {'dropout': jax.random.key(1)}
+
+  def run(model):
+    def loss(variables, x):
+      return jnp.sum(model.apply(variables, x, train=train, mask=mask, rngs=rngs) ** 2)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables, x)
+
+  place = nn.remat(sj.LSTM, static_argnums=(2,))(H, **options)
+  field = nn.remat(sj.LSTM)(H, train=train, **options)
+  want = run(plain)
+  for layer in (place, field):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
+      run(wrap(layer)),
+      want,
+    )
+
+
+def test_a_traced_train_is_an_error_that_says_how():
+  x = random_x(B, T, D)
+  variables = init(sj.LSTM(H), x, train=False)
+  with pytest.raises(TypeError, match=r'needs train as a Python bool.*static_argnums'):
+    nn.remat(sj.LSTM)(H).apply(variables, x, train=True)
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: sj.LSTM(units=3), 'LSTM has no units: it is called features'),
+    (lambda: sj.GRU(3, return_state=True), 'has no return_state: .* return_carry'),
+    (lambda: sj.GRU(3, stateful=True), 'has no stateful: .* initial_carry'),
+    (lambda: sj.Conv1D(filters=3, kernel_size=2), 'has no filters: .* features'),
+    (lambda: sj.Embedding(5, output_dim=3), 'has no output_dim: .* features'),
+    (lambda: sj.LSTM(3, colour='red'), 'LSTM has no argument colour'),
+  ],
+)
+def test_names_of_other_libraries_are_told_theirs_here(make, message):
+  with pytest.raises(TypeError, match=message):
+    make()
+
+
+@pytest.mark.parametrize('name', [*RECURRENT, 'stack', 'nested', 'regressor'])
+def test_arguments_of_other_libraries_are_told_theirs_here(name):
+  x = random_x(B, T, D)
+  for argument, message in (
+    ('deterministic', 'has no deterministic: its opposite is called train'),
+    ('initial_state', 'has no initial_state: it is called initial_carry'),
+    ('colour', 'has no argument colour'),
+  ):
+    with pytest.raises(TypeError, match=message):
+      ALL[name].init(jax.random.key(0), x, **{argument: None})
+
+
+def test_no_key_for_dropout_is_an_error_that_says_how():
+  x = random_x(B, T, D)
+  for layer in (sj.LSTM(H, dropout=0.1), RECURRENT['zoneout']):
+    variables = init(layer, x, train=False)
+    with pytest.raises(InvalidRngError, match=r"needs apply\(\.\.\., rngs=\{'dropout'"):
+      layer.apply(variables, x, train=True)
