@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from seqjax.fast import Lookup
+from seqjax.fast import Lookup, Options, Sequence
 from seqjax.layers.base import Flags, TrainedLayer, zero_where_masked
 from seqjax.layers.checks import check_carry, check_optional_sizes, check_sequence
 from seqjax.types import Array, PyTree
@@ -18,7 +18,8 @@ class Loop(NamedTuple):
   x: Array | Lookup  # [..., T, D] in the dtype of the matmuls
   zeros: PyTree  # the carry it starts from, a NamedTuple of [..., H]s
   dtype: Any  # of y
-  run: Callable[..., tuple[PyTree, Any]]  # (x, carry, **options) -> carry, [..., T, H]
+  # As `scan.recur` without cell and parameters; a carry of None is `zeros`.
+  run: Callable[[Sequence, Options], tuple[PyTree, Any]]
 
 
 class Recurrence(TrainedLayer, kw_only=True):
@@ -87,20 +88,19 @@ class Recurrence(TrainedLayer, kw_only=True):
     if isinstance(x, Lookup) and not self.takes_lookup:
       x = x.rows()
     loop = self.loop(x, train)
-    carry = loop.zeros
+    carry = None
     if initial_carry is not None:
       carry = check_carry(kind, initial_carry, loop.zeros)
-    carry, ys = loop.run(
-      loop.x if mask is None else _only_real(loop.x, mask),
-      carry,
-      same_carry=initial_carry is None,
-      mask=mask,
-      reset=self._state_resets(reset),
+    x = loop.x if mask is None else _only_real(loop.x, mask)
+    options = Options(
       go_backwards=self.go_backwards,
       zero_output_for_mask=self.zero_output_for_mask,
+      return_sequences=self.return_sequences,
       bptt_steps=self.bptt_steps,
       remat_chunk=self.remat_chunk,
     )
+    reset = self._state_resets(reset)
+    carry, ys = loop.run(Sequence(x, carry, mask, reset), options)
     y = (ys if self.return_sequences else carry.h).astype(loop.dtype)
     return (carry, y) if self.return_carry else y
 

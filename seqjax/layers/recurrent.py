@@ -121,11 +121,10 @@ class RecurrentLayer(Recurrence):
     self,
     params: PyTree,
     train: bool,
-    x: Array | fast.Lookup,
-    carry: PyTree,
-    **options: Any,
+    sequence: fast.Sequence,
+    options: fast.Options,
   ) -> tuple[PyTree, Any]:
-    cell, (*batch_shape, _, D) = self.cell(), x.shape
+    cell, (*batch_shape, _, D) = self.cell(), sequence.x.shape
     x_mask = h_mask = None
     if train and (self.dropout or self.recurrent_dropout):
       x_mask, h_mask = dropout.recurrent_masks(
@@ -137,17 +136,8 @@ class RecurrentLayer(Recurrence):
         features=self.features,
         num_gates=cell.num_gates,
       )
-    return fast.recur_as(
-      self.implementation,
-      cell,
-      params,
-      x,
-      carry,
-      x_mask=x_mask,
-      h_mask=h_mask,
-      return_sequences=self.return_sequences,
-      **options,
-    )
+    sequence = sequence._replace(x_mask=x_mask, h_mask=h_mask)
+    return fast.recur(cell, params, sequence, options, self.implementation)
 
 
 class SimpleRNN(RecurrentLayer):

@@ -85,8 +85,20 @@ class RNN(Recurrence):
       rngs = None if key is None else {'dropout': key}
       return cell.apply(variables, carry, x, train=train, rngs=rngs)
 
-    def run(x: Array, carry: PyTree, same_carry: bool, **options: Any) -> Any:
-      return scan.scan_time(step, carry, x, project=project, key=key, **options)
+    def run(sequence: scan.Sequence, options: scan.Options) -> tuple[PyTree, Any]:
+      return scan.scan_time(
+        step,
+        zeros if sequence.carry is None else sequence.carry,
+        sequence.x,
+        sequence.mask,
+        project=project,
+        go_backwards=options.go_backwards,
+        zero_output_for_mask=options.zero_output_for_mask,
+        reset=sequence.reset,
+        bptt_steps=options.bptt_steps,
+        remat_chunk=options.remat_chunk,
+        key=key,
+      )
 
     project = functools.partial(cell.apply, variables, method='project')
     drops = train and self.has_rng('dropout')
