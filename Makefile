@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n auto -q
 
-.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick faults clean
+.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick faults kernels wheels clean
 
 demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
 	rm -rf runs/demo
@@ -46,8 +46,16 @@ lock: .venv/ready  ## renew requirements.txt from pyproject.toml
 clean:  ## the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.venv/ready: requirements.txt pyproject.toml
+kernels: .venv/ready  ## the CPU kernels again, after a change of theirs
+	$(PY) seqjax/fast/cpu/build.py --zig
+
+wheels: .venv/ready  ## for Linux, macOS and Windows, into dist/: the kernels by zig
+	$(PY) -m pip install --quiet build ziglang==0.15.1
+	$(PY) seqjax/fast/cpu/build.py --wheels
+
+.venv/ready: requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --require-hashes --requirement requirements.txt
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PY) seqjax/fast/cpu/build.py --zig || true  # without kernels it says so, and works
 	touch $@

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import report
-from seqjax.cluster import mesh as mesh_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,6 @@ def main(
   args = parser.parse_args()
   seconds = args.seconds or (2.0 if args.quick else 20.0)
   about = report.machine()
-  mesh_lib.make_mesh(None, 2)  # shows the CPU's cores as devices, before anything runs
   first_line = (title or name).strip().splitlines()[0]
   file_name = name + ('-quick' if args.quick else '')
   done: list[report.Row] = []

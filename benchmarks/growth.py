@@ -2,8 +2,8 @@
 
 python -m benchmarks.growth [--quick]
 
-A training step keeps B * T * H floats (an LSTM 1 + 1 / K times that) and a chunk of K
-steps: its temporary memory, as the compiled executable tells it, is a line in T.
+A training step keeps the carry once every K steps: its temporary memory, as the
+compiled executable tells it, is a line in T, B H / K floats a step for each part of it.
 """
 
 from benchmarks import cli

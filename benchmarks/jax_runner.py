@@ -10,7 +10,6 @@ import optax
 
 from benchmarks.timing import Runner
 from benchmarks.workload import Workload, data
-from seqjax.cluster import mesh as mesh_lib
 
 Logits = Callable[[Any, Any, Any], Any]  # (params, x, key) -> [B]
 
@@ -22,7 +21,7 @@ def jax_runner(
   logits: Logits,
   batches: list[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Runner:
-  """Times a model on as many devices as the workload says, its batch cut over them.
+  """Times a model in a plain jax.jit, on one device.
 
   Args:
     name: Of the row.
@@ -32,17 +31,14 @@ def jax_runner(
     batches: What to run over each time; None: the workload's one batch.
   """
   tx = optax.rmsprop(1e-3, decay=0.9, eps=1e-7)
-  mesh = mesh_lib.make_mesh(workload.devices, workload.B)
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
-  batches = [jax.device_put(b, split) for b in batches or [data(workload)]]
+  batches = [jax.device_put(b) for b in batches or [data(workload)]]
 
   def train(state: Any, x: Any, y: Any) -> Any:
     params, opt_state, key = state
     key, step_key = jax.random.split(key)
 
     def loss(params: Any) -> Any:
-      with mesh_lib.on(mesh):
-        found = logits(params, x, step_key)
+      found = logits(params, x, step_key)
       return optax.sigmoid_binary_cross_entropy(found, y).mean()
 
     updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
@@ -50,27 +46,20 @@ def jax_runner(
 
   def infer(state: Any, x: Any, y: Any) -> Any:
     del y
-    with mesh_lib.on(mesh):
-      return logits(state[0], x, None)
+    return logits(state[0], x, None)
 
   # A copy: train gives its state away, and the caller's params are shared.
   state = (jax.tree.map(np.array, params), tx.init(params), jax.random.key(0))
-  state = jax.device_put(state, whole)
-  in_shardings = (whole, split, split)
-  if workload.training:
-    step = jax.jit(train, in_shardings=in_shardings, donate_argnums=0)
-  else:
-    step = jax.jit(infer, in_shardings=in_shardings)
+  state = jax.device_put(state)
+  step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
   start = time.perf_counter()
   lowered = step.lower(state, *batches[0])
-  compiled = lowered.compile(mesh_lib.compiler_options(mesh))
+  compiled = lowered.compile()
   compile_seconds = time.perf_counter() - start
   box = [state]
 
   def run() -> None:
     for batch in batches:
-      # Waits each time: of many programs under way on several CPU devices, those of one
-      # can take all threads; see `parallel.shares_threads`.
       out = jax.block_until_ready(compiled(box[0], *batch))
       if workload.training:
         box[0] = out

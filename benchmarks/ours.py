@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.jax_runner import jax_runner
 from benchmarks.timing import Runner
-from benchmarks.workload import V, Workload, data
+from benchmarks.workload import V, Workload, data, resets
 from seqjax import layers, models
 
 LAYERS = {
@@ -25,8 +25,8 @@ class _OnGivenInputs(nn.Module):
   layer: nn.Module
 
   @nn.compact
-  def __call__(self, x: Any, *, train: bool) -> Any:
-    return jnp.squeeze(nn.Dense(1)(self.layer(x, train=train)), -1)
+  def __call__(self, x: Any, *, train: bool, reset: Any = None) -> Any:
+    return jnp.squeeze(nn.Dense(1)(self.layer(x, train=train, reset=reset)), -1)
 
 
 def seqjax_runner(
@@ -54,9 +54,11 @@ def seqjax_runner(
   if workload.embedding:
     model = models.SequenceClassifier(V, workload.D, layer, mask_zero=mask_zero)
   params = model.init(jax.random.key(0), data(workload)[0], train=False)
+  flags = resets(workload)
 
   def logits(params: Any, x: Any, key: Any) -> Any:
     rngs = None if key is None else {'dropout': key}
-    return model.apply(params, x, train=workload.training, rngs=rngs)
+    reset = {} if flags is None else {'reset': flags}
+    return model.apply(params, x, train=workload.training, rngs=rngs, **reset)
 
   return jax_runner(f'seqjax {implementation}', workload, params, logits, batches)

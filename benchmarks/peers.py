@@ -1,6 +1,5 @@
 """The peers' runners. One that is not installed, or can't do a workload, is None."""
 
-import dataclasses
 import importlib.util
 import os
 import time
@@ -15,25 +14,21 @@ import optax
 
 from benchmarks.jax_runner import jax_runner
 from benchmarks.timing import Runner
-from benchmarks.workload import V, Workload, data
-from seqjax.cluster import mesh as mesh_lib
-
-
-def _on_one(workload: Workload) -> Workload:
-  """As one runs it by default; cut over two devices, these take twice as long."""
-  return dataclasses.replace(workload, devices=1)
+from benchmarks.workload import V, Workload, data, resets
 
 
 def flax_runner(workload: Workload) -> Runner | None:
-  """flax.linen.RNN: no recurrent dropout. Always on one device: see `_on_one`."""
+  """flax.linen.RNN: no recurrent dropout; for resets, its cell in a scan."""
   if workload.dropout:
     return None
-  workload = _on_one(workload)
   cell = {
     'lstm': nn.OptimizedLSTMCell,
     'gru': nn.GRUCell,
     'simple_rnn': nn.SimpleCell,
   }[workload.cell]
+
+  if workload.resets:
+    return _flax_with_resets(workload, cell(workload.H))
 
   class Model(nn.Module):
     @nn.compact
@@ -50,11 +45,29 @@ def flax_runner(workload: Workload) -> Runner | None:
   )
 
 
+def _flax_with_resets(workload: Workload, cell: Any) -> Runner:
+  """As the training loops of reinforcement learning write it."""
+  x, flags = data(workload)[0], resets(workload)
+  key = jax.random.key(0)
+  zeros = cell.initialize_carry(key, x[:, 0].shape)
+  params = {'cell': cell.init(key, zeros, x[:, 0]), 'head': jnp.ones(workload.H)}
+
+  def logits(params: Any, x: Any, key: Any) -> Any:
+    def step(carry: Any, now: tuple[Any, Any]) -> tuple[Any, None]:
+      x, reset = now
+      carry = jax.tree.map(lambda z, c: jnp.where(reset[:, None], z, c), zeros, carry)
+      return cell.apply(params['cell'], carry, x)
+
+    steps = jnp.swapaxes(x, 0, 1), jnp.swapaxes(flags, 0, 1)
+    return jax.lax.scan(step, zeros, steps)[1][-1] @ params['head']
+
+  return jax_runner('flax cell in a scan', workload, params, logits)
+
+
 def naive_runner(workload: Workload) -> Runner | None:
-  """What one writes first: all of a step inside lax.scan; on one device."""
-  if workload.dropout:
+  """What one writes first: all of a step inside lax.scan."""
+  if workload.dropout or workload.resets:
     return None
-  workload = _on_one(workload)
   G = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}[workload.cell] * workload.H
   rng = np.random.default_rng(0)
 
@@ -98,7 +111,7 @@ def naive_runner(workload: Workload) -> Runner | None:
 
 def keras_runner(workload: Workload) -> Runner | None:
   """Keras 3 on JAX: its stateless functions in one jitted step, its own RMSprop."""
-  if importlib.util.find_spec('keras') is None:
+  if workload.resets or importlib.util.find_spec('keras') is None:
     return None
   os.environ['KERAS_BACKEND'] = 'jax'
   import keras
@@ -142,8 +155,7 @@ def keras_runner(workload: Workload) -> Runner | None:
   batch = (jnp.asarray(x), jnp.asarray(y))
   step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
   start = time.perf_counter()
-  options = mesh_lib.compiler_options(mesh_lib.make_mesh(1, workload.B))
-  compiled = step.lower(state, *batch).compile(options)
+  compiled = step.lower(state, *batch).compile()
   compile_seconds = time.perf_counter() - start
   box: list[Any] = [state]
 
@@ -159,7 +171,7 @@ def keras_runner(workload: Workload) -> Runner | None:
 
 def torch_runner(workload: Workload) -> Runner | None:
   """torch.nn on all cores: no recurrent dropout."""
-  if workload.dropout or importlib.util.find_spec('torch') is None:
+  if workload.dropout or workload.resets or not importlib.util.find_spec('torch'):
     return None
   import torch
 

@@ -7,10 +7,15 @@ import json
 import os
 import pathlib
 import platform
+import statistics
 import subprocess
+import time
 from typing import Any
 
+import numpy as np
+
 from benchmarks.timing import Timing
+from seqjax.fast.cpu import library
 
 OURS = 'seqjax'
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -23,6 +28,7 @@ class Row:
   title: str
   timings: list[Timing]
   target: float | None = None  # ratio to the best peer
+  flops: float | None = None  # of the products, where they are most of the work
 
   def ratio(self, name: str = 'seqjax auto') -> float | None:
     """Median of `name` over that of the best peer in the same run; None without one."""
@@ -68,7 +74,10 @@ def machine() -> dict[str, Any]:
     check=False,
     cwd=RESULTS.parent,
   ).stdout.strip()
+  rate = sgemm_rate()
   return {
+    'sgemm_gflops': round(rate / 1e9, 1),
+    'kernels': library.loaded() or 'none',
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
     'commit': commit,
     'cpu': model,
@@ -79,6 +88,17 @@ def machine() -> dict[str, Any]:
   }
 
 
+def sgemm_rate(size: int = 2048) -> float:
+  """Floating-point operations a second of NumPy's product of two square matrices."""
+  a = np.random.default_rng(0).standard_normal((size, size), np.float32)
+  seconds = []
+  for _ in range(12):
+    start = time.perf_counter()
+    a @ a
+    seconds.append(time.perf_counter() - start)
+  return 2 * size**3 / statistics.median(seconds)
+
+
 def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
   """One table: a line a workload and runner, the ratio to the workload's best peer."""
   versions = ', '.join(f'{name} {v}' for name, v in about['versions'].items())
@@ -87,15 +107,18 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     '',
     f'{about["date"]}, commit {about["commit"]}; '
     f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
+    f'kernels for {about["kernels"]}, sgemm of NumPy {about["sgemm_gflops"]} GFLOP/s; '
     f'Python {about["python"]}, {versions}.',
     '',
     "Milliseconds. Ratio: median over the best peer's median in the same run. Where "
     '"first" is given a turn is three runs, and that is the first, right after another '
-    'runner, which does not count. flax and the naive scan always run on one device.',
+    'runner, which does not count. One device, plain jax.jit for all. "x sgemm" is the '
+    'median over the time that the products with W and U alone would take at the rate '
+    'of sgemm: forward once, and twice as many on the way back.',
     '',
-    '| workload | runner | median | quartiles | least | ratio | target | first | ratio '
-    '| temp MiB | compile s |',
-    '|---|---|---|---|---|---|---|---|---|---|---|',
+    '| workload | runner | median | quartiles | least | ratio | target | x sgemm '
+    '| first | ratio | temp MiB | compile s |',
+    '|---|---|---|---|---|---|---|---|---|---|---|---|',
   ]
   for row in rows:
     for t in row.timings:
@@ -111,6 +134,9 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
         f'{t.least:.1f}',
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
+        ''
+        if row.flops is None
+        else f'{t.median / 1e3 * about["sgemm_gflops"] * 1e9 / row.flops:.2f}',
         '' if t.first is None else f'{t.first:.1f}',
         '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
@@ -118,6 +144,12 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
       ]
       lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines) + '\n'
+
+
+def _sgemm_ms(row: Row, about: dict[str, Any]) -> float:
+  """Milliseconds of the row's products at the rate of sgemm."""
+  assert row.flops is not None
+  return row.flops / about['sgemm_gflops'] / 1e6
 
 
 def write(name: str, title: str, about: dict[str, Any], rows: list[Row]) -> str:

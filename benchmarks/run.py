@@ -6,14 +6,14 @@ Every benchmark, one table: results/all.md and .json. With --quick
 one workload of each kind, in less than three minutes.
 """
 
-from benchmarks import cli, epoch, growth, startup, steps
+from benchmarks import cli, epoch, growth, small, startup, steps
 from benchmarks.report import Row
 from benchmarks.workload import Workload
 
 _QUICK = [
-  (Workload('lstm'), 0.75),
-  (Workload('gru', embedding=True), 0.62),
-  (Workload('lstm', embedding=True, dropout=0.2, devices=2), 0.30),
+  (Workload('lstm', embedding=True), 0.45),
+  (Workload('gru', embedding=True), 0.45),
+  (Workload('lstm', embedding=True, dropout=0.2), 0.35),
   (Workload('simple_rnn', B=32, T=80, D=128), 1.0),
 ]
 
@@ -25,6 +25,7 @@ def rows(options: cli.Options) -> list[Row]:
     *epoch.rows(options),
     *startup.rows(options),
     *steps.rows(options),
+    *small.rows(options),
     *growth.rows(options),
   ]
 

@@ -19,7 +19,7 @@ class Workload:
   embedding: bool = False  # inputs are ids in [1, V)
   dropout: float = 0.0  # of inputs and of the recurrent state
   training: bool = True
-  devices: int = 1
+  resets: bool = False  # episodes begin at one step in twenty, as in recurrent PPO
 
   @property
   def title(self) -> str:
@@ -28,10 +28,25 @@ class Workload:
       f'{self.cell} B{self.B} T{self.T} D{self.D} H{self.H}',
       'with embedding' if self.embedding else '',
       f'dropout {self.dropout} + {self.dropout}' if self.dropout else '',
+      'resets' if self.resets else '',
       'training' if self.training else 'inference',
-      f'{self.devices} device{"s" if self.devices > 1 else ""}',
     ]
     return ', '.join(part for part in parts if part)
+
+  @property
+  def flops(self) -> float:
+    """Of the products with W and U: forward, and twice as many on the way back."""
+    gates = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}[self.cell]
+    steps = self.B * self.T * (3 if self.training else 1)
+    return 2 * steps * (self.D + self.H) * gates * self.H
+
+
+def resets(workload: Workload) -> np.ndarray | None:
+  """bool [B, T], or None."""
+  if not workload.resets:
+    return None
+  rng = np.random.default_rng(1)
+  return rng.random((workload.B, workload.T)) < 0.05
 
 
 def data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:

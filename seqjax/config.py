@@ -65,8 +65,8 @@ class ClusterConfig(Flags):
 
   num_devices: int | None = field(
     None,
-    'Devices that share a batch, over all processes; default all accelerators, or the '
-    'CPU cores.',
+    'Devices that share a batch, over all processes; default all accelerators, or one '
+    'CPU a process.',
     at_least=1,
   )
   data_parallel: Literal['jit', 'pmap'] = field(

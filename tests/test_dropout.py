@@ -189,5 +189,7 @@ def test_nothing_is_dropped_and_no_key_used_without_training(kind):
   plain, *others = all_of_them()
   for y in others:
     np.testing.assert_array_equal(y, plain)
-  with pytest.raises(flax.errors.InvalidRngError, match='needs PRNG for "dropout"'):
+  with pytest.raises(
+    flax.errors.InvalidRngError, match=r"needs apply\(\.\.\., rngs=\{'dropout': key\}\)"
+  ):
     run(True, dropout=0.5)

@@ -13,8 +13,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from seqjax.data.batches import Feed
 from seqjax.types import BATCH_AXIS, InputError, PyTree
 
-# Fewer rows than this on a device cost more in waiting for each other than they save.
-_MIN_ROWS = 16
 _AHEAD = 20  # batches made at a time,
 _AHEAD_SECONDS = 0.1  # fewer where these are over: a step does not wait long for them
 
@@ -22,14 +20,13 @@ _AHEAD_SECONDS = 0.1  # fewer where these are over: a step does not wait long fo
 def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
   """A mesh with one axis, `BATCH_AXIS`, over the devices that share a batch.
 
-  A host without accelerator lends its CPU cores as devices: work inside a loop over
-  time runs on one core a device, so that is what uses the others. JAX fixes the number
-  of its devices at first use; once it has, this takes what there is. Several processes
-  have the same number of devices each.
+  A CPU is one device, whose kernels use all cores; asked for several, a host without
+  accelerator shows its cores as such. JAX fixes the number of its devices at first use;
+  once it has, this takes what there is. Several processes have the same number each.
 
   Args:
-    num_devices: How many over all processes; None: all accelerators, or of the CPU
-      cores the most that divide the batch and get 16 rows or more each.
+    num_devices: How many over all processes; None: all accelerators, or one CPU a
+      process.
     batch_size: Rows of a global batch.
     parts: Into how many parts, one after the other, each device cuts its rows.
 
@@ -39,13 +36,7 @@ def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
   lend_cpu_cores(num_devices)
   devices, processes = jax.devices(), jax.process_count()
   if num_devices is None:
-    num_devices = len(devices)
-    if devices[0].platform == 'cpu':
-      cores = _num_cores() if processes == 1 else num_devices
-      most = min(num_devices, cores, max(processes, batch_size // parts // _MIN_ROWS))
-      sizes = range(processes, most + 1, processes)
-      fits = [n for n in sizes if batch_size % (n * parts) == 0]
-      num_devices = max(fits, default=processes)
+    num_devices = processes if devices[0].platform == 'cpu' else len(devices)
   if num_devices > len(devices):
     raise InputError(
       f'--num_devices={num_devices}, but JAX has {len(devices)} '
@@ -79,16 +70,9 @@ def check_divides(batch_size: int, num_devices: int, parts: int = 1) -> None:
     )
 
 
-def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-  """What to compile steps with, for jax.jit: on CPUs LLVM's level 2 instead of 3.
-
-  JAX takes them for an outermost jit only: what is compiled so can't be traced again.
-  Level 3 unrolls a loop over 32 units or fewer before it would vectorise it, and what
-  is left is scalar code: tanh of [128, 32] takes 3.7 us, at level 2 1.4.
-  """
-  if mesh.devices.flat[0].platform != 'cpu':
-    return None
-  return {'xla_backend_optimization_level': 2}
+def compiler_options(mesh: Mesh) -> None:
+  """None, for jax.jit: steps need no options any more. Kept for programs that ask."""
+  del mesh
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -192,18 +176,10 @@ def put_batches(
 
 
 def lend_cpu_cores(num_devices: int | None) -> None:
-  """Makes JAX show so many CPU devices, or all cores, unless it has counted already."""
+  """Makes JAX show so many CPU devices, if several, unless it has counted already."""
   said = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
-  if said or 'JAX_NUM_CPU_DEVICES' in os.environ:
-    return  # the user has said how many
+  if num_devices in (None, 1) or said or 'JAX_NUM_CPU_DEVICES' in os.environ:
+    return
   # Once JAX has started it refuses: make_mesh then works with the devices it shows.
   with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', num_devices or _num_cores())
-
-
-def _num_cores() -> int:
-  return (
-    len(os.sched_getaffinity(0))
-    if hasattr(os, 'sched_getaffinity')
-    else (os.cpu_count() or 1)
-  )
+    jax.config.update('jax_num_cpu_devices', num_devices)

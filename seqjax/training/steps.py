@@ -119,7 +119,6 @@ def make_train_step(
     in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
-    compiler_options=mesh_lib.compiler_options(mesh),
   )
   return _bind(program, resident)
 
@@ -147,7 +146,6 @@ def make_eval_step(
     eval_step,
     in_shardings=(whole, split, whole)[: 3 if resident else 2],
     out_shardings=whole,
-    compiler_options=mesh_lib.compiler_options(mesh),
   )
   return _bind(program, resident)
 

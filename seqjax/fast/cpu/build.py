@@ -1,4 +1,4 @@
-"""Builds the CPU kernels: `python seqjax/fast/cpu/build.py [--zig]`.
+"""Builds the CPU kernels: `python seqjax/fast/cpu/build.py [--zig] [--wheels]`.
 
 Takes the compiler that $CXX names, g++, clang++, or zig from the package ziglang, which
 is 100 MB and needs nothing else of the system; with --zig that is installed if there is
@@ -55,7 +55,7 @@ def compiler() -> list[str] | None:
 def build(
   folder: pathlib.Path = FOLDER, command: list[str] | None = None, target: str = ''
 ) -> list[pathlib.Path]:
-  """Compiles all builds into `folder`, each whole or not at all.
+  """Compiles the builds that are older than their source, each whole or not at all.
 
   Args:
     folder: Where to put them.
@@ -68,16 +68,37 @@ def build(
   Raises:
     RuntimeError: There is no compiler, no jaxlib for its headers, or it fails.
   """
-  command = command or compiler()
+  target = target or os.environ.get('SEQJAX_TARGET', '')
+  command = command or (_zig() if target else compiler())
   if command is None:
     raise RuntimeError('no C++ compiler: there is no g++, no clang++ and no ziglang')
   made = []
+  newest = max(path.stat().st_mtime for path in _sources())
   for name in builds(target.partition('-')[0]):
+    library = folder / file_name(name)
+    if library.exists() and library.stat().st_mtime > newest:
+      made.append(library)
+      continue
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-      library = pathlib.Path(scratch, file_name(name))
-      _run([*command, *_flags(name, command, target), '-o', str(library)])
-      made.append(library.replace(folder / library.name))
+      unfinished = pathlib.Path(scratch, library.name)
+      _run([*command, *_flags(name, command, target), '-o', str(unfinished)])
+      made.append(unfinished.replace(library))
   return made
+
+
+def wheels(root: pathlib.Path) -> None:
+  """Builds a wheel for each of `WHEELS` into dist/ of the checkout at `root`."""
+  zig = _zig()
+  if zig is None:
+    raise RuntimeError('wheels for other systems need the package ziglang')
+  for tag, target in WHEELS.items():
+    with tempfile.TemporaryDirectory() as scratch:
+      copy = pathlib.Path(scratch, 'seqjax')
+      shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.*', '*.so', 'dist'))
+      environment = {**os.environ, 'SEQJAX_TARGET': target}
+      command = [sys.executable, '-m', 'build', '--wheel', '--no-isolation']
+      options = [f'--config-setting=--build-option=--plat-name={tag}', str(copy)]
+      _run([*command, f'--outdir={root / "dist"}', *options], environment)
 
 
 def _flags(name: str, command: list[str], target: str) -> list[str]:
@@ -89,6 +110,10 @@ def _flags(name: str, command: list[str], target: str) -> list[str]:
   flags += ['-target', target] if target else []
   flags += [] if 'windows' in target or sys.platform == 'win32' else ['-fPIC']
   return [*flags, '-isystem', str(_headers()), str(FOLDER / 'kernels.cc')]
+
+
+def _sources() -> list[pathlib.Path]:
+  return [*FOLDER.glob('*.cc'), *FOLDER.glob('*.h'), *FOLDER.parent.glob('*.h')]
 
 
 def _headers() -> pathlib.Path:
@@ -104,8 +129,8 @@ def _zig() -> list[str] | None:
   return [sys.executable, '-m', 'ziglang', 'c++'] if found else None
 
 
-def _run(command: list[str]) -> None:
-  done = subprocess.run(command, capture_output=True, text=True)
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+  done = subprocess.run(command, capture_output=True, text=True, env=environment)
   if done.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr[-2000:]}')
 
@@ -114,13 +139,17 @@ def main() -> int:
   """Builds, and says what came of it; 1 if nothing did."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--zig', action='store_true', help='install ziglang if need be')
+  parser.add_argument('--wheels', action='store_true', help='wheels for all systems')
   arguments = parser.parse_args()
   try:
+    if arguments.wheels:
+      wheels(FOLDER.parents[2])
+      return 0
     if compiler() is None and arguments.zig:
       _run([sys.executable, '-m', 'pip', 'install', '--quiet', 'ziglang==0.15.1'])
       importlib.invalidate_caches()
     for path in build():
-      print(f'built {path}')
+      print(f'kernels: {path}')
   except RuntimeError as error:
     print(f'{error}\nwithout its CPU kernels seqjax takes the slower reference path')
     return 1
