@@ -10,11 +10,11 @@ from faults.jobs import ROOT, Job, Row, same
 
 _TESTS = {
   'tar and zip: traversal, links, bombs, lies about sizes': [
-    'tests/test_archives.py',
-    'tests/test_interop_archives.py',
+    'tests/data/test_archives.py',
+    'tests/interop/test_archives.py',
   ],
   'HDF5 and .pt files, pickles that run code': [
-    'tests/test_interop_files.py',
+    'tests/interop/keras/test_files.py',
   ],
 }
 _MEMORY = 6 << 30  # bytes of address space that a reader may take
