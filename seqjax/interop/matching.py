@@ -1,158 +1,105 @@
-"""Which layer of a file belongs to which layer of a model's parameters."""
+"""Which layer of another library belongs to which layer of a model's parameters."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from seqjax.interop.weights import describe, kind
+from seqjax.types import InputError
 
-from seqjax.interop.trees import Leaves, cast, layers_of, replaced
-from seqjax.interop.weights import describe, kind, shapes_of
-from seqjax.types import InputError, PyTree
-
-Pairs = list[tuple[str, str]]  # (path in the parameters, name in the file)
+Leaves = dict[str, dict[str, Any]]  # path in the parameters -> variable -> array
+Layers = Mapping[str, Mapping[str, Any]]  # by name; variables by seqjax's names
 
 
-def fill(
-  params: PyTree,
-  sources: Mapping[str, Mapping[str, np.ndarray]],
-  *,
-  source: str,
-  mapping: Mapping[str, str] | None = None,
-  allow_unused: bool = False,
-  family: Callable[[str], str] | None = None,
-) -> dict[str, Any]:
-  """New parameters with the values of `sources`; all of them, or an error.
+class Source(NamedTuple):
+  """The layers of another library, in seqjax's names and layout.
 
-  Args:
-    params: Nested dict of arrays or of jax.ShapeDtypeStruct.
-    sources: Layers by name, variables by seqjax's names.
-    source: What a message calls `sources`.
-    mapping: As in `pair`.
-    allow_unused: As in `pair`.
-    family: As in `pair`.
-
-  Returns:
-    A dict of the same nesting and dtypes. Layers that `mapping` leaves out stay as they
-    are.
-
-  Raises:
-    InputError: if layers do not fit together; its message names both, and both shapes.
+  `family` gives a name's place, in which only numbers tell an order: gru, gru_1. None:
+  the order of `layers` is the model's.
   """
-  leaves = layers_of(params)
-  pairs = pair(
-    leaves,
-    sources,
-    source=source,
-    mapping=mapping,
-    allow_unused=allow_unused,
-    family=family,
-  )
-  filled = cast(
-    [
-      (path, leaves[path], f'{name!r} of {source}', sources[name])
-      for path, name in pairs
-    ]
-  )
-  return replaced(params, jax.tree.map(jnp.asarray, filled))
+
+  name: str  # what messages call it
+  layers: Layers
+  family: Callable[[str], str] | None = str
 
 
 def pair(
   leaves: Leaves,
-  sources: Mapping[str, Mapping[str, Any]],
-  *,
-  source: str,
+  source: Source,
   mapping: Mapping[str, str] | None = None,
   allow_unused: bool = False,
-  family: Callable[[str], str] | None = None,
-) -> Pairs:
+) -> dict[str, str]:
   """Matches layers by kind, then by shapes, then by order.
 
   Args:
     leaves: The layers of a model's parameters, see `layers_of`.
-    sources: Layers by name, variables by seqjax's names.
-    source: What a message calls `sources`.
-    mapping: Path in the parameters -> name in the file, each the name of a layer or of
-      what contains some ('encoder' for 'encoder/forward_layer'). Only these are paired.
-    allow_unused: Layers of the file may be left over.
-    family: None: the order of `sources` is the model's. Else a name's place, in which
-      only numbers tell an order: gru, gru_1, gru_2.
+    source: Where their values come from, or go to.
+    mapping: Path in the parameters -> name in the source, each the name of a layer or
+      of what contains some ('encoder' for 'encoder/forward_layer'). Only these are
+      paired.
+    allow_unused: Layers of the source may be left over.
 
   Returns:
-    Pairs in the order of `leaves`.
+    {path in the parameters: name in the source}.
 
   Raises:
     InputError: if layers differ in shape, are missing, unused or ambiguous.
   """
   if not mapping:
-    return _pair_by_kind(leaves, sources, source, allow_unused, family)
-  pairs: Pairs = []
+    return _pair_by_kind(leaves, source, allow_unused)
+  pairs: dict[str, str] = {}
   for path, name in mapping.items():
     targets = below(leaves, path, 'the parameters')
-    candidates = below(sources, name, source)
-    if len(targets) == len(candidates) == 1:
-      [target], [candidate] = targets, candidates
-      _check(target, leaves[target], candidate, sources[candidate], source)
-      pairs.append((target, candidate))
+    layers = below(source.layers, name, source.name)
+    if len(targets) == len(layers) == 1:
+      [target], [layer] = targets, layers
+      _check(target, targets[target], layer, layers[layer], source.name)
+      some = {target: layer}
     else:
-      pairs += _pair_by_kind(targets, candidates, source, False, family)
-  for path, count in _counts([path for path, _ in pairs]).items():
-    if count > 1:
-      raise InputError(f'mapping fills layer {path!r} more than once')
-  order = list(leaves)
-  return sorted(pairs, key=lambda found: order.index(found[0]))
+      some = _pair_by_kind(targets, source._replace(layers=layers), False)
+    for target in pairs.keys() & some.keys():
+      raise InputError(f'mapping fills layer {target!r} more than once')
+    pairs |= some
+  return pairs
 
 
-def _pair_by_kind(
-  leaves: Leaves,
-  sources: Mapping[str, Mapping[str, Any]],
-  source: str,
-  allow_unused: bool,
-  family: Callable[[str], str] | None,
-) -> Pairs:
-  pairs: Pairs = []
+def _pair_by_kind(leaves: Leaves, source: Source, allow_unused: bool) -> dict[str, str]:
+  pairs: dict[str, str] = {}
   missing: list[str] = []
   unused: list[str] = []
-  targets_of = _grouped(leaves)
-  candidates_of = _grouped(sources)
-  for key in dict.fromkeys([*targets_of, *candidates_of]):
-    targets, candidates = targets_of.get(key, []), candidates_of.get(key, [])
-    fitting_targets = _by_shapes(targets, leaves)
-    fitting = _by_shapes(candidates, sources)
-    for shapes, some in fitting_targets.items():
-      others = fitting.get(shapes, [])
-      if len(others) == len(some) == 1:
-        pairs.append((some[0], others[0]))
-      elif len(others) == len(some):
-        ordered_others = others if family is None else in_order(others, family, source)
-        ordered = in_order(some, str, 'the parameters')
-        pairs += zip(ordered, ordered_others, strict=True)
-      elif others and some:
-        raise InputError(
-          f'{source} has {len(others)} layers ({", ".join(map(repr, others))}) that '
-          f'fit {len(some)} of the parameters ({", ".join(map(repr, some))}): say '
-          f'which is which by mapping={{path: name}}'
-        )
-    missing += [path for path in targets if path not in dict(pairs)]
-    unused += [name for name in candidates if name not in {n for _, n in pairs}]
+  paths_of, names_of = _alike(leaves), _alike(source.layers)
+  for key in dict.fromkeys([*paths_of, *names_of]):
+    paths, names = paths_of.get(key, []), names_of.get(key, [])
+    if not paths or not names:
+      missing += paths
+      unused += names
+    elif len(paths) == len(names):
+      if source.family is not None:
+        names = in_order(names, source.family, source.name)
+      pairs |= zip(in_order(paths, str, 'the parameters'), names, strict=True)
+    else:
+      raise InputError(
+        f'{source.name} has {len(names)} layers ({_quoted(names)}) that fit '
+        f'{len(paths)} of the parameters ({_quoted(paths)}): say which is which by '
+        'mapping={path: name}'
+      )
   for path in missing:  # the nearest explanation first: same kind, other shapes
     for name in unused:
-      if _kind(path, leaves[path]) == _kind(name, sources[name]):
-        _check(path, leaves[path], name, sources[name], source)
-  if missing or (unused and not allow_unused):
-    parts = []
-    if missing:
-      parts.append('nothing for ' + _list(missing, leaves))
-    if unused:
-      parts.append('no place for ' + _list(unused, sources))
+      if kind(path, leaves[path]) == kind(name, source.layers[name]):
+        _check(path, leaves[path], name, source.layers[name], source.name)
+  reasons = []
+  if missing:
+    described = ', '.join(describe(path, leaves[path]) for path in missing)
+    reasons.append(f'nothing for {described}')
+  if unused and (missing or not allow_unused):
+    described = ', '.join(describe(name, source.layers[name]) for name in unused)
+    reasons.append(f'no place for {described}')
+  if reasons:
     raise InputError(
-      f'{source} does not fit the parameters: {"; ".join(parts)} '
+      f'{source.name} does not fit the parameters: {"; ".join(reasons)} '
       '(mapping={path: name} loads a part)'
     )
-  order = list(leaves)
-  return sorted(pairs, key=lambda found: order.index(found[0]))
+  return pairs
 
 
 def _check(
@@ -163,38 +110,31 @@ def _check(
   source: str,
 ) -> None:
   """Refuses a pair whose variables or shapes differ."""
-  where = f'layer {path!r} of the parameters and layer {name!r} of {source}'
-  wanted, given = shapes_of(target), shapes_of(layer)
-  for variable in dict.fromkeys([*wanted, *given]):
-    a, b = wanted.get(variable), given.get(variable)
-    if a != b:
+  for variable in dict.fromkeys([*target, *layer]):
+    wanted, given = (
+      tuple(side[variable].shape) if variable in side else None
+      for side in (target, layer)
+    )
+    if wanted != given:
+      ranks = {len(wanted or ()), len(given or ())}
+      same_end = wanted and given and wanted[-1] == given[-1]
       hint = ''
-      if a and b and {len(a), len(b)} == {1, 2} and a[-1] == b[-1]:
+      if ranks == {1, 2} and same_end:
         hint = ' (a GRU with and one without reset_after?)'
       raise InputError(
-        f'{where} differ: {variable} is {a or "absent"} there, '
-        f'{b or "absent"} in the file{hint}'
+        f'layer {path!r} of the parameters and layer {name!r} of {source} differ: '
+        f'{variable} is {wanted or "absent"} there, {given or "absent"} in the file'
+        f'{hint}'
       )
 
 
-def _grouped(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-  groups: dict[str, list[str]] = {}
-  for name, layer in layers.items():
-    groups.setdefault(_kind(name, layer), []).append(name)
-  return groups
-
-
-def _by_shapes(
-  names: Sequence[str], layers: Mapping[str, Mapping[str, Any]]
-) -> dict[Any, list[str]]:
+def _alike(layers: Layers) -> dict[Any, list[str]]:
+  """Names of layers of one kind and of the same shapes."""
   groups: dict[Any, list[str]] = {}
-  for name in names:
-    groups.setdefault(tuple(sorted(shapes_of(layers[name]).items())), []).append(name)
+  for name, layer in layers.items():
+    shapes = sorted((variable, tuple(v.shape)) for variable, v in layer.items())
+    groups.setdefault((kind(name, layer), *shapes), []).append(name)
   return groups
-
-
-def _kind(name: str, layer: Mapping[str, Any]) -> str:
-  return kind(name, shapes_of(layer))
 
 
 def in_order(
@@ -214,8 +154,8 @@ def in_order(
   if len(stems) == len(varying) == 1 and len(set(varying[0])) == len(names):
     return [name for _, name in sorted(zip(varying[0], names, strict=True))]
   raise InputError(
-    f'layers {", ".join(map(repr, names))} of {where} have the same shapes and no '
-    'order: say which is which by mapping={path: name}'
+    f'layers {_quoted(names)} of {where} have the same shapes and no order: say which '
+    'is which by mapping={path: name}'
   )
 
 
@@ -226,26 +166,20 @@ def _numbered(part: str) -> tuple[str, int]:
   return stem, int(number or -1)
 
 
-def below(
-  layers: Mapping[str, Mapping[str, Any]], name: str, where: str
-) -> dict[str, Any]:
+def below(layers: Layers, name: str, where: str) -> dict[str, Any]:
   """The layer of that name, or those below it; all for an empty name."""
-  found = {
+  inside = {
     path: layer
     for path, layer in layers.items()
     if name in ('', path) or path.startswith(f'{name}/')
   }
-  if not found:
+  if not inside:
     raise InputError(
       f'mapping names layer {name!r}, which is not in {where}: '
-      f'{", ".join(map(repr, layers)) or "it is empty"}'
+      f'{_quoted(layers) or "it is empty"}'
     )
-  return found
+  return inside
 
 
-def _list(names: Sequence[str], layers: Mapping[str, Mapping[str, Any]]) -> str:
-  return ', '.join(describe(name, shapes_of(layers[name])) for name in names)
-
-
-def _counts(names: Sequence[str]) -> dict[str, int]:
-  return {name: names.count(name) for name in names}
+def _quoted(names: Iterable[str]) -> str:
+  return ', '.join(map(repr, names))

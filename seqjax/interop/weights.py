@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.interop.gates import GATES
+
 DIRECTIONS = ('forward_layer', 'backward_layer')
 
-MAX_BYTES = (
-  4 << 30
-)  # of all arrays read from one file, unless the caller says otherwise
+MAX_BYTES = 4 << 30  # of all arrays of one file, unless the caller says otherwise
 
 
 class LossyWarning(UserWarning):
@@ -65,43 +65,37 @@ class Weights(dict[str, Layer]):
     self.version = version
 
 
-def kind(path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def kind(path: str, layer: Mapping[str, Any]) -> str:
   """What layer the variables of `path` make up, by their names and shapes.
 
   Args:
     path: Names joined by '/'; a direction of a Bidirectional is part of the kind.
-    shapes: By seqjax's variable names.
+    layer: Arrays, or what has their shapes, by seqjax's variable names.
 
   Returns:
     'LSTM', 'GRU', 'SimpleRNN', 'Embedding', 'Dense', 'Conv1D', 'LayerNorm', each after
     'forward ' or 'backward ' inside a Bidirectional; for others the variables' names.
   """
-  names = set(shapes)
-  found = '+'.join(sorted(names))
+  names = set(layer)
+  result = '+'.join(sorted(names))
   if names - {'bias'} == {'kernel', 'recurrent_kernel'}:
-    H, *rest = shapes['recurrent_kernel'] or (0,)
-    G = math.prod(rest)
-    gates = {1: 'SimpleRNN', 3: 'GRU', 4: 'LSTM'}
-    if H and G % H == 0:
-      found = gates.get(G // H, found)
+    H, *widths = layer['recurrent_kernel'].shape or (0,)
+    for cell, gates in GATES.items():
+      if H and math.prod(widths) == gates * H:
+        result = cell
   elif names - {'bias'} == {'kernel'}:
-    found = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes['kernel']), found)
+    result = {2: 'Dense', 3: 'Conv1D'}.get(len(layer['kernel'].shape), result)
   elif names == {'embedding'}:
-    found = 'Embedding'
+    result = 'Embedding'
   elif 'scale' in names and names <= {'scale', 'bias'}:
-    found = 'LayerNorm'
+    result = 'LayerNorm'
   for direction in DIRECTIONS:
     if direction in path.split('/'):
-      found = f'{direction.removesuffix("_layer")} {found}'
-  return found
+      result = f'{direction.removesuffix("_layer")} {result}'
+  return result
 
 
-def shapes_of(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-  """The shapes of a layer's arrays."""
-  return {name: tuple(value.shape) for name, value in layer.items()}
-
-
-def describe(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def describe(name: str, layer: Mapping[str, Any]) -> str:
   """'encoder' (LSTM: kernel (8, 16), ...): a layer in a message."""
-  listed = ', '.join(f'{variable} {shape}' for variable, shape in shapes.items())
-  return f'{name!r} ({kind(name, shapes)}: {listed})'
+  listed = ', '.join(f'{v} {tuple(value.shape)}' for v, value in layer.items())
+  return f'{name!r} ({kind(name, layer)}: {listed})'

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqjax import cells
-from seqjax.interop.weights import DIRECTIONS
+from seqjax.interop.weights import DIRECTIONS, Layer
 from seqjax.types import InputError
 
 # Variables in the order of their numbers.
@@ -31,38 +31,26 @@ MAX_DEPTH = 32  # of models in models
 
 _KNOWN = (*VARIABLES, 'Bidirectional', 'TimeDistributed', 'RNN')
 
-
-_SAME = (
-  'activation',
-  'use_bias',
-  'dropout',
-  'recurrent_dropout',
-  'return_sequences',
-  'go_backwards',
+_OF_RNN = (  # options of a layer, not of its cell
+  *('return_sequences', 'return_state', 'go_backwards', 'stateful', 'time_major'),
   'zero_output_for_mask',
 )
-_RECURRENT = {'units': 'features', 'return_state': 'return_carry'} | {
-  name: name for name in _SAME
-}
-_GATED = _RECURRENT | {'recurrent_activation': 'recurrent_activation'}
-_ARGUMENTS: dict[str, dict[str, str]] = {
-  'Embedding': {
-    'input_dim': 'num_embeddings',
-    'output_dim': 'features',
-    'mask_zero': 'mask_zero',
-  },
+_RECURRENT = (
+  *('units', 'activation', 'use_bias', 'dropout', 'recurrent_dropout'),
+  *('return_sequences', 'return_state', 'go_backwards', 'zero_output_for_mask'),
+)
+_ARGUMENTS: dict[str, tuple[str, ...]] = {
+  'Embedding': ('input_dim', 'output_dim', 'mask_zero'),
   'SimpleRNN': _RECURRENT,
-  'LSTM': _GATED | {'unit_forget_bias': 'unit_forget_bias'},
-  'GRU': _GATED | {'reset_after': 'reset_after'},
+  'LSTM': (*_RECURRENT, 'recurrent_activation', 'unit_forget_bias'),
+  'GRU': (*_RECURRENT, 'recurrent_activation', 'reset_after'),
 }
-_OF_RNN = (  # of a layer, not of its cell
-  'return_sequences',
-  'return_state',
-  'go_backwards',
-  'stateful',
-  'time_major',
-  'zero_output_for_mask',
-)
+_OUR_ARGUMENTS = {
+  'input_dim': 'num_embeddings',
+  'output_dim': 'features',
+  'units': 'features',
+  'return_state': 'return_carry',
+}
 _SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful'}
 
 
@@ -73,6 +61,11 @@ class Described(NamedTuple):
   class_name: str  # of the layer, not of its cell
   config: Mapping[str, Any]
   store: str  # 'layers/bidirectional/forward_layer/cell'
+
+  def layer(self, variables: Mapping[str, np.ndarray]) -> Layer:
+    return Layer(
+      variables, class_name=self.class_name, config=self.config, store=self.store
+    )
 
 
 def describe(model: Mapping[str, Any], where: str) -> list[Described]:
@@ -110,13 +103,13 @@ def named(
   numbers = [str(i) for i in range(len(variables))]
   if list(variables) != numbers or not 0 < len(variables) <= len(names):
     return dict(variables)
-  found = dict(zip(names, variables.values(), strict=False))
-  kernel, recurrent = found.get('kernel'), found.get('recurrent_kernel')
+  by_name = dict(zip(names, variables.values(), strict=False))
+  kernel, recurrent = by_name.get('kernel'), by_name.get('recurrent_kernel')
   if 'recurrent_kernel' in names and (
     kernel is None or recurrent is None or kernel.shape[1:] != recurrent.shape[1:]
   ):
     return dict(variables)  # the class is a guess from a name, and a wrong one
-  return found
+  return by_name
 
 
 def snake_case(class_name: str) -> str:
@@ -158,17 +151,17 @@ def arguments(
   size = 'output_dim' if class_name == 'Embedding' else 'units'
   if size not in config:
     raise InputError(f'{where} has no {size}: a configuration of Keras 1?')
-  found = {
-    ours: config[theirs]
-    for theirs, ours in _ARGUMENTS[class_name].items()
-    if theirs in config
+  result = {
+    _OUR_ARGUMENTS.get(name, name): config[name]
+    for name in _ARGUMENTS[class_name]
+    if name in config
   }
   if class_name == 'GRU' and not version.startswith('3.'):
-    found.setdefault('reset_after', False)  # older than the option
+    result.setdefault('reset_after', False)  # older than the option
   for name in ('activation', 'recurrent_activation'):
-    if name in found:
-      found[name] = _activation(found[name], version, f'{where}: {name}')
-  return found
+    if name in result:
+      result[name] = _activation(result[name], version, f'{where}: {name}')
+  return result
 
 
 def summary(config: Mapping[str, Any]) -> str:
@@ -207,7 +200,7 @@ def _layers(config: Any, name: str, store: str, depth: int) -> Iterator[Describe
     inner = layer['config']
     given = layer.get('name') or (inner.get('name') if isinstance(inner, dict) else '')
     yield from _layer(
-      layer, _join(name, given or key), _join(store, f'layers/{key}'), depth
+      layer, join(name, given or key), join(store, f'layers/{key}'), depth
     )
 
 
@@ -269,5 +262,6 @@ def _cell(
   return Described(name, class_name, {**options, **cell['config']}, store)
 
 
-def _join(*parts: str) -> str:
+def join(*parts: str) -> str:
+  """Parts of a name with / between them; empty ones leave no trace."""
   return '/'.join(part for part in parts if part)

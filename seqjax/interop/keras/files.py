@@ -96,12 +96,7 @@ def _new_format(
     variables = dict(sorted(stores[store].items(), key=lambda item: _natural(item[0])))
     item = known.get(store) or _undescribed(reader, store)
     name = item.name if item.name not in layers else store
-    layers[name] = Layer(
-      configs.named(item, variables),
-      class_name=item.class_name,
-      config=item.config,
-      store=store,
-    )
+    layers[name] = item.layer(configs.named(item, variables))
   return Weights(
     layers,
     source=str(reader.path),
@@ -150,8 +145,8 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
       continue
     paths = {path: data for path, data in reader.datasets(group, _skip)}
     order = [path for path in reader.texts(group, 'weight_names') if path in paths]
-    places = _legacy_places(name, list(dict.fromkeys([*order, *paths])))
-    for path, (layer, variable) in places.items():
+    names = _legacy_names(name, list(dict.fromkeys([*order, *paths])))
+    for path, (layer, variable) in names.items():
       named = variables.setdefault(layer, {})
       if variable in named:
         raise InputError(f'{reader.path}: two arrays are {variable!r} of {layer!r}')
@@ -162,17 +157,13 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
       variables[wrapper] = variables.pop(name)
   order = [name for name in known if name in variables]
   order += [name for name in variables if name not in known]
-  layers = {}
-  for name in order:
-    item = known.get(name) or Described(name, '', {}, '')
-    layers[name] = Layer(
-      variables[name], class_name=item.class_name, config=item.config, store=item.store
-    )
+  unknown = Described('', '', {}, '')
+  layers = {name: known.get(name, unknown).layer(variables[name]) for name in order}
   version = reader.text(root, 'keras_version') or reader.text(file, 'keras_version')
   return Weights(layers, source=str(reader.path), version=version)
 
 
-def _legacy_places(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
+def _legacy_names(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
   """(layer, variable) of each path below the group of a layer."""
   split = {path: path.split('/') for path in paths}
   groups = {  # after the second time that the layer is named

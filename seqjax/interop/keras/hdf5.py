@@ -6,7 +6,6 @@ occurs in files of Keras; all of it is refused.
 """
 
 import contextlib
-import importlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.interop.archives import MAX_EXPANSION, SMALL
+from seqjax.interop.libraries import library
 from seqjax.types import InputError
 
 MAX_OBJECTS = 100_000
@@ -49,12 +49,7 @@ def opened(path: pathlib.Path, file: IO[bytes] | None = None) -> Iterator[Any]:
 
 def import_h5py() -> Any:
   """The h5py module; an ImportError says what to install."""
-  try:
-    return importlib.import_module('h5py')
-  except ImportError:
-    raise ImportError(
-      "HDF5 files need h5py: pip install 'seqjax[interop]' or pip install h5py"
-    ) from None
+  return library('h5py', 'HDF5 files need h5py', 'interop')
 
 
 class Reader:
@@ -156,23 +151,7 @@ class Reader:
     Raises:
       InputError: if it is not one string in UTF-8.
     """
-    if name not in item.attrs:
-      return ''
-    attribute = item.attrs.get_id(name)
-    where = f'{self.path}: attribute {name!r} of {item.name!r}'
-    is_text = attribute.get_type().get_class() == import_h5py().h5t.STRING
-    if (
-      attribute.shape != ()
-      or not is_text
-      or attribute.get_storage_size() > MAX_ATTRIBUTE
-    ):
-      raise InputError(f'{where} is not one string')
-    value = item.attrs[name]
-    if isinstance(value, bytes):
-      value = value.decode()
-    if not isinstance(value, str):
-      raise InputError(f'{where} is not one string')
-    return value
+    return ''.join(self._strings(item, name, 0))
 
   def texts(self, item: Any, name: str) -> list[str]:
     """An attribute that is a list of strings; empty if there is none.
@@ -180,24 +159,29 @@ class Reader:
     Raises:
       InputError: if it is not, or could be too large.
     """
+    return self._strings(item, name, 1)
+
+  def _strings(self, item: Any, name: str, rank: int) -> list[str]:
     if name not in item.attrs:
       return []
     attribute = item.attrs.get_id(name)
     where = f'{self.path}: attribute {name!r} of {item.name!r}'
-    if attribute.shape in (None, (0,)):
+    wrong = InputError(f'{where} is not {("one string", "a list of strings")[rank]}')
+    if rank and attribute.shape in (None, (0,)):
       return []
     is_text = attribute.get_type().get_class() == import_h5py().h5t.STRING
-    if len(attribute.shape) != 1 or not is_text:
-      raise InputError(f'{where} is not a list of strings')
+    if attribute.shape is None or len(attribute.shape) != rank or not is_text:
+      raise wrong
     # Strings of variable length can be one and the same: the file bounds only one.
     size = attribute.get_storage_size()
-    if attribute.dtype.kind == 'O':
+    if rank and attribute.dtype.kind == 'O':
       size = attribute.shape[0] * self.file.id.get_filesize()
-    if size > self.max_bytes:
-      raise InputError(f'{where} is too long: {attribute.shape[0]} strings')
-    values = [v.decode() if isinstance(v, bytes) else v for v in item.attrs[name]]
+    if size > (self.max_bytes if rank else MAX_ATTRIBUTE):
+      raise InputError(f'{where} is too long')
+    values = item.attrs[name] if rank else [item.attrs[name]]
+    values = [value.decode() if isinstance(value, bytes) else value for value in values]
     if not all(isinstance(value, str) for value in values):
-      raise InputError(f'{where} is not a list of strings')
+      raise wrong
     return values
 
   def _walk(

@@ -1,18 +1,17 @@
 """Where a Keras model of the usual layers, one after another, keeps its weights."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from seqjax.interop import matching
 from seqjax.interop.keras import configs
-from seqjax.interop.trees import Leaves
-from seqjax.interop.weights import Layer, Weights, kind, shapes_of
+from seqjax.interop.weights import Layer, Weights, kind
 from seqjax.types import InputError
 
 
-def plain(leaves: Leaves, order: Sequence[str] | None) -> Weights:
+def plain(leaves: matching.Leaves, order: Sequence[str] | None) -> Weights:
   """The weights of a Keras model without wrappers other than Bidirectional.
 
   Args:
@@ -31,12 +30,12 @@ def plain(leaves: Leaves, order: Sequence[str] | None) -> Weights:
         f'order must name each layer once; it gives {named}, not {list(leaves)}'
       )
     leaves = {path: leaves[path] for path in named}
-  outer: dict[str, list[str]] = {}  # a Bidirectional has two parts, others one
+  outer: dict[str, dict[str, Layer]] = {}  # a Bidirectional has two parts, others one
   class_of: dict[str, str] = {}
   for path, leaf in leaves.items():
-    name, direction, class_name = _classified(path, leaf)
-    outer.setdefault(name, []).append(path)
-    class_of[name] = 'Bidirectional' if direction else class_name
+    name, layer = _layer(path, leaf)
+    outer.setdefault(name, {})[path] = layer
+    class_of[name] = layer.class_name if name == path else 'Bidirectional'
   names, ordered = list(outer), True
   if order is None:
     names, ordered = _numbered(class_of)
@@ -44,7 +43,9 @@ def plain(leaves: Leaves, order: Sequence[str] | None) -> Weights:
   layers: dict[str, Layer] = {}
   for name in names:
     key = configs.numbered(configs.snake_case(class_of[name]), used)
-    layers |= _parts(outer[name], leaves, f'layers/{key}')
+    for path in sorted(outer[name], key=lambda path: 'backward_layer' in path):
+      layers[path] = outer[name][path]
+      layers[path].store = configs.join('layers', key, layers[path].store)
   return Weights(layers, source='the parameters', ordered=ordered)
 
 
@@ -58,34 +59,20 @@ def _numbered(class_of: Mapping[str, str]) -> tuple[list[str], bool]:
     return [n for names in each for n in matching.in_order(names, str, 'params')], False
 
 
-def _parts(
-  paths: Sequence[str], leaves: Leaves, store: str
-) -> Iterator[tuple[str, Layer]]:
-  for path in sorted(paths, key=lambda path: 'backward_layer' in path.split('/')):
-    _, direction, class_name = _classified(path, leaves[path])
-    place = f'{store}/{direction}' if direction else store
-    if class_name in configs.RECURRENT:
-      place += '/cell'
-    theirs = {configs.OURS.get(v, v): v for v in configs.VARIABLES[class_name]}
-    order = [name for name in theirs if name in leaves[path]]
-    variables = {theirs[name]: np.asarray(leaves[path][name]) for name in order}
-    yield path, Layer(variables, class_name=class_name, store=place)
-
-
-def _classified(path: str, leaf: Mapping[str, Any]) -> tuple[str, str, str]:
-  """Name of the outer layer, direction inside it or '', Keras's class."""
-  found = kind(path, shapes_of(leaf)).replace('LayerNorm', 'LayerNormalization')
-  direction, _, class_name = found.rpartition(' ')
+def _layer(path: str, leaf: Mapping[str, Any]) -> tuple[str, Layer]:
+  """Name of the outer layer; and Keras's layer, with its place inside the outer."""
+  full_kind = kind(path, leaf).replace('LayerNorm', 'LayerNormalization')
+  direction, _, class_name = full_kind.rpartition(' ')
   if class_name not in configs.VARIABLES:
     raise InputError(
-      f'layer {path!r} ({found}) is of no class whose place in a file is known: give '
-      'like='
+      f'layer {path!r} ({full_kind}) is of no class that has a known place: give like='
     )
-  if not direction:
-    return path, '', class_name
-  parts = path.split('/')
-  return (
-    '/'.join(parts[: parts.index(f'{direction}_layer')]),
-    f'{direction}_layer',
-    class_name,
-  )
+  name, inner = path, ''
+  if direction:
+    inner = f'{direction}_layer'
+    name = '/'.join(path.split('/')[: path.split('/').index(inner)])
+  ours = {v: configs.OURS.get(v, v) for v in configs.VARIABLES[class_name]}
+  variables = {v: np.asarray(leaf[our]) for v, our in ours.items() if our in leaf}
+  cell = 'cell' if class_name in configs.RECURRENT else ''
+  store = configs.join(inner, cell)
+  return name, Layer(variables, class_name=class_name, store=store)

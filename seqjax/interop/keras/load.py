@@ -7,6 +7,7 @@
 """
 
 import argparse
+import copy
 import os
 import pathlib
 import sys
@@ -15,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.interop import matching
+from seqjax.interop import transfer
+from seqjax.interop.files import replacing
 from seqjax.interop.keras import configs, files, hdf5, layout
-from seqjax.interop.trees import cast, layers_of
 from seqjax.interop.weights import MAX_BYTES, Layer, Weights
 from seqjax.types import InputError, PyTree
 
@@ -75,15 +76,7 @@ def load_into(
   Warns:
     LossyWarning: if numbers have to be rounded to a narrower dtype.
   """
-  weights = _weights(weights)
-  return matching.fill(
-    params,
-    _ours(weights),
-    source=weights.source,
-    mapping=mapping,
-    allow_unused=allow_unused,
-    family=_family(weights),
-  )
+  return transfer.fill(params, _source(_weights(weights)), mapping, allow_unused)
 
 
 def from_params(
@@ -114,36 +107,19 @@ def from_params(
   Warns:
     LossyWarning: if numbers have to be rounded to the dtypes of `like`.
   """
-  leaves = layers_of(params)
   if like is None:
     if mapping:
       raise ValueError('mapping needs like=, the model that it names layers of')
-    return layout.plain(leaves, order)
+    return layout.plain(transfer.layers_of(params), order)
   if order is not None:
     raise ValueError('give like= or order=, not both')
   template = _weights(like)
-  ours = _ours(template)
-  pairs = matching.pair(
-    leaves, ours, source=template.source, mapping=mapping, family=_family(template)
-  )
-  values = cast(
-    [
-      (name, ours[name], f'{path!r} of the parameters', leaves[path])
-      for path, name in pairs
-    ]
-  )
-  layers = {}
-  for name, layer in template.items():
-    new = {
-      theirs: values[name][ours_name] if name in values else layer[theirs]
-      for theirs, ours_name in zip(layer, ours.get(name, layer), strict=True)
-    }
-    layers[name] = Layer(
-      new, class_name=layer.class_name, config=layer.config, store=layer.store
-    )
-  return Weights(
-    layers, source=template.source, ordered=template.ordered, version=template.version
-  )
+  weights = copy.copy(template)
+  values = transfer.values_of(params, _source(template), mapping)
+  for name, layer in values.items():
+    weights[name] = copy.copy(template[name])
+    weights[name] |= {theirs: layer[ours] for theirs, ours in _names(template[name])}
+  return weights
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -161,20 +137,13 @@ def save_weights(path: Path, weights: Weights) -> None:
     if not layer.store:
       raise ValueError(f'layer {name!r} of {weights.source} has no place in a file')
   h5py = hdf5.import_h5py()
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    with h5py.File(part, 'w') as file:
-      for layer in weights.values():
-        group = file.create_group(f'{layer.store}/vars')
-        for number, value in enumerate(layer.values()):
-          dataset = group.create_dataset(str(number), data=np.asarray(value))
-          if value.dtype.name == 'bfloat16':
-            dataset.attrs['dtype'] = 'bfloat16'
-    os.replace(part, path)
-  except OSError as error:
-    raise InputError(f'{path}: cannot be written: {error}') from None
-  finally:
-    part.unlink(missing_ok=True)
+  with replacing(path) as part, h5py.File(part, 'w') as file:
+    for layer in weights.values():
+      group = file.create_group(f'{layer.store}/vars')
+      for number, value in enumerate(layer.values()):
+        dataset = group.create_dataset(str(number), data=np.asarray(value))
+        if value.dtype.name == 'bfloat16':
+          dataset.attrs['dtype'] = 'bfloat16'
 
 
 def arrays(weights: Weights) -> list[np.ndarray]:
@@ -255,20 +224,19 @@ def _weights(weights: Path | Mapping[str, Mapping[str, np.ndarray]]) -> Weights:
   return load(weights)
 
 
-def _ours(weights: Weights) -> dict[str, dict[str, np.ndarray]]:
-  """Variables by seqjax's names, in Keras's order; layers without any left out."""
-  return {
-    name: {
-      variable
-      if 'moving_mean' in layer
-      else configs.OURS.get(variable, variable): value
-      for variable, value in layer.items()
-    }
+def _source(weights: Weights) -> transfer.Source:
+  """The layers that have variables, by seqjax's names of these."""
+  layers = {
+    name: {ours: layer[theirs] for theirs, ours in _names(layer)}
     for name, layer in weights.items()
     if layer
   }
+  # What tells the order: None, the file's own, or a number in a layer's place.
+  family = None if weights.ordered else lambda name: weights[name].store or name
+  return transfer.Source(weights.source, layers, family)
 
 
-def _family(weights: Weights) -> Any:
-  """What tells the order of layers: None, the file's own, or a number in its place."""
-  return None if weights.ordered else lambda name: weights[name].store or name
+def _names(layer: Layer) -> list[tuple[str, str]]:
+  """Keras's and seqjax's name of each variable."""
+  ours = {} if 'moving_mean' in layer else configs.OURS
+  return [(variable, ours.get(variable, variable)) for variable in layer]

@@ -15,36 +15,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.interop import archives, matching
-from seqjax.interop.torch import modules as modules_lib
-from seqjax.interop.torch import safetensors
-from seqjax.interop.torch.modules import (
-  as_array,
-  from_gru,
-  from_lstm,
-  from_simple_rnn,
-  import_torch,
-  to_gru,
-  to_lstm,
-  to_simple_rnn,
-)
-from seqjax.interop.trees import cast, layers_of
-from seqjax.interop.weights import MAX_BYTES, kind, shapes_of
+from seqjax.interop import archives, transfer
+from seqjax.interop.files import replacing
+from seqjax.interop.torch import modules, safetensors
+from seqjax.interop.torch.modules import as_array, import_torch
+from seqjax.interop.weights import MAX_BYTES, kind
 from seqjax.types import InputError, PyTree
-
-__all__ = [
-  'from_gru',
-  'from_lstm',
-  'from_params',
-  'from_simple_rnn',
-  'load',
-  'load_into',
-  'save',
-  'tensors',
-  'to_gru',
-  'to_lstm',
-  'to_simple_rnn',
-]
 
 Path = str | os.PathLike[str]
 StateDict = Mapping[str, Any]  # of torch tensors, or of NumPy arrays
@@ -114,17 +90,8 @@ def load_into(
   Warns:
     LossyWarning: if numbers have to be rounded to a narrower dtype.
   """
-  source, arrays = _arrays(state_dict)
-  mapping = _slashed(mapping)
-  modules = modules_lib.split(arrays, source, _linear(params, mapping))
-  return matching.fill(
-    params,
-    {name: modules_lib.to_layer(m, arrays, source) for name, m in modules.items()},
-    source=source,
-    mapping=mapping,
-    allow_unused=allow_unused,
-    family=_family(arrays),
-  )
+  source, _ = _source(params, state_dict, mapping)
+  return transfer.fill(params, source, _slashed(mapping), allow_unused)
 
 
 def from_params(
@@ -144,25 +111,15 @@ def from_params(
   Raises:
     InputError: if they do not fit; the message names both layers and shapes.
   """
-  source, arrays = _arrays(like)
-  mapping = _slashed(mapping)
-  leaves = layers_of(params)
-  modules = modules_lib.split(arrays, source, _linear(params, mapping))
-  layers = {
-    name: modules_lib.to_layer(m, arrays, source) for name, m in modules.items()
+  source, layers = _source(params, like, mapping)
+  new = {
+    module.prefix + key + module.suffix: value
+    for module in layers.values()
+    for key, value in module.arrays.items()
   }
-  pairs = matching.pair(
-    leaves, layers, source=source, mapping=mapping, family=_family(arrays)
-  )
-  values = cast(
-    [
-      (name, layers[name], f'{path!r} of the parameters', leaves[path])
-      for path, name in pairs
-    ]
-  )
-  new = dict(arrays)
+  values = transfer.values_of(params, source, _slashed(mapping))
   for name, layer in values.items():
-    new.update(modules_lib.from_layer(modules[name], layer))
+    new |= modules.from_params(layers[name], layer)
   return new
 
 
@@ -173,14 +130,14 @@ def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     ImportError: if PyTorch is not installed.
   """
   torch = import_torch()
-  found = {}
+  result = {}
   for name, value in arrays.items():
     value = np.array(value)  # torch keeps the memory and may write to it
     if value.dtype == jnp.bfloat16:
-      found[name] = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+      result[name] = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
     else:
-      found[name] = torch.from_numpy(value)
-  return found
+      result[name] = torch.from_numpy(value)
+  return result
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -194,15 +151,9 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   if path.suffix == '.safetensors':
     safetensors.write(path, arrays)
   elif path.suffix in ('.pt', '.pth'):
-    torch, part = import_torch(), path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-      with open(part, 'wb') as file:
-        torch.save(tensors(arrays), file)
-      os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-      raise InputError(f'{path}: cannot be written: {error}') from None
-    finally:
-      part.unlink(missing_ok=True)
+    torch = import_torch()
+    with replacing(path) as part, open(part, 'wb') as file:
+      torch.save(tensors(arrays), file)
   else:
     raise InputError(f'{path}: the name must end in .safetensors, .pt or .pth')
 
@@ -244,11 +195,23 @@ def _load_pickle(
   return {name: as_array(name, value) for name, value in content.items()}
 
 
-def _arrays(state_dict: Path | StateDict) -> tuple[str, dict[str, np.ndarray]]:
-  """What to call a state_dict, and its arrays."""
-  if isinstance(state_dict, Mapping):
-    return 'the state_dict', {k: as_array(k, v) for k, v in state_dict.items()}
-  return str(state_dict), load(state_dict)
+def _source(
+  params: PyTree, state_dict: Path | StateDict, mapping: Mapping[str, str] | None
+) -> tuple[transfer.Source, dict[str, modules.Module]]:
+  """A state_dict's layers, and what they are called there."""
+  source = 'the state_dict' if isinstance(state_dict, Mapping) else str(state_dict)
+  if not isinstance(state_dict, Mapping):
+    state_dict = load(state_dict)
+  arrays = {name: as_array(name, value) for name, value in state_dict.items()}
+  leaves = transfer.layers_of(params)
+  linear = {  # the modules that `mapping` pairs with a Dense
+    name
+    for path, name in (_slashed(mapping) or {}).items()
+    if path in leaves and kind(path, leaves[path]).endswith('Dense')
+  }
+  layers = modules.split(arrays, source, linear)
+  ours = {name: modules.to_params(layer, source) for name, layer in layers.items()}
+  return transfer.Source(source, ours, _family(arrays)), layers
 
 
 def _family(arrays: Mapping[str, np.ndarray]) -> Callable[[str], str] | None:
@@ -268,13 +231,3 @@ def _slashed(mapping: Mapping[str, str] | None) -> dict[str, str] | None:
   if mapping is None:
     return None
   return {path: name.replace('.', '/') for path, name in mapping.items()}
-
-
-def _linear(params: PyTree, mapping: Mapping[str, str] | None) -> set[str]:
-  """The modules that `mapping` pairs with a Dense."""
-  leaves = layers_of(params)
-  return {
-    name
-    for path, name in (mapping or {}).items()
-    if path in leaves and kind(path, shapes_of(leaves[path])).endswith('Dense')
-  }

@@ -1,116 +1,110 @@
 """PyTorch's modules, one at a time: which arrays they have, and in which layout."""
 
-import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.interop import gates
+from seqjax.interop.libraries import library
+from seqjax.interop.weights import DIRECTIONS
 from seqjax.types import InputError
 
 Arrays = Mapping[str, Any]
 
 _CELLS = {count: cell for cell, count in gates.GATES.items()}
+_CELL_ARRAYS = ('weight_ih', 'weight_hh', 'bias_ih', 'bias_hh')
 _RECURRENT = re.compile(r'(weight|bias)_(ih|hh|hr)(_l(\d+)(_reverse)?)?')
+# Of other modules: what seqjax calls `weight`, and its axes; each its own inverse.
+_LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {
+  'Linear': ('kernel', (1, 0)),
+  'Conv1d': ('kernel', (2, 1, 0)),
+  'Embedding': ('embedding', (0, 1)),
+  'LayerNorm': ('scale', (0,)),
+}
 
 
 class Module(NamedTuple):
   """A part of a state_dict that is one layer of seqjax."""
 
   name: str  # 'net/rnn/l0/forward_layer'
-  kind: str  # 'LSTM', 'GRU', 'SimpleRNN', 'Linear', 'Embedding', 'Conv1d', ...
+  kind: str  # 'LSTM', 'GRU', 'SimpleRNN', 'Linear', 'Embedding', 'Conv1d', ... or ''
   prefix: str  # 'net.rnn.'
   suffix: str  # '_l0_reverse'
-  keys: tuple[str, ...]  # without prefix and suffix: 'weight_ih'
+  arrays: dict[str, np.ndarray]  # without prefix and suffix: 'weight_ih'
 
 
-def to_lstm(
-  state_dict: Arrays,
-  layer: int | None = 0,
-  direction: str = 'forward',
-  prefix: str = '',
-) -> dict[str, np.ndarray]:
-  """Parameters of an LSTM from those of torch.nn.LSTM: one layer, one direction.
+def _converters(
+  cell: str,
+) -> tuple[Callable[..., dict[str, np.ndarray]], Callable[..., dict[str, np.ndarray]]]:
+  def to_layer(
+    state_dict: Arrays,
+    layer: int | None = 0,
+    direction: str = 'forward',
+    prefix: str = '',
+  ) -> dict[str, np.ndarray]:
+    """Parameters of seqjax's layer from one layer and direction of torch's module.
 
-  Args:
-    state_dict: Tensors on the host, or arrays.
-    layer: Its number; None for torch.nn.LSTMCell.
-    direction: 'forward' or 'backward'.
-    prefix: Name of the module in the state_dict: 'encoder.lstm'.
+    Args:
+      state_dict: Tensors on the host, or arrays.
+      layer: Its number; None for torch's cell, nn.LSTMCell and so on.
+      direction: 'forward' or 'backward'.
+      prefix: Name of the module in the state_dict: 'encoder.lstm'.
 
-  Returns:
-    kernel [D, 4H], recurrent_kernel [H, 4H] and, if there is one, bias [4H], the sum of
-    torch's two.
+    Returns:
+      kernel [D, G], recurrent_kernel [H, G] and, if there is one, bias: the sum [G] of
+      torch's two; of a GRU, which has reset_after, both [2, 3H]. The nonlinearity of
+      nn.RNN, tanh or relu, is not in the state_dict.
 
-  Raises:
-    ValueError: if the state_dict has no such layer, or it is another cell.
-  """
-  return _to_cell('LSTM', state_dict, layer, direction, prefix)
+    Raises:
+      ValueError: if the state_dict has no such layer, or it is another cell.
+    """
+    start, suffix = _affixes(layer, direction, prefix)
+    values = {
+      stem: as_array(name, state_dict[name])
+      for stem in _CELL_ARRAYS
+      if (name := start + stem + suffix) in state_dict
+    }
+    where = f'{start or "the module "}{suffix.lstrip("_") or "cell"}'
+    if f'{start}weight_hr{suffix}' in state_dict:
+      raise ValueError(f'{where} has projections (proj_size), which have no equal here')
+    for stem in _CELL_ARRAYS[:2]:
+      if stem not in values:
+        raise ValueError(
+          f'the state_dict has no {start}{stem}{suffix}: {", ".join(state_dict)}'
+        )
+    return _to_layer(cell, values, where)
 
+  def from_layer(
+    params: Arrays, layer: int | None = 0, direction: str = 'forward', prefix: str = ''
+  ) -> dict[str, np.ndarray]:
+    """The part of a torch module's state_dict for one layer and direction.
 
-def to_gru(
-  state_dict: Arrays,
-  layer: int | None = 0,
-  direction: str = 'forward',
-  prefix: str = '',
-) -> dict[str, np.ndarray]:
-  """As `to_lstm`, for a GRU with reset_after: kernels [D or H, 3H], bias [2, 3H]."""
-  return _to_cell('GRU', state_dict, layer, direction, prefix)
+    Args:
+      params: kernel, recurrent_kernel and, if there is one, bias.
+      layer: Its number; None for torch's cell, nn.LSTMCell and so on.
+      direction: 'forward' or 'backward'.
+      prefix: Name of the module in the state_dict.
 
+    Returns:
+      Arrays: weight_ih [G, D], weight_hh [G, H], bias_ih, and bias_hh: of zeros, or of
+      a GRU the bias's second row.
 
-def to_simple_rnn(
-  state_dict: Arrays,
-  layer: int | None = 0,
-  direction: str = 'forward',
-  prefix: str = '',
-) -> dict[str, np.ndarray]:
-  """Parameters of a SimpleRNN from torch.nn.RNN; as `to_lstm`.
+    Raises:
+      ValueError: if params are not those of such a layer, or of a GRU without
+        reset_after, which torch does not have.
+    """
+    start, suffix = _affixes(layer, direction, prefix)
+    return from_params(Module('', cell, start, suffix, {}), params)
 
-  torch's nonlinearity, tanh or relu, is not in the state_dict.
-  """
-  return _to_cell('SimpleRNN', state_dict, layer, direction, prefix)
-
-
-def from_lstm(
-  params: Arrays, layer: int | None = 0, direction: str = 'forward', prefix: str = ''
-) -> dict[str, np.ndarray]:
-  """The part of a torch.nn.LSTM's state_dict for one layer and direction.
-
-  Args:
-    params: kernel, recurrent_kernel and, if there is one, bias.
-    layer: Its number; None for torch.nn.LSTMCell.
-    direction: 'forward' or 'backward'.
-    prefix: Name of the module in the state_dict.
-
-  Returns:
-    Arrays: weight_ih [4H, D], weight_hh [4H, H], bias_ih, and bias_hh of zeros.
-
-  Raises:
-    ValueError: if params are not those of an LSTM.
-  """
-  return _from_cell('LSTM', params, prefix, _suffix(layer, direction))
-
-
-def from_gru(
-  params: Arrays, layer: int | None = 0, direction: str = 'forward', prefix: str = ''
-) -> dict[str, np.ndarray]:
-  """The same for torch.nn.GRU, which has both rows of the bias.
-
-  Raises:
-    ValueError: if params are not those of a GRU, or of one without reset_after, which
-      torch does not have.
-  """
-  return _from_cell('GRU', params, prefix, _suffix(layer, direction))
+  return to_layer, from_layer
 
 
-def from_simple_rnn(
-  params: Arrays, layer: int | None = 0, direction: str = 'forward', prefix: str = ''
-) -> dict[str, np.ndarray]:
-  """The same for torch.nn.RNN."""
-  return _from_cell('SimpleRNN', params, prefix, _suffix(layer, direction))
+to_lstm, from_lstm = _converters('LSTM')
+to_gru, from_gru = _converters('GRU')
+to_simple_rnn, from_simple_rnn = _converters('SimpleRNN')
 
 
 def split(arrays: Arrays, source: str, linear: set[str]) -> dict[str, Module]:
@@ -124,66 +118,59 @@ def split(arrays: Arrays, source: str, linear: set[str]) -> dict[str, Module]:
   Raises:
     InputError: if an LSTM has projections, which no other library has.
   """
-  grouped: dict[tuple[str, str], list[str]] = {}
-  for key in arrays:
+  groups: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+  for key, value in arrays.items():
     prefix, dot, variable = key.rpartition('.')
     recurrent = _RECURRENT.fullmatch(variable)
     suffix = (recurrent[3] or '') if recurrent else ''
     if recurrent and recurrent[2] == 'hr':
       raise InputError(f'{source}: {key!r}: an LSTM with proj_size has no equal here')
-    stem = variable.removesuffix(suffix) if suffix else variable
-    grouped.setdefault((prefix + dot, suffix), []).append(stem)
-  both = {prefix for prefix, suffix in grouped if suffix.endswith('_reverse')}
+    own = groups.setdefault((prefix + dot, suffix), {})
+    own[variable.removesuffix(suffix)] = np.asarray(value)
+  both = {prefix for prefix, suffix in groups if suffix.endswith('_reverse')}
   modules = {}
-  for (prefix, suffix), keys in grouped.items():
+  for (prefix, suffix), own in groups.items():
     name = prefix.rstrip('.').replace('.', '/')
     if suffix:
-      layer = suffix.removesuffix('_reverse').removeprefix('_')
-      direction = 'backward_layer' if suffix.endswith('_reverse') else 'forward_layer'
-      name = '/'.join(filter(None, (name, layer, direction if prefix in both else '')))
-    kind = _kind(arrays, prefix, suffix, keys, name in linear)
-    modules[name] = Module(name, kind, prefix, suffix, tuple(keys))
+      number = suffix.removesuffix('_reverse').removeprefix('_')
+      direction = DIRECTIONS[suffix.endswith('_reverse')] if prefix in both else ''
+      name = '/'.join(filter(None, (name, number, direction)))
+    modules[name] = Module(name, _kind(own, name in linear), prefix, suffix, own)
   return modules
 
 
-def to_layer(module: Module, arrays: Arrays, source: str) -> dict[str, np.ndarray]:
+def to_params(module: Module, source: str) -> dict[str, np.ndarray]:
   """A module's arrays with seqjax's names and layout; unchanged if its kind is ''.
 
   An InputError names it and `source` if it has not all arrays of its kind.
   """
-  values = {
-    key: np.asarray(arrays[module.prefix + key + module.suffix]) for key in module.keys
-  }
   if module.kind in gates.GATES:
-    return _converted(module.kind, values, f'layer {module.name!r} of {source}')
-  if module.kind not in _NAMES:
-    return values
-  axes = {'Linear': (1, 0), 'Conv1d': (2, 1, 0)}.get(module.kind)
-  weight = values['weight'] if axes is None else values['weight'].transpose(axes)
-  return {_NAMES[module.kind]: weight} | {
-    k: values[k] for k in ('bias',) if k in values
-  }
+    where = f'layer {module.name!r} of {source}'
+    return _to_layer(module.kind, module.arrays, where)
+  if module.kind not in _LAYOUTS:
+    return module.arrays
+  name, axes = _LAYOUTS[module.kind]
+  params = {name: module.arrays['weight'].transpose(axes)}
+  return params | {k: v for k, v in module.arrays.items() if k != 'weight'}
 
 
-def from_layer(module: Module, layer: Arrays) -> dict[str, np.ndarray]:
-  """The inverse of `to_layer`: arrays by their full names in the state_dict."""
+def from_params(module: Module, params: Arrays) -> dict[str, np.ndarray]:
+  """The inverse of `to_params`: arrays by their full names in the state_dict."""
   if module.kind in gates.GATES:
-    return _from_cell(module.kind, layer, module.prefix, module.suffix)
-  if module.kind not in _NAMES:
-    return {module.prefix + key: np.asarray(value) for key, value in layer.items()}
-  axes = {'Linear': (1, 0), 'Conv1d': (2, 1, 0)}.get(module.kind)
-  weight = np.asarray(layer[_NAMES[module.kind]])
-  new = {'weight': weight if axes is None else weight.transpose(axes)}
-  new |= {key: np.asarray(layer[key]) for key in ('bias',) if key in layer}
-  return {module.prefix + key: np.ascontiguousarray(v) for key, v in new.items()}
-
-
-_NAMES = {
-  'Linear': 'kernel',
-  'Conv1d': 'kernel',
-  'Embedding': 'embedding',
-  'LayerNorm': 'scale',
-}
+    kernel, recurrent_kernel, bias = gates.part(module.kind, params, 'torch')
+    values = [kernel, recurrent_kernel, *([] if bias is None else bias)]
+    ordered = map(_order(module.kind), values)
+    arrays = {k: v.T for k, v in zip(_CELL_ARRAYS, ordered, strict=False)}
+  elif module.kind in _LAYOUTS:
+    name, axes = _LAYOUTS[module.kind]
+    arrays = {'weight': np.transpose(params[name], axes)}
+    arrays |= {k: v for k, v in params.items() if k != name}
+  else:
+    arrays = dict(params)
+  return {
+    f'{module.prefix}{key}{module.suffix}': np.ascontiguousarray(value)
+    for key, value in arrays.items()
+  }
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -203,97 +190,40 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 
 def import_torch() -> Any:
-  try:
-    return importlib.import_module('torch')
-  except ImportError:
-    raise ImportError(
-      'a .pt file or tensors need PyTorch: pip install torch (a .safetensors file does '
-      'without)'
-    ) from None
+  """The torch module; an ImportError says what to install."""
+  return library(
+    'torch', 'a .pt file or tensors need PyTorch (a .safetensors file does without)'
+  )
 
 
-def _kind(
-  arrays: Arrays, prefix: str, suffix: str, keys: Sequence[str], linear: bool
-) -> str:
-  if {'weight_ih', 'weight_hh'} <= set(keys):
-    shape = np.shape(arrays[f'{prefix}weight_hh{suffix}'])
+def _kind(arrays: Arrays, linear: bool) -> str:
+  if {'weight_ih', 'weight_hh'} <= set(arrays):
+    shape = arrays['weight_hh'].shape
     gate_count = shape[0] // shape[1] if len(shape) == 2 and shape[1] else 0
     return _CELLS.get(gate_count, '')
-  if not {'weight'} <= set(keys) <= {'weight', 'bias'}:
+  if not {'weight'} <= set(arrays) <= {'weight', 'bias'}:
     return ''
-  rank = np.ndim(arrays[f'{prefix}weight'])
-  if rank == 2 and 'bias' not in keys and not linear:
+  rank = arrays['weight'].ndim
+  if rank == 2 and 'bias' not in arrays and not linear:
     return 'Embedding'
   return {1: 'LayerNorm', 2: 'Linear', 3: 'Conv1d'}.get(rank, '')
 
 
-def _to_cell(
-  cell: str, state_dict: Arrays, layer: int | None, direction: str, prefix: str
-) -> dict[str, np.ndarray]:
-  suffix = _suffix(layer, direction)
-  start = prefix and prefix.rstrip('.') + '.'
-  stems = ('weight_ih', 'weight_hh', 'bias_ih', 'bias_hh')
-  values = {
-    stem: as_array(start + stem + suffix, state_dict[start + stem + suffix])
-    for stem in stems
-    if start + stem + suffix in state_dict
-  }
-  where = f'{start or "the module "}{suffix.lstrip("_") or "cell"}'
-  if f'{start}weight_hr{suffix}' in state_dict:
-    raise ValueError(f'{where} has projections (proj_size), which have no equal here')
-  if len(values) < 2:
-    raise ValueError(
-      f'the state_dict has no {start}weight_ih{suffix}: {", ".join(state_dict)}'
-    )
-  return _converted(cell, values, where)
+def _to_layer(cell: str, values: Arrays, where: str) -> dict[str, np.ndarray]:
+  kernels = {name: np.transpose(values[name]) for name in _CELL_ARRAYS[:2]}
+  biases = [values[name] for name in _CELL_ARRAYS[2:] if name in values]
+  return gates.join(cell, kernels, biases, where, _order(cell))
 
 
-def _converted(cell: str, values: Arrays, where: str) -> dict[str, np.ndarray]:
-  turned = {k: v.T if v.ndim == 2 else v for k, v in values.items()}
-  _, H = gates.checked(turned, ('weight_ih', 'weight_hh'), cell, where)
-  biases = [values[name] for name in ('bias_ih', 'bias_hh') if name in values]
-  shape = (gates.GATES[cell] * H,)
-  if len(biases) == 1 or any(bias.shape != shape for bias in biases):
-    raise InputError(f'{where} needs bias_ih and bias_hh {shape}, or none of them')
-  kernel, recurrent_kernel = turned['weight_ih'], turned['weight_hh']
-  if cell == 'GRU':
-    kernel, recurrent_kernel = map(gates.swap_gates, (kernel, recurrent_kernel))
-  params = {
-    'kernel': np.ascontiguousarray(kernel),
-    'recurrent_kernel': np.ascontiguousarray(recurrent_kernel),
-  }
-  if biases:
-    params['bias'] = (
-      gates.swap_gates(np.stack(biases)) if cell == 'GRU' else biases[0] + biases[1]
-    )
-  return params
+def _order(cell: str) -> Callable[[Any], np.ndarray]:
+  return gates.swap if cell == 'GRU' else np.asarray
 
 
-def _from_cell(
-  cell: str, params: Arrays, prefix: str, suffix: str
-) -> dict[str, np.ndarray]:
-  _, H = gates.checked(dict(params), ('kernel', 'recurrent_kernel'), cell, 'params')
-  order = gates.swap_gates if cell == 'GRU' else np.asarray
-  found = {
-    'weight_ih': order(params['kernel']).T,
-    'weight_hh': order(params['recurrent_kernel']).T,
-  }
-  if 'bias' in params:
-    bias = np.asarray(params['bias'])
-    G = gates.GATES[cell] * H
-    wanted = (2, G) if cell == 'GRU' else (G,)
-    if bias.shape != wanted:
-      hint = ': torch has no GRU without reset_after' if bias.shape == (G,) else ''
-      raise ValueError(f'params: bias must be {wanted}, got {bias.shape}{hint}')
-    rows = order(bias) if cell == 'GRU' else (bias, np.zeros_like(bias))
-    found |= {'bias_ih': rows[0], 'bias_hh': rows[1]}
-  start = prefix and prefix.rstrip('.') + '.'
-  return {f'{start}{k}{suffix}': np.ascontiguousarray(v) for k, v in found.items()}
-
-
-def _suffix(layer: int | None, direction: str) -> str:
+def _affixes(layer: int | None, direction: str, prefix: str) -> tuple[str, str]:
+  """'encoder.' and '_l0_reverse': what stands before and after a name."""
   if direction not in ('forward', 'backward'):
     raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
-  if layer is None:
-    return ''
-  return f'_l{layer}' + ('_reverse' if direction == 'backward' else '')
+  suffix = '' if layer is None else f'_l{layer}'
+  if layer is not None and direction == 'backward':
+    suffix += '_reverse'
+  return prefix and prefix.rstrip('.') + '.', suffix

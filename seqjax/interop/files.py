@@ -1,0 +1,26 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+from seqjax.types import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A name beside `path` to write to; what lies there takes `path`'s place at the end.
+
+  Raises:
+    InputError: if it can't be written; `path` then stays as it was.
+  """
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    yield part
+    os.replace(part, path)
+  except (OSError, RuntimeError) as error:  # the second of torch.save
+    reason = ' '.join(str(error).split())
+    raise InputError(f'{path}: cannot be written: {reason}') from None
+  finally:
+    part.unlink(missing_ok=True)
