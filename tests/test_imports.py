@@ -36,6 +36,7 @@ _OWNERS = {
   'absl.flags': {'config'},
   'h5py': {'interop/keras'},
   'torch': {'interop/torch'},
+  'safetensors': {'interop/torch'},
 }
 _NEVER = {
   'jax': {'text', 'data', 'files', 'config', 'types'},
@@ -117,7 +118,7 @@ def test_import_of_the_package_stays_light():
   code = (
     'import sys, seqjax; [getattr(seqjax, name) for name in seqjax.__all__]; '
     'heavy = {"tensorflow_datasets", "matplotlib", "keras", "orbax", "tensorboardX", '
-    '"torch", "h5py"} & set(sys.modules); '
+    '"torch", "h5py", "safetensors"} & set(sys.modules); '
     'print(sorted(heavy))'
   )
   done = subprocess.run(
