@@ -27,6 +27,7 @@ MAX_JSON = 64 << 20  # bytes
 _ZIP = b'PK\x03\x04'
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _SKIPPED = {'optimizer', 'optimizer_weights', 'seed_generator'}
+_BESIDE_LAYERS = {'metrics', 'compiled_metrics', 'losses', 'compiled_loss'}
 
 
 def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
@@ -82,13 +83,21 @@ def _new_format(
 ) -> Weights:
   """Groups `.../vars/<number>` of Keras 3."""
   stores: dict[str, dict[str, np.ndarray]] = {}
-  for path, dataset in reader.datasets(reader.file, _skip):
-    store, _, number = path.rpartition('/')
+  for path, dataset in reader.datasets(reader.file, _skip_beside):
+    store, _, number = _slashed(path).rpartition('/')
     if not re.fullmatch(r'(.*/)?vars', store):
       raise InputError(f'{reader.path}: {path} is not how Keras 3 stores a variable')
     store = store.removesuffix('vars').rstrip('/')
-    stores.setdefault(store, {})[number] = reader.array(dataset)
+    variables = stores.setdefault(store, {})
+    if number in variables:
+      raise InputError(f'{reader.path}: two arrays are {number!r} of {store!r}')
+    variables[number] = reader.array(dataset)
   known = {item.store: item for item in described}
+  stores = {
+    store: variables
+    for store, variables in stores.items()
+    if store in known or not _is_state(store, variables, bool(known))
+  }
   order = [item.store for item in described if item.store in stores]
   order += sorted(set(stores) - set(order), key=_natural)
   layers: dict[str, Layer] = {}
@@ -112,8 +121,8 @@ def _undescribed(reader: hdf5.Reader, store: str) -> Described:
   class_name = ''
   group = reader.file
   for i, part in enumerate(parts):
-    group = reader.child(group, part)
-    variables = reader.child(group, 'vars')
+    group = None if group is None else reader.child(group, part)
+    variables = None if group is None else reader.child(group, 'vars')
     given = '' if variables is None else reader.text(variables, 'name')
     in_container = i > 0 and parts[i - 1] in ('layers', 'cells')
     class_name = configs.class_of(part if in_container else given) or class_name
@@ -201,6 +210,31 @@ def _legacy_name(layer: str, above: tuple[str, ...]) -> str:
 
 def _skip(path: str) -> bool:
   return not _SKIPPED.isdisjoint(path.split('/'))
+
+
+def _skip_beside(path: str) -> bool:
+  path = _slashed(path)
+  return _skip(path) or path.split('/')[0] in _BESIDE_LAYERS
+
+
+def _slashed(path: str) -> str:
+  """A path as Keras 3 writes it, of a version or a system that writes another."""
+  path = path.replace('\\', '/')  # Keras 2.15 on Windows
+  return path.replace('_layer_checkpoint_dependencies', 'layers')  # before it
+
+
+def _is_state(
+  store: str, variables: Mapping[str, np.ndarray], described: bool
+) -> bool:
+  """Whether variables are those of a random generator, or of a metric by an attribute.
+
+  The second is only told in a model whose layers are known.
+  """
+  types = {(value.dtype, value.shape) for value in variables.values()}
+  if types == {(np.dtype(np.uint32), (2,))}:
+    return True
+  outside = described and store.split('/')[0] != 'layers'
+  return outside and all(shape == () for _, shape in types)
 
 
 def _json(text: str | bytes, where: str) -> Mapping[str, Any]:
