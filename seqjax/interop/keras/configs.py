@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqjax import cells
+from seqjax.interop.gates import GATES
 from seqjax.interop.weights import DIRECTIONS, Layer
 from seqjax.types import InputError
 
@@ -110,6 +111,24 @@ def named(
   ):
     return dict(variables)  # the class is a guess from a name, and a wrong one
   return by_name
+
+
+def recognised(item: Described, variables: Mapping[str, np.ndarray]) -> Described:
+  """`item` with the class that its place in a wrapper and its shapes leave, if one."""
+  if item.class_name in VARIABLES:
+    return item
+  shapes = [value.shape for value in variables.values()]
+  inner = item.store.rpartition('/')[2]
+  class_name = ''
+  if inner == 'cell' and len(shapes) in (2, 3) and len(shapes[1]) == 2:
+    kernel, (H, G), *bias = shapes
+    for cell, gates in GATES.items():
+      biases = [[], [(G,)], *([[(2, G)]] if cell == 'GRU' else [])]
+      if H and G == gates * H and kernel[1:] == (G,) and bias in biases:
+        class_name = cell
+  elif inner == 'layer' and len(shapes) == 2 and shapes[1] == shapes[0][-1:]:
+    class_name = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes[0]), '')
+  return item._replace(class_name=class_name or item.class_name)
 
 
 def snake_case(class_name: str) -> str:

@@ -103,7 +103,9 @@ def _new_format(
   layers: dict[str, Layer] = {}
   for store in order:
     variables = dict(sorted(stores[store].items(), key=lambda item: _natural(item[0])))
-    item = known.get(store) or _undescribed(reader, store)
+    item = known.get(store) or configs.recognised(
+      _undescribed(reader, store), variables
+    )
     name = item.name if item.name not in layers else store
     layers[name] = item.layer(configs.named(item, variables))
   return Weights(
@@ -220,7 +222,7 @@ def _skip_beside(path: str) -> bool:
 def _slashed(path: str) -> str:
   """A path as Keras 3 writes it, of a version or a system that writes another."""
   path = path.replace('\\', '/')  # Keras 2.15 on Windows
-  return path.replace('_layer_checkpoint_dependencies', 'layers')  # before it
+  return path.replace('_layer_checkpoint_dependencies', 'layers')  # 2.13
 
 
 def _is_state(

@@ -1,0 +1,162 @@
+"""Files as people bring them: of older versions, other systems, and broken saves."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from seqjax.interop import keras as interop
+from seqjax.types import InputError
+
+h5py = pytest.importorskip('h5py')
+
+D, H = 3, 4
+LSTM = {'kernel': (D, 4 * H), 'recurrent_kernel': (H, 4 * H), 'bias': (4 * H,)}
+
+
+def layer(class_name, name, **config):
+  return {'class_name': class_name, 'config': {'name': name, **config}}
+
+
+def values(shapes, seed=0):
+  rng = np.random.default_rng(seed)
+  return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def h5(path, groups):
+  """Keras 3's layout without attributes: {group: arrays}."""
+  with h5py.File(path, 'w') as file:
+    for name, arrays in groups.items():
+      for i, array in enumerate(arrays):
+        file.create_group(f'{name}/vars') if i == 0 else None
+        file[f'{name}/vars/{i}'] = array
+  return path
+
+
+def whole(path, groups, layers, version='2.15.0'):
+  """A `.keras` file of a Sequential."""
+  config = {'class_name': 'Sequential', 'config': {'name': 'm', 'layers': layers}}
+  h5(path.with_suffix('.h5'), groups)
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('config.json', json.dumps(config))
+    archive.writestr('metadata.json', json.dumps({'keras_version': version}))
+    archive.write(path.with_suffix('.h5'), 'model.weights.h5')
+  return path
+
+
+LAYERS = [layer('LSTM', 'lstm', units=H), layer('Dense', 'dense', units=2)]
+GROUPS = {
+  'layers/lstm/cell': values(LSTM.values(), 1),
+  'layers/dense': values([(H, 2), (2,)], 2),
+}
+
+
+def assert_same(weights, groups):
+  assert list(weights) == ['lstm', 'dense']
+  assert [layer.store for layer in weights.values()] == list(GROUPS)
+  assert list(weights['lstm']) == list(LSTM)
+  assert weights.ordered
+  for array, value in zip(
+    interop.arrays(weights), [v for g in groups.values() for v in g], strict=True
+  ):
+    np.testing.assert_array_equal(array, value)
+
+
+@pytest.mark.parametrize('separator', ['/', '\\'])
+@pytest.mark.parametrize('container', ['layers', '_layer_checkpoint_dependencies'])
+def test_groups_as_windows_and_older_versions_name_them(tmp_path, separator, container):
+  groups = {
+    name.replace('layers', container).replace('/', separator): arrays
+    for name, arrays in GROUPS.items()
+  }
+  assert_same(interop.load(whole(tmp_path / 'a.keras', groups, LAYERS)), GROUPS)
+  weights = interop.load(h5(tmp_path / 'a.weights.h5', groups))
+  assert {layer.store for layer in weights.values()} == set(GROUPS)
+  assert weights['lstm'].class_name == 'LSTM'
+  np.testing.assert_array_equal(
+    weights['lstm']['bias'], GROUPS['layers/lstm/cell'][2]
+  )
+
+
+def test_two_names_of_one_place(tmp_path):
+  groups = {name.replace('/', '\\'): arrays for name, arrays in GROUPS.items()}
+  path = whole(tmp_path / 'a.keras', GROUPS | groups, LAYERS)
+  with pytest.raises(InputError, match="two arrays are '0' of 'layers/dense'"):
+    interop.load(path)
+
+
+@pytest.mark.parametrize(
+  ('name', 'arrays'),
+  [
+    ('metrics/mean', values([(), ()])),
+    ('metrics\\auc', values([(200,)] * 4)),
+    ('compiled_metrics/mean', values([(), ()])),
+    ('loss_tracker', values([(), ()])),
+    ('optimizer', [np.int64(3)]),
+    ('layers/dropout/seed_generator', [np.zeros(2, np.uint32)]),
+    ('layers/noise/seed', [np.zeros(2, np.uint32)]),
+  ],
+)
+def test_what_is_no_variable_of_a_layer(tmp_path, name, arrays):
+  path = whole(tmp_path / 'a.keras', {name: arrays} | GROUPS, LAYERS)
+  assert_same(interop.load(path), GROUPS)
+
+
+CELLS = {
+  'LSTM': list(LSTM.values()),
+  'GRU': [(D, 3 * H), (H, 3 * H), (2, 3 * H)],
+  'SimpleRNN': [(D, H), (H, H), (H,)],
+}
+
+
+@pytest.mark.parametrize('cell', CELLS)
+@pytest.mark.parametrize('bias', [True, False])
+def test_wrappers_without_names_are_told_by_their_shapes(tmp_path, cell, bias):
+  shapes = CELLS[cell] if bias else CELLS[cell][:2]
+  path = h5(
+    tmp_path / 'a.weights.h5',
+    {
+      'layers/bidirectional/forward_layer/cell': values(shapes, 1),
+      'layers/bidirectional/backward_layer/cell': values(shapes, 2),
+      'layers/rnn/cell': values(shapes, 3),
+      'layers/time_distributed/layer': values([(H, 2), (2,)], 4),
+      'layers/time_distributed_1/layer': values([(5, H, 2), (2,)], 5),
+      'encoder/cell': values(shapes, 6),
+      'layers/own/cell': values([(D, 5), (H, 5)], 7),
+    },
+  )
+  weights = interop.load(path)
+  assert {name: layer.class_name for name, layer in weights.items()} == {
+    'bidirectional/forward_layer': cell,
+    'bidirectional/backward_layer': cell,
+    'rnn': cell,
+    'time_distributed': 'Dense',
+    'time_distributed_1': 'Conv1D',
+    'encoder': cell,
+    'own': '',
+  }
+  assert list(weights['own']) == ['0', '1']
+  variables = ['kernel', 'recurrent_kernel', 'bias'][: len(shapes)]
+  params = {
+    'both': {
+      f'{direction}_layer': dict(zip(variables, values(shapes), strict=True))
+      for direction in ('forward', 'backward')
+    },
+    'head': dict(zip(['kernel', 'bias'], values([(H, 2), (2,)]), strict=True)),
+  }
+  mapping = {'both': 'bidirectional', 'head': 'time_distributed'}
+  loaded = interop.load_into(params, weights, mapping)
+  for i, direction in enumerate(('forward', 'backward')):
+    for variable, value in zip(variables, values(shapes, i + 1), strict=True):
+      np.testing.assert_array_equal(
+        loaded['both'][f'{direction}_layer'][variable], value
+      )
+  np.testing.assert_array_equal(loaded['head']['kernel'], values([(H, 2)], 4)[0])
+
+
+def test_names_of_wrappers_hold_where_their_inner_layer_has_no_kind(tmp_path):
+  path = h5(
+    tmp_path / 'a.weights.h5', {'layers/time_distributed/layer': values([(4,), (4,)])}
+  )
+  assert list(interop.load(path)['time_distributed']) == ['0', '1']
