@@ -52,7 +52,7 @@ _OUR_ARGUMENTS = {
   'units': 'features',
   'return_state': 'return_carry',
 }
-_SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful'}
+_SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful', 'merge_mode'}
 
 
 class Described(NamedTuple):
@@ -190,8 +190,8 @@ def summary(config: Mapping[str, Any]) -> str:
     f'{name}={value}'
     for name, value in config.items()
     if name in shown
-    and isinstance(value, str | int | float)
-    and (value or name in ('reset_after', 'use_bias', 'unit_forget_bias'))
+    and (isinstance(value, str | int | float) or name == 'merge_mode')
+    and (value or name in ('reset_after', 'use_bias', 'unit_forget_bias', 'merge_mode'))
   )
 
 
@@ -230,11 +230,16 @@ def _layer(
   if _is_model(config):
     yield from _layers(config, name, store, depth + 1)
   elif class_name == 'Bidirectional':
-    backward = config.get('backward_layer') or config['layer']
-    inner = (config['layer'], backward)
+    backward = config.get('backward_layer')
+    inner = (config['layer'], backward or config['layer'])
     for direction, each in zip(DIRECTIONS, inner, strict=True):
-      if _holds_layers(each['config']):  # each such level would double the work
+      options = each['config']
+      if _holds_layers(options):  # each such level would double the work
         raise InputError(f'{name!r}: a Bidirectional of a model or of a wrapper')
+      options = options | {'merge_mode': config.get('merge_mode', 'concat')}
+      if direction == DIRECTIONS[1] and not backward:  # Keras makes it of the first
+        options['go_backwards'] = not options.get('go_backwards', False)
+      each = each | {'config': options}
       yield from _layer(each, f'{name}/{direction}', f'{store}/{direction}', depth + 1)
   elif class_name == 'RNN':
     yield from _rnn(config, name, store)
@@ -259,7 +264,7 @@ def _holds_layers(config: Any) -> bool:
 def _rnn(config: Mapping[str, Any], name: str, store: str) -> Iterator[Described]:
   """The cells of an RNN, each with the options of a layer of its own."""
   cell = config['cell']
-  options = {key: config[key] for key in _OF_RNN if key in config}
+  options = {key: config[key] for key in (*_OF_RNN, 'merge_mode') if key in config}
   if cell['class_name'] != 'StackedRNNCells':
     yield _cell(cell, options, name, f'{store}/cell')
     return

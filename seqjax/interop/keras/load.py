@@ -19,7 +19,7 @@ import numpy as np
 from seqjax.interop import transfer
 from seqjax.interop.files import replacing
 from seqjax.interop.keras import configs, files, hdf5, layout
-from seqjax.interop.weights import MAX_BYTES, Layer, Weights
+from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, Layer, Weights
 from seqjax.types import InputError, PyTree
 
 Path = str | os.PathLike[str]
@@ -161,7 +161,9 @@ def arguments(weights: Weights, name: str) -> dict[str, Any]:
   """Arguments that make the seqjax layer compute what a layer of Keras does.
 
   `sj.GRU(**keras.arguments(weights, 'gru_1'))`. For Embedding, SimpleRNN, LSTM and GRU
-  out of a file with configurations (`.keras`, or a legacy `.h5` of a whole model).
+  out of a file with configurations (`.keras`, or a legacy `.h5` of a whole model). Of a
+  Bidirectional it is the `merge_mode`; its layers are 'NAME/forward_layer' and
+  'NAME/backward_layer'.
 
   An RNN around a cell counts as the cell's layer. Arguments that say nothing about the
   function, initialisers and dtypes, are left out.
@@ -170,11 +172,16 @@ def arguments(weights: Weights, name: str) -> dict[str, Any]:
     InputError: if the file has no configuration of that layer, or one that seqjax has
       no equal for: stateful, time_major, of Keras 1, or of another activation.
   """
-  if name not in weights:
-    raise InputError(f'{weights.source} has no layer {name!r}: {", ".join(weights)}')
-  layer = weights[name]
   where = f'layer {name!r} of {weights.source}'
-  return configs.arguments(layer.class_name, layer.config, weights.version, where)
+  if name in weights:
+    layer = weights[name]
+    return configs.arguments(layer.class_name, layer.config, weights.version, where)
+  for inner, layer in weights.items():
+    if inner.startswith(f'{name}/{DIRECTIONS[0]}'):
+      if 'merge_mode' not in layer.config:
+        raise InputError(f'{where} (Bidirectional) has no configuration to go by')
+      return {'merge_mode': layer.config['merge_mode']}
+  raise InputError(f'{weights.source} has no layer {name!r}: {", ".join(weights)}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

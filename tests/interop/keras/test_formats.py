@@ -3,9 +3,11 @@
 import json
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
+import seqjax as sj
 from seqjax.interop import keras as interop
 from seqjax.types import InputError
 
@@ -160,3 +162,76 @@ def test_names_of_wrappers_hold_where_their_inner_layer_has_no_kind(tmp_path):
     tmp_path / 'a.weights.h5', {'layers/time_distributed/layer': values([(4,), (4,)])}
   )
   assert list(interop.load(path)['time_distributed']) == ['0', '1']
+
+
+def legacy(path, layers, groups, version='2.15.0'):
+  """A legacy `.h5` of a Sequential: {layer: {path of a variable: array}}."""
+  config = {'class_name': 'Sequential', 'config': {'name': 'm', 'layers': layers}}
+  with h5py.File(path, 'w') as file:
+    file.attrs['model_config'] = json.dumps(config)
+    root = file.create_group('model_weights')
+    root.attrs['keras_version'] = version
+    root.attrs['layer_names'] = [name.encode() for name in groups]
+    for name, variables in groups.items():
+      group = root.create_group(name)
+      group.attrs['weight_names'] = [variable.encode() for variable in variables]
+      for variable, array in variables.items():
+        group[variable] = array
+  return path
+
+
+def bidirectional(path, go_backwards=False, **options):
+  """A Bidirectional as Keras 2 describes it: one layer, the other made from it."""
+  cells = {
+    f'both/{direction}_lstm/lstm_cell/{variable}:0': value
+    for i, direction in enumerate(('forward', 'backward'))
+    for variable, value in zip(LSTM, values(LSTM.values(), i), strict=True)
+  }
+  inner = layer('LSTM', 'lstm', units=H, go_backwards=go_backwards)
+  return legacy(
+    path, [layer('Bidirectional', 'both', layer=inner, **options)], {'both': cells}
+  )
+
+
+@pytest.mark.parametrize('go_backwards', [False, True])
+def test_the_second_layer_of_keras_2_runs_the_other_way(tmp_path, go_backwards):
+  weights = interop.load(bidirectional(tmp_path / 'a.h5', go_backwards))
+  made = [
+    interop.arguments(weights, f'both/{direction}_layer')['go_backwards']
+    for direction in ('forward', 'backward')
+  ]
+  assert made == [go_backwards, not go_backwards]
+
+
+@pytest.mark.parametrize('merge_mode', ['concat', 'ave', 'sum', 'mul'])
+def test_a_bidirectional_of_keras_2_computes_the_same(tmp_path, merge_mode):
+  """Both layers made by their own arguments, against Keras."""
+  keras = pytest.importorskip('keras')
+  path = bidirectional(tmp_path / 'a.h5', merge_mode=merge_mode)
+  weights = interop.load(path)
+  forward, backward = (
+    sj.LSTM(**interop.arguments(weights, f'both/{direction}_layer'))
+    for direction in ('forward', 'backward')
+  )
+  ours = sj.Bidirectional(forward, backward, **interop.arguments(weights, 'both'))
+  x = np.random.default_rng(0).normal(size=(2, 5, D)).astype(np.float32)
+  params = {
+    f'{direction}_layer': dict(weights[f'both/{direction}_layer'])
+    for direction in ('forward', 'backward')
+  }
+  with jax.numpy_rank_promotion('allow'):
+    theirs = keras.layers.Bidirectional(keras.layers.LSTM(H), merge_mode=merge_mode)
+    theirs.build(x.shape)
+    theirs.set_weights(interop.arrays(weights))
+    expected = np.asarray(theirs(x))
+  y = ours.apply({'params': params}, x, train=False)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_merge_mode_is_told(tmp_path, capsys):
+  path = bidirectional(tmp_path / 'a.h5', merge_mode='ave')
+  weights = interop.load(path)
+  assert interop.arguments(weights, 'both') == {'merge_mode': 'ave'}
+  assert 'merge_mode' not in interop.arguments(weights, 'both/forward_layer')
+  assert interop.main(['show', str(path)]) == 0
+  assert capsys.readouterr().out.count('merge_mode=ave') == 2
