@@ -124,7 +124,7 @@ def recognised(item: Described, variables: Mapping[str, np.ndarray]) -> Describe
     kernel, (H, G), *bias = shapes
     for cell, gates in GATES.items():
       biases = [[], [(G,)], *([[(2, G)]] if cell == 'GRU' else [])]
-      if H and G == gates * H and kernel[1:] == (G,) and bias in biases:
+      if H and gates * H == G and kernel[1:] == (G,) and bias in biases:
         class_name = cell
   elif inner == 'layer' and len(shapes) == 2 and shapes[1] == shapes[0][-1:]:
     class_name = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes[0]), '')

@@ -225,9 +225,7 @@ def _slashed(path: str) -> str:
   return path.replace('_layer_checkpoint_dependencies', 'layers')  # 2.13
 
 
-def _is_state(
-  store: str, variables: Mapping[str, np.ndarray], described: bool
-) -> bool:
+def _is_state(store: str, variables: Mapping[str, np.ndarray], described: bool) -> bool:
   """Whether variables are those of a random generator, or of a metric by an attribute.
 
   The second is only told in a model whose layers are known.

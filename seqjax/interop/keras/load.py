@@ -14,11 +14,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
-from seqjax.interop import transfer
+from seqjax.interop import matching, transfer
 from seqjax.interop.files import replacing
-from seqjax.interop.keras import configs, files, hdf5, layout
+from seqjax.interop.keras import comparison, configs, files, hdf5, layout
 from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, Layer, Weights
 from seqjax.types import InputError, PyTree
 
@@ -51,6 +52,7 @@ def load_into(
   mapping: Mapping[str, str] | None = None,
   *,
   allow_unused: bool = False,
+  model: nn.Module | None = None,
 ) -> dict[str, Any]:
   """Parameters of a linen model with the values of a Keras model; all, or an error.
 
@@ -64,6 +66,8 @@ def load_into(
     mapping: {'encoder': 'lstm_1', ...}: path in `params`, name in `weights`, each of a
       layer or of what contains layers. Only these are loaded.
     allow_unused: The file may have layers that the model has not.
+    model: The model. If given, its activations, directions, reset_after and merge_mode
+      must be those of the file, where the file says them; see `comparison.compare`.
 
   Returns:
     New params, in the dtypes of the old.
@@ -76,7 +80,13 @@ def load_into(
   Warns:
     LossyWarning: if numbers have to be rounded to a narrower dtype.
   """
-  return transfer.fill(params, _source(_weights(weights)), mapping, allow_unused)
+  weights = _weights(weights)
+  source = _source(weights)
+  if model is not None:
+    leaves = transfer.layers_of(params)
+    pairs = matching.pair(leaves, source, mapping, allow_unused)
+    comparison.compare(model, pairs, weights)
+  return transfer.fill(params, source, mapping, allow_unused)
 
 
 def from_params(

@@ -1,5 +1,6 @@
 """Files as people bring them: of older versions, other systems, and broken saves."""
 
+import functools
 import json
 import zipfile
 
@@ -76,9 +77,7 @@ def test_groups_as_windows_and_older_versions_name_them(tmp_path, separator, con
   weights = interop.load(h5(tmp_path / 'a.weights.h5', groups))
   assert {layer.store for layer in weights.values()} == set(GROUPS)
   assert weights['lstm'].class_name == 'LSTM'
-  np.testing.assert_array_equal(
-    weights['lstm']['bias'], GROUPS['layers/lstm/cell'][2]
-  )
+  np.testing.assert_array_equal(weights['lstm']['bias'], GROUPS['layers/lstm/cell'][2])
 
 
 def test_two_names_of_one_place(tmp_path):
@@ -235,3 +234,55 @@ def test_the_merge_mode_is_told(tmp_path, capsys):
   assert 'merge_mode' not in interop.arguments(weights, 'both/forward_layer')
   assert interop.main(['show', str(path)]) == 0
   assert capsys.readouterr().out.count('merge_mode=ave') == 2
+
+
+def params_of(model):
+  x = np.zeros((1, 5, D), np.float32)
+  init = functools.partial(model.init, train=False)
+  return jax.eval_shape(init, jax.random.key(0), x)['params']
+
+
+@pytest.mark.parametrize('stacked', [False, True])
+def test_a_model_that_merges_otherwise_is_refused(tmp_path, stacked):
+  path = bidirectional(tmp_path / 'a.h5', merge_mode='ave')
+
+  def load(**options):
+    model = sj.Bidirectional(sj.LSTM(H), **options)
+    model = sj.Stack([model]) if stacked else model
+    return interop.load_into(params_of(model), path, model=model)
+
+  loaded = load(merge_mode='ave')
+  loaded = loaded['layers_0'] if stacked else loaded
+  np.testing.assert_array_equal(
+    loaded['backward_layer']['kernel'], values(LSTM.values(), 1)[0]
+  )
+  with pytest.raises(InputError, match=r"has merge_mode 'sum', layer 'both/.* 'ave'"):
+    load(merge_mode='sum')
+  with pytest.raises(InputError, match="has merge_mode 'concat'"):
+    load()
+  model = sj.Bidirectional(sj.LSTM(H, go_backwards=True), merge_mode='ave')
+  with pytest.raises(
+    InputError, match=r"'backward_layer' .* go_backwards False, .* True"
+  ):
+    interop.load_into(params_of(model), path, model=model)
+
+
+def test_a_model_of_another_activation_is_refused(tmp_path):
+  cells = dict(zip([f'lstm/{v}:0' for v in LSTM], values(LSTM.values()), strict=True))
+  options = {'activation': 'relu', 'recurrent_activation': 'hard_sigmoid'}
+  layers = [layer('LSTM', 'lstm', units=H, stateful=True, **options)]
+  path = legacy(tmp_path / 'a.h5', layers, {'lstm': cells})
+
+  def load(**options):
+    model = sj.LSTM(H, **options)
+    return interop.load_into(params_of(model), path, model=model)
+
+  keras2 = sj.cells.hard_sigmoid_keras2
+  for activation in ('relu', jax.nn.relu, lambda x: jax.nn.relu(x)):
+    load(activation=activation, recurrent_activation=keras2)
+  with pytest.raises(
+    InputError, match=r"'' of the model has activation 'tanh', .* 'relu'"
+  ):
+    load(recurrent_activation=keras2)
+  with pytest.raises(InputError, match=r"'hard_sigmoid', .* hard_sigmoid_keras2"):
+    load(activation='relu', recurrent_activation='hard_sigmoid')
