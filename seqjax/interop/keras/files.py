@@ -8,6 +8,7 @@ read: the optimiser's state and the seeds of dropout are passed by, and nothing 
 file holds is ever run.
 """
 
+import collections
 import json
 import pathlib
 import re
@@ -145,9 +146,11 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
   if config:
     where = f'{reader.path}: model_config'
     described = configs.describe(_json(config, where), where)
-    outer = dict.fromkeys(item.name.split('/')[0] for item in described)
-  else:
-    outer = dict.fromkeys(reader.texts(root, 'layer_names'))
+  listed = _legacy_list(reader, root, 'layer_names')
+  for name in listed:
+    if reader.child(root, name) is None:
+      raise InputError(f'{reader.path}: a save that broke off: it has no layer {name!r}')
+  outer = dict.fromkeys([item.name.split('/')[0] for item in described] or listed)
   known = {item.name: item for item in described}
   variables: dict[str, dict[str, np.ndarray]] = {}
   for name in outer:
@@ -155,7 +158,13 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
     if group is None:
       continue
     paths = {path: data for path, data in reader.datasets(group, _skip)}
-    order = [path for path in reader.texts(group, 'weight_names') if path in paths]
+    where = f'{reader.path}: a save that broke off: layer {name!r}'
+    order = [p for p in _legacy_list(reader, group, 'weight_names') if not _skip(p)]
+    for path, count in collections.Counter(order).items():
+      if count > 1:
+        raise InputError(f'{where} lists {path!r} twice')
+      if path not in paths:
+        raise InputError(f'{where} has no {path!r}')
     names = _legacy_names(name, list(dict.fromkeys([*order, *paths])))
     for path, (layer, variable) in names.items():
       named = variables.setdefault(layer, {})
@@ -172,6 +181,15 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
   layers = {name: known.get(name, unknown).layer(variables[name]) for name in order}
   version = reader.text(root, 'keras_version') or reader.text(file, 'keras_version')
   return Weights(layers, source=str(reader.path), version=version)
+
+
+def _legacy_list(reader: hdf5.Reader, group: Any, name: str) -> list[str]:
+  """An attribute, or as many as Keras needed for it: names0, names1, ..."""
+  values, number = reader.texts(group, name), 0
+  while f'{name}{number}' in group.attrs:
+    values += reader.texts(group, f'{name}{number}')
+    number += 1
+  return values
 
 
 def _legacy_names(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:

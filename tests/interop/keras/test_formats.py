@@ -286,3 +286,64 @@ def test_a_model_of_another_activation_is_refused(tmp_path):
     load(recurrent_activation=keras2)
   with pytest.raises(InputError, match=r"'hard_sigmoid', .* hard_sigmoid_keras2"):
     load(activation='relu', recurrent_activation='hard_sigmoid')
+
+
+def broken(path, change, config=True):
+  """Saved without a configuration if asked; then `change`d below the layers' group."""
+  bidirectional(path)
+  with h5py.File(path, 'a') as file:
+    root = file['model_weights']
+    root.create_group('dense').attrs['weight_names'] = [b'dense/kernel:0']
+    root['dense/dense/kernel:0'] = np.ones((2 * H, 1), np.float32)
+    root.attrs['layer_names'] = [b'both', b'dense']
+    if not config:
+      del file.attrs['model_config']
+    change(root)
+  return path
+
+
+def missing_array(root):
+  del root['both/both/backward_lstm/lstm_cell/bias:0']
+
+
+def missing_half(root):
+  del root['both/both/backward_lstm']
+
+
+def missing_layer(root):
+  del root['dense']
+
+
+def listed_twice(root):
+  names = list(root['both'].attrs['weight_names'])
+  root['both'].attrs['weight_names'] = [*names[:3], *names[:3]]
+  del root['both/both/backward_lstm']
+
+
+BROKEN = {
+  missing_array: "layer 'both' has no 'both/backward_lstm/lstm_cell/bias:0'",
+  missing_half: "layer 'both' has no 'both/backward_lstm/lstm_cell/kernel:0'",
+  missing_layer: "has no layer 'dense'",
+  listed_twice: "layer 'both' lists 'both/forward_lstm/lstm_cell/kernel:0' twice",
+}
+
+
+@pytest.mark.parametrize('config', [True, False])
+@pytest.mark.parametrize('change', BROKEN, ids=lambda change: change.__name__)
+def test_a_save_that_broke_off(tmp_path, change, config):
+  path = broken(tmp_path / 'a.h5', change, config)
+  with pytest.raises(InputError, match=BROKEN[change]) as error:
+    interop.load(path)
+  assert 'a.h5' in str(error.value)
+  assert list(interop.load(broken(tmp_path / 'b.h5', lambda root: None, config)))
+
+
+def test_names_of_many_layers_in_several_attributes(tmp_path):
+  """More than 64 KB do not fit into one attribute: Keras numbers them."""
+
+  def split(root):
+    del root.attrs['layer_names']
+    root.attrs['layer_names0'], root.attrs['layer_names1'] = [b'both'], [b'dense']
+
+  weights = interop.load(broken(tmp_path / 'a.h5', split, config=False))
+  assert list(weights) == ['both/forward_layer', 'both/backward_layer', 'dense']
