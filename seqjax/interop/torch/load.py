@@ -25,6 +25,9 @@ from seqjax.types import InputError, PyTree
 Path = str | os.PathLike[str]
 StateDict = Mapping[str, Any]  # of torch tensors, or of NumPy arrays
 
+# How a file begins that PyTorch before 1.6 saved: its magic number, pickled.
+_BEFORE_ZIP = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+
 
 def load(
   path: Path, *, key: str | None = None, max_bytes: int = MAX_BYTES
@@ -43,19 +46,18 @@ def load(
   path = pathlib.Path(path)
   try:
     with open(path, 'rb') as file:
-      start = file.read(9)
+      start = file.read(len(_BEFORE_ZIP))
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
   # Before the zip: a header of 19,280 bytes makes the file begin with PK.
-  if start[8:] == b'{':
+  if start[8:9] == b'{':
     if key is not None:
       raise InputError(f'{path}: a safetensors file has no key {key!r}')
     return safetensors.read(path, max_bytes=max_bytes)
-  if start.startswith(b'PK'):
-    return _load_pickle(path, key, max_bytes)
-  raise InputError(
-    f'{path}: neither safetensors nor a zip of torch.save (of PyTorch 1.6 or later)'
-  )
+  is_zip = start.startswith(b'PK')
+  if is_zip or start == _BEFORE_ZIP:
+    return _load_pickle(path, key, max_bytes, is_zip)
+  raise InputError(f'{path}: neither safetensors nor a zip of torch.save, nor a pickle')
 
 
 def load_into(
@@ -159,11 +161,13 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _load_pickle(
-  path: pathlib.Path, key: str | None, max_bytes: int
+  path: pathlib.Path, key: str | None, max_bytes: int, is_zip: bool
 ) -> dict[str, np.ndarray]:
   torch = import_torch()
-  with archives.opened(path) as archive:  # sizes are checked before torch reads any
-    size = sum(member.file_size for member in archive.infolist())
+  size = path.stat().st_size  # sizes are checked before torch reads any
+  if is_zip:
+    with archives.opened(path) as archive:
+      size = sum(member.file_size for member in archive.infolist())
   if size > max_bytes:
     raise InputError(f'{path}: {size} bytes, more than the {max_bytes} allowed')
   try:
