@@ -232,13 +232,13 @@ class Tokenizer:
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-    """Reads what `save` wrote.
+    """Reads what `save` wrote, or Keras's `Tokenizer.to_json`.
 
     Raises:
       InputError: The file is missing, is no such JSON, or contradicts itself.
     """
     try:
-      content = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+      content = _of_keras(json.loads(pathlib.Path(path).read_text(encoding='utf-8')))
       _check_content(content)
       tokenizer = cls(**{name: content[name] for name in _OPTIONS})
     except OSError as e:
@@ -250,6 +250,10 @@ class Tokenizer:
     tokenizer.word_docs = dict(zip(words, docs, strict=True))
     tokenizer.document_count = content['document_count']
     tokenizer._rank()
+    if content.get('word_index', tokenizer.word_index) != tokenizer.word_index:
+      raise InputError(
+        f'{path}: its "word_index" is not the order of its "word_counts"'
+      )
     return tokenizer
 
   def _rank(self) -> None:
@@ -302,7 +306,7 @@ _OPTIONS = {
 def _check_content(content: Any) -> None:
   """Raises ValueError with the reason why content is not what `save` writes."""
   if not isinstance(content, dict) or content.get('format') != _FORMAT:
-    raise ValueError(f'no JSON object with "format": "{_FORMAT}"')
+    raise ValueError(f'no JSON object with "format": "{_FORMAT}"{_whose(content)}')
   if content.get('version') != _VERSION:
     raise ValueError(f'version {content.get("version")!r}, this code reads {_VERSION}')
   lists = {'words': (list,), 'counts': (list,), 'docs': (list,)}
@@ -323,3 +327,45 @@ def _check_content(content: Any) -> None:
         f'word {word!r:.40} occurs {count} times in {doc} of '
         f'{content["document_count"]} texts'
       )
+
+
+def _of_keras(content: Any) -> Any:
+  """What `save` would write of a tokenizer of Keras; anything else unchanged."""
+  if isinstance(content, str):  # json.dump of what to_json gave: JSON in JSON
+    content = json.loads(content)
+  if not isinstance(content, dict) or content.get('class_name') != 'Tokenizer':
+    return content
+  config = content.get('config')
+  if not isinstance(config, dict):
+    raise ValueError('"config" of a tokenizer of Keras is no JSON object')
+  if config.get('split', ' ') != ' ' and not config.get('char_level'):
+    raise ValueError(f'splits at {config["split"]!r:.40}; here words end at spaces')
+  tables = {}
+  for name in ('word_counts', 'word_docs', 'word_index'):
+    try:
+      tables[name] = json.loads(config[name])
+    except (KeyError, TypeError, ValueError):
+      tables[name] = None
+    if not isinstance(tables[name], dict):
+      raise ValueError(f'"{name}" is no JSON object in a string, as Keras writes it')
+  counts, docs = tables['word_counts'], tables['word_docs']
+  return {
+    **{name: config[name] for name in (*_OPTIONS, 'document_count') if name in config},
+    **{'format': _FORMAT, 'version': _VERSION, 'word_index': tables['word_index']},
+    **{'words': list(counts), 'counts': list(counts.values())},
+    'docs': [docs.get(word) for word in counts],
+  }
+
+
+def _whose(content: Any) -> str:
+  """What JSON of others looks like; '' if like nothing known."""
+  if not isinstance(content, dict):
+    return ''
+  whose = ''
+  if 'added_tokens' in content or 'tokenizer_class' in content:
+    whose = "a tokenizer of Hugging Face's libraries"
+  elif isinstance(content.get('class_name'), str):
+    whose = f"Keras's {content['class_name']!r:.40}, of which a Tokenizer alone is read"
+  elif content and all(type(value) is int for value in content.values()):
+    whose = 'a table of words and ids'
+  return whose and f': it looks like {whose}'

@@ -320,3 +320,70 @@ def test_what_ids_derive_from_cannot_be_assigned(name):
   tokenizer = Tokenizer(oov_token='?').fit(CAT_AND_DOG)
   with pytest.raises(AttributeError):
     setattr(tokenizer, name, None)
+
+
+def keras_json(texts, **options):
+  """The file that Keras's Tokenizer.to_json writes, from its own class."""
+  text = pytest.importorskip('keras.src.legacy.preprocessing.text')
+  theirs = text.Tokenizer(**options)
+  theirs.fit_on_texts(texts)
+  return theirs, theirs.to_json()
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    {'num_words': 5, 'oov_token': '<unk>'},
+    {'lower': False, 'filters': '.,'},
+    {'char_level': True, 'num_words': 9},
+  ],
+)
+def test_a_tokenizer_of_keras_is_read(tmp_path, options):
+  texts = ['The cat sat on the mat.', 'A dog, the Cat: sat!', 'on a mat']
+  theirs, content = keras_json(texts, **options)
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(content)
+  ours = Tokenizer.load(path)
+  assert ours.word_index == theirs.word_index
+  assert ours.encode([*texts, 'a bird']) == theirs.texts_to_sequences(
+    [*texts, 'a bird']
+  )
+  np.testing.assert_array_equal(
+    ours.to_matrix(texts, 'tfidf'), theirs.texts_to_matrix(texts, 'tfidf')
+  )
+  path.write_text(json.dumps(content))  # a string in JSON: to_json dumped again
+  assert Tokenizer.load(path).word_index == theirs.word_index
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'split': '_'}, "splits at '_'"),
+    ({'word_index': '{"the": 2, "cat": 1}'}, '"word_index" is not the order'),
+    ({'word_counts': '['}, '"word_counts" is no JSON'),
+    ({'word_counts': 3}, '"word_counts" is no JSON'),
+    ({'filters': 3}, '"filters" is 3'),
+  ],
+)
+def test_a_broken_tokenizer_of_keras_is_refused(tmp_path, change, message):
+  content = json.loads(keras_json(['the cat the'])[1])
+  content['config'] |= change
+  (tmp_path / 'a.json').write_text(json.dumps(content))
+  with pytest.raises(InputError, match=message):
+    Tokenizer.load(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize(
+  ('content', 'whose'),
+  [
+    ({'version': '1.0', 'model': {}, 'added_tokens': []}, 'Hugging Face'),
+    ({'tokenizer_class': 'BertTokenizer'}, 'Hugging Face'),
+    ({'class_name': 'TextVectorization', 'config': {}}, "Keras's 'TextVectorization'"),
+    ({'the': 1, 'cat': 2}, 'words and ids'),
+  ],
+)
+def test_other_json_is_told_whose_it_looks_like(tmp_path, content, whose):
+  (tmp_path / 'a.json').write_text(json.dumps(content))
+  with pytest.raises(InputError, match=f'a.json: .*looks like .*{whose}'):
+    Tokenizer.load(tmp_path / 'a.json')

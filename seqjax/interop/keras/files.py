@@ -149,7 +149,9 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
   listed = _legacy_list(reader, root, 'layer_names')
   for name in listed:
     if reader.child(root, name) is None:
-      raise InputError(f'{reader.path}: a save that broke off: it has no layer {name!r}')
+      raise InputError(
+        f'{reader.path}: a save that broke off: it has no layer {name!r}'
+      )
   outer = dict.fromkeys([item.name.split('/')[0] for item in described] or listed)
   known = {item.name: item for item in described}
   variables: dict[str, dict[str, np.ndarray]] = {}
