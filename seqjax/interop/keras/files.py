@@ -104,9 +104,7 @@ def _new_format(
   layers: dict[str, Layer] = {}
   for store in order:
     variables = dict(sorted(stores[store].items(), key=lambda item: _natural(item[0])))
-    item = known.get(store) or configs.recognised(
-      _undescribed(reader, store), variables
-    )
+    item = known.get(store) or _undescribed(reader, store, variables)
     name = item.name if item.name not in layers else store
     layers[name] = item.layer(configs.named(item, variables))
   return Weights(
@@ -117,7 +115,9 @@ def _new_format(
   )
 
 
-def _undescribed(reader: hdf5.Reader, store: str) -> Described:
+def _undescribed(
+  reader: hdf5.Reader, store: str, variables: Mapping[str, np.ndarray]
+) -> Described:
   """Name and class of a layer without a configuration, from its place in the file."""
   parts = store.split('/')
   names: list[str] = []
@@ -125,15 +125,16 @@ def _undescribed(reader: hdf5.Reader, store: str) -> Described:
   group = reader.file
   for i, part in enumerate(parts):
     group = None if group is None else reader.child(group, part)
-    variables = None if group is None else reader.child(group, 'vars')
-    given = '' if variables is None else reader.text(variables, 'name')
+    own = None if group is None else reader.child(group, 'vars')
+    given = '' if own is None else reader.text(own, 'name')
     in_container = i > 0 and parts[i - 1] in ('layers', 'cells')
     class_name = configs.class_of(part if in_container else given) or class_name
     if part in ('cell', 'layer') and names:
       continue
     if part not in ('layers', 'cells'):
       names.append(given if in_container and given else part)
-  return Described('/'.join(names) or 'model', class_name, {}, store)
+  item = Described('/'.join(names) or 'model', class_name, {}, store)
+  return item if given else configs.recognised(item, variables)
 
 
 def _legacy_format(reader: hdf5.Reader) -> Weights:
@@ -191,6 +192,8 @@ def _legacy_list(reader: hdf5.Reader, group: Any, name: str) -> list[str]:
   while f'{name}{number}' in group.attrs:
     values += reader.texts(group, f'{name}{number}')
     number += 1
+    if sum(map(len, values)) > hdf5.MAX_ATTRIBUTE:
+      raise InputError(f'{reader.path}: {name} of {group.name!r} is too long')
   return values
 
 

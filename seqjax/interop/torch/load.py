@@ -92,7 +92,7 @@ def load_into(
   Warns:
     LossyWarning: if numbers have to be rounded to a narrower dtype.
   """
-  source, _ = _source(params, state_dict, mapping)
+  source, _, _ = _source(params, state_dict, mapping)
   return transfer.fill(params, source, _slashed(mapping), allow_unused)
 
 
@@ -113,12 +113,7 @@ def from_params(
   Raises:
     InputError: if they do not fit; the message names both layers and shapes.
   """
-  source, layers = _source(params, like, mapping)
-  new = {
-    module.prefix + key + module.suffix: value
-    for module in layers.values()
-    for key, value in module.arrays.items()
-  }
+  source, layers, new = _source(params, like, mapping)
   values = transfer.values_of(params, source, _slashed(mapping))
   for name, layer in values.items():
     new |= modules.from_params(layers[name], layer)
@@ -201,8 +196,8 @@ def _load_pickle(
 
 def _source(
   params: PyTree, state_dict: Path | StateDict, mapping: Mapping[str, str] | None
-) -> tuple[transfer.Source, dict[str, modules.Module]]:
-  """A state_dict's layers, and what they are called there."""
+) -> tuple[transfer.Source, dict[str, modules.Module], dict[str, np.ndarray]]:
+  """A state_dict's layers, what they are called there, and all its arrays."""
   source = 'the state_dict' if isinstance(state_dict, Mapping) else str(state_dict)
   if not isinstance(state_dict, Mapping):
     state_dict = load(state_dict)
@@ -215,7 +210,7 @@ def _source(
   }
   layers = modules.split(arrays, source, linear)
   ours = {name: modules.to_params(layer, source) for name, layer in layers.items()}
-  return transfer.Source(source, ours, _family(arrays)), layers
+  return transfer.Source(source, ours, _family(arrays)), layers, arrays
 
 
 def _family(arrays: Mapping[str, np.ndarray]) -> Callable[[str], str] | None:

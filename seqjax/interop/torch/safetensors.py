@@ -42,7 +42,8 @@ def read(path: pathlib.Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndar
   except OSError as error:
     raise InputError(f'{path}: {error.strerror or error}') from None
   except peer.SafetensorError as error:
-    raise InputError(f'{path}: no readable safetensors file: {error}') from None
+    reason = ' '.join(str(error).split())
+    raise InputError(f'{path}: no readable safetensors file: {reason}') from None
   return arrays
 
 

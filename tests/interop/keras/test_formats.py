@@ -10,6 +10,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.interop import keras as interop
+from seqjax.interop.keras import hdf5
 from seqjax.types import InputError
 
 h5py = pytest.importorskip('h5py')
@@ -154,6 +155,13 @@ def test_wrappers_without_names_are_told_by_their_shapes(tmp_path, cell, bias):
         loaded['both'][f'{direction}_layer'][variable], value
       )
   np.testing.assert_array_equal(loaded['head']['kernel'], values([(H, 2)], 4)[0])
+
+
+def test_a_cell_of_another_name_is_not_taken_for_a_known_one(tmp_path):
+  path = h5(tmp_path / 'a.weights.h5', {'layers/rnn/cell': values(LSTM.values())})
+  with h5py.File(path, 'a') as file:
+    file['layers/rnn/cell/vars'].attrs['name'] = 'my_cell'
+  assert list(interop.load(path)['rnn']) == ['0', '1', '2']
 
 
 def test_names_of_wrappers_hold_where_their_inner_layer_has_no_kind(tmp_path):
@@ -338,7 +346,7 @@ def test_a_save_that_broke_off(tmp_path, change, config):
   assert list(interop.load(broken(tmp_path / 'b.h5', lambda root: None, config)))
 
 
-def test_names_of_many_layers_in_several_attributes(tmp_path):
+def test_names_of_many_layers_in_several_attributes(tmp_path, monkeypatch):
   """More than 64 KB do not fit into one attribute: Keras numbers them."""
 
   def split(root):
@@ -347,3 +355,6 @@ def test_names_of_many_layers_in_several_attributes(tmp_path):
 
   weights = interop.load(broken(tmp_path / 'a.h5', split, config=False))
   assert list(weights) == ['both/forward_layer', 'both/backward_layer', 'dense']
+  monkeypatch.setattr(hdf5, 'MAX_ATTRIBUTE', 8)
+  with pytest.raises(InputError, match=r"layer_names of '/model_weights' is too long"):
+    interop.load(tmp_path / 'a.h5')

@@ -298,6 +298,17 @@ def test_what_is_no_such_layer_is_refused():
     interop.from_lstm(params)
 
 
+def test_the_way_back_keeps_the_order_of_the_arrays():
+  """An alphabetical order takes a module's arrays apart."""
+  like = arrays('LSTM') | arrays('LSTM', suffix='_l0_reverse')
+  like = dict(sorted(like.items()))
+  params = {
+    f'{direction}_layer': interop.to_lstm(like, 0, direction)
+    for direction in ('forward', 'backward')
+  }
+  assert list(interop.from_params({'rnn': params}, like)) == list(like)
+
+
 def test_a_mismatch_names_both_layers_and_shapes():
   params = {'encoder': interop.to_lstm(arrays('LSTM', H=6))}
   with pytest.raises(InputError, match=r"'encoder'.*'rnn/l0'.*\(3, 24\).*\(3, 16\)"):
@@ -416,6 +427,7 @@ def test_damaged_pickles_of_torch(torch, tmp_path):
 
 
 def test_without_torch_the_message_says_what_to_install(tmp_path, monkeypatch):
+  pytest.importorskip('safetensors')
   monkeypatch.setitem(sys.modules, 'torch', None)
   with pytest.raises(ImportError, match='pip install torch'):
     interop.tensors({})

@@ -98,6 +98,7 @@ TWICE = TWICE.replace('"b"', '"a"').encode()
     ({'a': entry(offsets=(24, 0))}, bytes(24), 'invalid offset for tensor `a`'),
     ({'a': entry()}, bytes(20), 'file not fully covered'),
     ({'a': entry()}, bytes(30), 'file not fully covered'),
+    ({'a\n': entry(offsets=(8, 32))}, bytes(32), 'invalid offset for tensor `a'),
     ({'a': entry(offsets=(8, 32))}, bytes(32), 'invalid offset for tensor `a`'),
     (
       {'a': entry(), 'b': entry(offsets=(12, 36))},
