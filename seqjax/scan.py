@@ -115,7 +115,10 @@ def first_carry(cell: Cell, params: PyTree, sequence: Sequence) -> PyTree:
   weights = [sequence.values, *jax.tree.leaves(params)]
   dtype = jnp.promote_types(jnp.float32, jnp.result_type(*weights))
   H = params.recurrent_kernel.shape[0]
-  return zero_carry(cell, (*sequence.x.shape[:-2], H), dtype)
+  zeros = zero_carry(cell, (*sequence.x.shape[:-2], H), dtype)
+  # Made of the inputs: in a shard_map they vary over the same axes of the mesh.
+  like = sequence.x.ids if isinstance(sequence.x, Lookup) else sequence.x
+  return jax.tree.map(lambda zero: jnp.zeros_like(like, zero.dtype, zero.shape), zeros)
 
 
 def scan_time(

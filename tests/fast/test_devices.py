@@ -17,6 +17,8 @@ _CASES = [
   (Case('simple_rnn', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
   (Case('simple_rnn', (4,), T=9, options=('go_backwards',)), 'reference'),
   (Case('lstm', (4,), T=9, padding='post', recurrent_dropout=0.4), 'reference'),
+  (Case('gru', (4,), T=9, carry=False), 'reference'),
+  (Case('lstm', (4,), T=9, carry=False), 'fast'),
 ]
 
 
