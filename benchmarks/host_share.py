@@ -26,7 +26,6 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.data.series.windows import RandomWindows
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
-from seqjax.workdir.folder import replace_file
 from seqjax.workdir.progress import Pending
 
 _LOOK = 20  # steps, the default of --log_every
@@ -66,7 +65,7 @@ def main() -> None:
     'share_outside': statistics.median(shares),
     'shares': shares,
   }
-  replace_file(_RESULT, json.dumps(record, indent=1).encode() + b'\n')
+  whole.write(_RESULT, json.dumps(record, indent=1).encode() + b'\n')
   print(json.dumps(record, indent=1))
 
 

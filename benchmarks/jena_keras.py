@@ -31,8 +31,8 @@ from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.data.series import windows
 from seqjax.data.series.windows import RandomWindows, WindowSet
+from seqjax.files import whole
 from seqjax.types import InputError
-from seqjax.workdir.folder import replace_file
 
 _FLAGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'flags'
 
@@ -70,7 +70,7 @@ def main(config: Config) -> None:
         continue
       run = key | _train(name, settings)
       record['runs'].append(run)
-      replace_file(path, json.dumps(record, indent=1).encode() + b'\n')
+      whole.write(path, json.dumps(record, indent=1).encode() + b'\n')
       print({k: v for k, v in run.items() if k != 'val_maes'}, flush=True)
 
 

@@ -18,7 +18,7 @@ import jax
 from seqjax import workdir
 from seqjax.config import TrainConfig
 from seqjax.types import InputError, PyTree
-from seqjax.workdir import trained
+from seqjax.workdir import checkpoint
 
 
 def training(
@@ -82,7 +82,7 @@ def open_run(folder: str) -> Run:
 
 
 def best_params(run: Run, x: Any) -> PyTree:
-  """Parameters of the best epoch, for inputs like x [B, ...]; errors as `trained`'s."""
+  """Parameters of the best epoch, for x [B, ...]; see `checkpoint.best_params`."""
   init = functools.partial(run.model.init, train=False)
   variables = jax.eval_shape(init, jax.random.key(0), x)
-  return trained.best_params(run.folder, variables['params'])
+  return checkpoint.best_params(run.folder, variables['params'])

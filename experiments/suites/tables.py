@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from experiments.suites.rows import Number, Row
+from seqjax.files import whole
 from seqjax.view import comparisons
-from seqjax.workdir.folder import naming, replace_file, to_json
+from seqjax.workdir.folder import naming, to_json
 from seqjax.workdir.log import read_metrics
 
 MARKDOWN, JSON = 'table.md', 'table.json'
@@ -43,7 +44,7 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
     (MARKDOWN, markdown(entries, pairs)),
   ):
     with naming(folder, name):
-      replace_file(folder / name, text.encode())
+      whole.write(folder / name, text.encode())
 
 
 def draw(folder: pathlib.Path, row: Row) -> None:

@@ -14,8 +14,9 @@ from seqjax.data.series import book_windows, csv_files, jena, quality, windows
 from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import Series
 from seqjax.data.series.windows import Shape, WindowSet
+from seqjax.files import whole
 from seqjax.types import InputError
-from seqjax.workdir.folder import replace_file, to_json
+from seqjax.workdir.folder import to_json
 
 MOST_STEPS = 500  # the chapter's epoch
 # The file in a workdir that makes a series what the run was trained on.
@@ -78,7 +79,7 @@ class Scaling(NamedTuple):
   def save(self, path: Path) -> None:
     """Writes it as JSON, with all digits."""
     record = self._replace(mean=self.mean.tolist(), std=self.std.tolist())._asdict()
-    replace_file(path, to_json(record).encode() + b'\n')
+    whole.write(path, to_json(record).encode() + b'\n')
 
   @classmethod
   def load(cls, path: Path) -> Self:

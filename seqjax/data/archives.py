@@ -10,29 +10,22 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import lzma
 import os
 import pathlib
-import stat
-import struct
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, NoReturn
 
+from seqjax.files import zips
 from seqjax.types import InputError
 
 MIB = 2**20
 
 _MAX_FILES = 200_000  # the published IMDB archive has 100,019
 _MAX_UNPACKED = 2048 * MIB  # a whole tar, skipped members included
-_MAX_GAP = (
-  256 * MIB
-)  # from one header to the next; tarfile holds long headers in memory
+_MAX_GAP = 256 * MIB  # between two headers; tarfile holds long ones in memory
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 128 * _BLOCK
-_ZIP_TAIL = 22 + 0xFFFF  # end record and the longest comment
 
 
 def read_files(
@@ -71,7 +64,7 @@ def read_files(
     raise
   except OSError as e:  # the disk, and gzip.BadGzipFile
     raise InputError(f'{path}: cannot be read: {e}') from e
-  except _DAMAGE as e:
+  except (*zips.DAMAGE, tarfile.TarError, ValueError, OverflowError) as e:
     reason = str(e) or type(e).__name__
     raise InputError(f'{path}: damaged or cut short: {reason}') from e
 
@@ -95,20 +88,6 @@ def identity(path: pathlib.Path, wanted: Callable[[str], bool]) -> str:
       return f'sha256:{hashlib.file_digest(file, "sha256").hexdigest()}'
   except OSError as e:
     raise InputError(f'{path}: cannot be read: {e}') from e
-
-
-# What tarfile, zipfile and the decompressors raise on damaged input.
-_DAMAGE = (
-  tarfile.TarError,
-  zipfile.BadZipFile,
-  zlib.error,
-  lzma.LZMAError,
-  struct.error,
-  EOFError,
-  ValueError,
-  NotImplementedError,
-  OverflowError,
-)
 
 
 @dataclasses.dataclass
@@ -234,35 +213,11 @@ def _read_tar(
 
 
 def _read_zip(path: pathlib.Path, guard: _Guard) -> Iterator[tuple[str, bytes]]:
-  with path.open('rb') as file, zipfile.ZipFile(file) as archive:
-    _check_count(file, len(archive.infolist()))
-    for info in archive.infolist():
-      name = guard.check_name(info.orig_filename)
-      file_type = stat.S_IFMT(info.external_attr >> 16)  # 0 where no Unix made it
-      if file_type == stat.S_IFLNK:
-        guard.refuse(info.orig_filename, 'is a link')
-      if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
-        guard.refuse(info.orig_filename, 'is neither a plain file nor a folder')
-      if info.filename.endswith('/'):  # is_dir fails at an empty name in Python 3.11
-        continue
-      if info.flag_bits & 0x1:
-        guard.refuse(info.orig_filename, 'is encrypted')
+  with zips.opened(path) as archive:
+    for info in zips.files(archive):
+      name = guard.check_name(info.filename)
       if guard.admit(name, info.file_size):
-        with archive.open(info) as opened:
-          content = opened.read(info.file_size + 1)  # to the end: verifies the checksum
-        if len(content) != info.file_size:
-          raise EOFError(f'member {name!r} does not have {info.file_size:,} bytes')
-        yield name, content
-
-
-def _check_count(file: IO[bytes], num_entries: int) -> None:
-  """Raises EOFError where zipfile has lost entries of a damaged list in silence."""
-  file.seek(-min(_ZIP_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
-  tail = file.read()
-  where = tail.rindex(b'PK\x05\x06')  # zipfile has found it too
-  (stated,) = struct.unpack_from('<H', tail, where + 10)
-  if stated not in (num_entries, 0xFFFF):  # the latter: a zip64 says it elsewhere
-    raise EOFError(f'{num_entries} entries instead of {stated}')
+        yield name, zips.read(archive, info.filename, info.file_size)
 
 
 def _read_folder(path: pathlib.Path, guard: _Guard) -> Iterator[tuple[str, bytes]]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from seqjax.files import sealed, whole
 from seqjax.types import InputError
 
 _MANIFEST = 'entry.json'
@@ -87,12 +88,18 @@ def folder(
     InputError: As for `arrays`.
   """
   text = json.dumps(fields, sort_keys=True)
+  content = json.loads(text)
   target = root / f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}'
   if target.exists():
-    damage = _damage(target, text)
+    damage = _damage(target, content)
     if damage is None:
       return target
     _log.warning('%s is damaged (%s) and is built again', target, damage)
+
+  def encode(checksums: sealed.Checksums) -> bytes:
+    files = {name: checksum for name, (_, checksum) in checksums.items()}
+    return json.dumps({'fields': content, 'files': files}, indent=1).encode()
+
   with _writing(root):
     root.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
@@ -100,8 +107,8 @@ def folder(
     part.mkdir()
     try:
       build(part)
-      _write_manifest(part, text)
-      _publish(part, target, text)
+      sealed.seal(part, _MANIFEST, encode)
+      _publish(part, target, content)
     finally:
       shutil.rmtree(part, ignore_errors=True)  # after a success it is not there
   return target
@@ -121,18 +128,16 @@ def default_root(cache_dir: str = '') -> pathlib.Path:
     raise InputError('no home folder to cache in: give one with --cache_dir') from e
 
 
-def _damage(target: pathlib.Path, fields: str) -> str | None:
+def _damage(target: pathlib.Path, fields: object) -> str | None:
   """What is wrong with an entry; None when it is intact."""
   try:
-    manifest = json.loads((target / _MANIFEST).read_text(encoding='utf-8'))
-    if manifest['fields'] != json.loads(fields):
+    manifest = json.loads((target / _MANIFEST).read_bytes())
+    if manifest['fields'] != fields:
       return f'{_MANIFEST} is of other data'
-    for name, expected in manifest['files'].items():
-      with (target / name).open('rb') as file:
-        if hashlib.file_digest(file, 'sha256').hexdigest() != expected:
-          return f'{name} has a wrong checksum'
-  except OSError as e:
-    return f'{pathlib.Path(e.filename or target).name}: {e.strerror}'
+    files = {name: (None, checksum) for name, checksum in manifest['files'].items()}
+    sealed.check(target, files)
+  except (OSError, sealed.DamagedError) as e:
+    return str(e)
   except (ValueError, KeyError, TypeError, AttributeError):
     return f'{_MANIFEST} cannot be read'
   return None
@@ -163,22 +168,7 @@ def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
     file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def _write_manifest(part: pathlib.Path, fields: str) -> None:
-  """Writes the checksums of all files, and brings all of it to the disk."""
-  files = {}
-  for path in sorted(part.rglob('*')):
-    if path.is_file():
-      with path.open('rb') as file:
-        files[path.relative_to(part).as_posix()] = hashlib.file_digest(
-          file, 'sha256'
-        ).hexdigest()
-  manifest = {'fields': json.loads(fields), 'files': files}
-  (part / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding='utf-8')
-  for path in (*part.rglob('*'), part):
-    _sync(path)
-
-
-def _publish(part: pathlib.Path, target: pathlib.Path, fields: str) -> None:
+def _publish(part: pathlib.Path, target: pathlib.Path, fields: object) -> None:
   """Renames a built entry into its place, unless another process was quicker."""
   for attempt in range(_PUBLISH_ATTEMPTS):
     try:
@@ -194,7 +184,7 @@ def _publish(part: pathlib.Path, target: pathlib.Path, fields: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # another process moved it away
       target.rename(away)
     shutil.rmtree(away, ignore_errors=True)  # else _remove_stale does it, in a day
-  _sync(target.parent)
+  whole.sync(target.parent)
 
 
 def _remove_stale(root: pathlib.Path) -> None:
@@ -203,11 +193,3 @@ def _remove_stale(root: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError):  # its owner has just renamed it
       if time.time() - path.stat().st_mtime > _STALE_SECONDS:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: pathlib.Path) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)

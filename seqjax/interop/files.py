@@ -1,10 +1,10 @@
 """Files that are written whole or not at all."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator
 
+from seqjax.files import whole
 from seqjax.types import InputError
 
 
@@ -15,12 +15,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   Raises:
     InputError: if it can't be written; `path` then stays as it was.
   """
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
-    yield part
-    os.replace(part, path)
+    with whole.replacing(path) as part:
+      yield part
   except (OSError, RuntimeError) as error:  # the second of torch.save
     reason = ' '.join(str(error).split())
     raise InputError(f'{path}: cannot be written: {reason}') from None
-  finally:
-    part.unlink(missing_ok=True)

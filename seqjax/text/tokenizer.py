@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from seqjax.files import whole
 from seqjax.text.documents import Mode, document_matrix
 from seqjax.types import InputError
 
@@ -226,9 +227,8 @@ class Tokenizer:
     content |= {'document_count': self.document_count, 'words': words}
     content |= {'counts': [self.word_counts[word] for word in words]}
     content |= {'docs': [self.word_docs[word] for word in words]}
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    part.write_text(json.dumps(content), encoding='ascii')
-    part.replace(path)
+    with whole.replacing(path) as part:
+      part.write_text(json.dumps(content), encoding='ascii')
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Tokenizer:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqjax.files import whole
 from seqjax.types import InputError
-from seqjax.workdir.folder import replace_file
 
 if TYPE_CHECKING:
   from matplotlib.artist import Artist
@@ -264,6 +264,6 @@ def save(figure: Figure, path: Path) -> None:
   picture = io.BytesIO()
   FigureCanvasAgg(figure).print_png(picture)
   try:
-    replace_file(path, picture.getvalue())
+    whole.write(path, picture.getvalue())
   except OSError as error:
     raise InputError(f'cannot write {path}: {error.strerror or error}') from error

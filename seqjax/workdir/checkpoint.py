@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +18,21 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from seqjax.files import sealed
+from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError, PyTree
 from seqjax.workdir import integrity, leaves, storage
-from seqjax.workdir.integrity import DamagedError, SaveError, one_line
+from seqjax.workdir.integrity import SaveError, one_line
 from seqjax.workdir.leaves import digest, leaf_digests
 
-__all__ = ['Checkpoints', 'Restored', 'SaveError', 'digest', 'leaf_digests']
+__all__ = [
+  'Checkpoints',
+  'Restored',
+  'SaveError',
+  'best_params',
+  'digest',
+  'leaf_digests',
+]
 
 _FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
 _FORMAT = 1
@@ -73,7 +83,7 @@ class Checkpoints:
     self._is_first = jax.process_index() == 0
     self._number = 0
     if self._is_first:
-      self._release = weakref.finalize(self, os.close, integrity.take(self.directory))
+      self._release = weakref.finalize(self, os.close, integrity.lock(self.directory))
       self._number = max(saves(self.directory), default=0)
     if jax.process_count() > 1:
       number = multihost_utils.broadcast_one_to_all(np.int32(self._number))
@@ -111,7 +121,7 @@ class Checkpoints:
     placed: dict[str, Any] = dict(values)
     for path, leaf in leaves.by_path(state).items():
       if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        placed[path] = leaves.place(values[path], leaf)  # so each writes a part
+        placed[path] = leaves.put_like(values[path], leaf)  # so each writes a part
     manifest = {
       'format': _FORMAT,
       'step': step,
@@ -194,7 +204,7 @@ class Checkpoints:
         outcome = 'was saved, but an older one cannot be removed'
         self._remove_old()
       # One that failed does not come here: it ends, and that ends those who wait.
-      storage.meet(f'{self.directory}/{name}')
+      storage.barrier(f'{self.directory}/{name}')
     except Exception as error:
       if self._is_first:
         # What stays is removed at the next open.
@@ -214,58 +224,124 @@ class Checkpoints:
   def _restore(self, template: PyTree, *, only_best: bool) -> Restored | None:
     self.wait()
     self.rejected = []
-    unreadable: Exception | None = None
-    for folder in reversed(self.folders()):
-      try:
-        manifest = integrity.read_manifest(folder)
-        if manifest['best'] or not only_best:
-          return self._read(folder, manifest, template)
-      except (DamagedError, OSError, _UnreadableError) as error:
-        reason = one_line(error)
-        logging.warning('%s: not used for restoring: %s', folder, reason)
-        self.rejected.append(f'{folder.name}: {reason}')
-        if isinstance(error, DamagedError):
-          self._damaged.add(folder.name)
-        else:
-          unreadable = error
-    if unreadable is not None:  # to begin anew would in time remove an intact save
-      raise RuntimeError(f'{self.directory}: {unreadable}') from unreadable
-    return None
+    unreadable: list[Exception] = []
 
-  def _read(
-    self, folder: pathlib.Path, manifest: dict[str, Any], template: PyTree
-  ) -> Restored:
-    """Loads one save; raises DamagedError, OSError, _UnreadableError or InputError."""
-    if manifest['format'] != _FORMAT:
-      raise InputError(f'{folder}: format {manifest["format"]}, expected {_FORMAT}')
-    integrity.check_files(folder, manifest['files'])
-    wanted = leaves.by_path(template)
-    kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
-    if wrong := leaves.mismatches(kinds, wanted):
-      raise InputError(f'{folder}: the model has changed: {wrong}')
-    try:
-      values = self._thread.submit(storage.read, folder / 'state', wanted).result()
-    except Exception as error:
-      raise _UnreadableError(
-        f'the files of {folder.name} are as they were written, but '
-        f'{storage.VERSION} cannot read them: {one_line(error)}'
-      ) from error
-    placed = [leaves.place(values[path], leaf) for path, leaf in wanted.items()]
-    state = jax.tree.unflatten(jax.tree.structure(template), placed)
-    for path, found in leaf_digests(state).items():
-      if found != manifest['leaves'][path][1]:
-        raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
-    return Restored(manifest['step'], state, manifest['progress'])
+    def reject(name: str, error: Exception) -> None:
+      reason = one_line(error)
+      logging.warning('%s: not used for restoring: %s', self.directory / name, reason)
+      self.rejected.append(f'{name}: {reason}')
+      if isinstance(error, DamagedError):
+        self._damaged.add(name)
+      else:
+        unreadable.append(error)
+
+    restored = _newest(
+      self.directory, template, self._thread, reject, only_best=only_best
+    )
+    if restored is None and unreadable:  # to begin anew would in time remove it
+      raise RuntimeError(f'{self.directory}: {unreadable[-1]}') from unreadable[-1]
+    return restored
+
+
+def best_params(workdir: str | os.PathLike[str], template: PyTree) -> PyTree:
+  """Returns the parameters of the best epoch; without a lock: the run may be going on.
+
+  Args:
+    workdir: Of the run; nothing is written there.
+    template: Tree of the parameters' shapes and dtypes; `jax.eval_shape` gives one.
+
+  Returns:
+    The tree with arrays, each compared with the checksum it was saved with.
+
+  Raises:
+    InputError: There is no intact save of a best epoch, or its parameters are not
+      those of the template.
+  """
+  directory = pathlib.Path(workdir, 'checkpoints').absolute()
+  rejected = []
+
+  def reject(name: str, error: Exception) -> None:
+    rejected.append(f'{name}: {one_line(error)}')
+
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    wanted = {'params': template}
+    found = _newest(directory, wanted, thread, reject, only_best=True, only='params/')
+  if found is None:
+    reason = f' ({"; ".join(rejected)})' if rejected else ''
+    raise InputError(f'{directory} holds no intact checkpoint of a best epoch{reason}')
+  return found.state['params']
 
 
 def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
   """Returns the folders of all saves by number, damaged or not, oldest first."""
-  found = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
-  return dict(sorted((int(m[1]), directory / m[0]) for m in found if m))
+  matches = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
+  return dict(sorted((int(m[1]), directory / m[0]) for m in matches if m))
 
 
 class _UnreadableError(Exception):
   """The files are intact and Orbax fails: its version, most likely."""
+
+
+def _newest(
+  directory: pathlib.Path,
+  template: PyTree,
+  thread: concurrent.futures.Executor,
+  reject: Callable[[str, Exception], None],
+  *,
+  only_best: bool,
+  only: str = '',
+) -> Restored | None:
+  """Reads the newest save that can be; `reject` is told of each before it.
+
+  Args:
+    directory: Of the saves.
+    template: Tree like the saved one, or the part of it at the paths of `only`.
+    thread: Where Orbax is called.
+    reject: Takes the name of a save, and why it is not used.
+    only_best: Whether none but those called best count.
+    only: What the paths of the wanted leaves begin with; the others are not returned.
+  """
+  for folder in reversed(saves(directory).values()):
+    try:
+      manifest = integrity.read_manifest(folder)
+      if manifest['best'] or not only_best:
+        state = _read(folder, manifest, template, thread, only)
+        return Restored(manifest['step'], state, manifest['progress'])
+    except (DamagedError, OSError, _UnreadableError) as error:
+      reject(folder.name, error)
+  return None
+
+
+def _read(
+  folder: pathlib.Path,
+  manifest: dict[str, Any],
+  template: PyTree,
+  thread: concurrent.futures.Executor,
+  only: str,
+) -> PyTree:
+  """Loads one save; raises DamagedError, OSError, _UnreadableError or InputError."""
+  if manifest['format'] != _FORMAT:
+    raise InputError(f'{folder}: format {manifest["format"]}, expected {_FORMAT}')
+  sealed.check(folder, manifest['files'])
+  wanted = leaves.by_path(template)
+  kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
+  ours = {path: kind for path, kind in kinds.items() if path.startswith(only)}
+  if wrong := leaves.mismatches(ours, wanted):
+    raise InputError(f'{folder}: the model has changed: {wrong}')
+  like = {path: leaves.described(kind) for path, kind in kinds.items()}
+  try:
+    values = thread.submit(storage.read, folder / 'state', like).result()
+  except Exception as error:
+    raise _UnreadableError(
+      f'the files of {folder.name} are as they were written, but '
+      f'{storage.VERSION} cannot read them: {one_line(error)}'
+    ) from error
+  arrays = [leaves.put_like(values[path], leaf) for path, leaf in wanted.items()]
+  state = jax.tree.unflatten(jax.tree.structure(template), arrays)
+  for path, checksum in leaf_digests(state).items():
+    if checksum != manifest['leaves'][path][1]:
+      raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
+  return state
 
 
 def _is_best(folder: pathlib.Path) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.files import sealed, whole
 from seqjax.types import InputError
 
 _PACKAGES = ('seqjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -47,7 +47,7 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
   try:
     with naming(folder, '.lock'):
       try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sealed.lock(descriptor)
       except BlockingIOError as error:
         holder = os.pread(descriptor, 300, 0).decode(errors='replace').strip()
         raise InputError(
@@ -194,30 +194,6 @@ def naming(folder: Path, name: str, verb: str = 'write') -> Iterator[None]:
     raise InputError(f'--workdir {folder}: cannot {verb} {name}: {cause}') from error
 
 
-def replace_file(path: Path, data: bytes) -> None:
-  """Writes a file so that its path holds the old bytes or the new, never a part.
-
-  Raises:
-    OSError: As the system says it; the old file is untouched.
-  """
-  # One name, as one process writes: what a kill leaves behind is used up next time.
-  temporary = path.with_name(f'.{path.name}.tmp')
-  try:
-    with open(temporary, 'wb') as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError:
-    temporary.unlink(missing_ok=True)  # gives a full disk its space back
-    raise
-  descriptor = os.open(path.parent, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)  # the rename itself
-  finally:
-    os.close(descriptor)
-
-
 def to_json(record: Any, indent: int | None = None) -> str:
   """JSON in ASCII, NumPy scalars as numbers; floats keep every bit (repr round trip).
 
@@ -241,7 +217,7 @@ def _show(config: dict[str, Any], name: str) -> str:
 def _write_json(folder: Path, name: str, record: dict[str, Any]) -> None:
   data = to_json(record, indent=2).encode() + b'\n'
   with naming(folder, name):
-    replace_file(folder / name, data)
+    whole.write(folder / name, data)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,13 +1,11 @@
-"""Folders that prove to be whole: checksums of files, a sealed manifest, a lock.
+"""Folders of saves: committed whole with a manifest, and written by one run at a time.
 
-A folder is filled under a name that marks it unfinished, then committed: its files are
-forced to disk, a manifest records their checksums and, in its first line, that of its
-own second line, and a rename makes the folder count.
+A folder is filled under a name that marks it unfinished, then sealed and renamed. Its
+manifest is two lines of JSON: the checksum of the second; the record and the files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,23 +15,20 @@ import shutil
 import tempfile
 from typing import Any
 
+from seqjax.files import sealed, whole
+from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError
 
 UNFINISHED = '.unfinished'  # ends the name of a folder that does not count
 
 _MANIFEST = 'manifest.jsonl'
-_BLOCK = 1 << 20  # bytes read at a time
 
 
 class SaveError(InputError, OSError):
   """A save did not reach the disk: it is full, gone, or not writable."""
 
 
-class DamagedError(Exception):
-  """A folder does not hold what was written to it; the message says why."""
-
-
-def take(directory: pathlib.Path) -> int:
+def lock(directory: pathlib.Path) -> int:
   """Makes `directory` if need be, and takes it for this process alone.
 
   What another process left unfinished, when it was killed, is removed.
@@ -48,11 +43,12 @@ def take(directory: pathlib.Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
       pass
-    descriptor = _lock(directory)
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
+      _lock_if_possible(descriptor)
       for path in directory.glob(f'*{UNFINISHED}'):
         shutil.rmtree(path)
-    except OSError:
+    except BaseException:
       os.close(descriptor)
       raise
   except BlockingIOError as error:
@@ -73,20 +69,14 @@ def commit(
 
   The manifest holds `record` and the size and SHA-256 of each file.
   """
-  files = {}
-  for parent, _, names in os.walk(unfinished, onerror=_raise):
-    for name in names:
-      path = pathlib.Path(parent, name)
-      files[path.relative_to(unfinished).as_posix()] = _measure(path, sync=True)
-    _sync_folder(parent)
-  body = json.dumps({**record, 'files': files}).encode()
-  with (unfinished / _MANIFEST).open('xb') as file:
-    file.write(_seal(body) + body)
-    file.flush()
-    os.fsync(file.fileno())
-  _sync_folder(unfinished)
+
+  def encode(files: sealed.Checksums) -> bytes:
+    body = json.dumps({**record, 'files': files}).encode()
+    return _seal(body) + body
+
+  sealed.seal(unfinished, _MANIFEST, encode)
   unfinished.rename(final)
-  _sync_folder(final.parent)
+  whole.sync(final.parent)
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -105,25 +95,6 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
   return json.loads(raw[cut:])
 
 
-def check_files(folder: pathlib.Path, expected: dict[str, list[Any]]) -> None:
-  """Compares the files under `folder` with the 'files' of its manifest.
-
-  A file that nobody recorded, say a desktop's thumbnail, does no harm.
-
-  Raises:
-    DamagedError: a file is missing, or has another size or content.
-  """
-  for name, (size, checksum) in expected.items():
-    try:
-      found_size, found = _measure(folder / name)
-    except (FileNotFoundError, NotADirectoryError) as error:
-      raise DamagedError(f'file {name} is missing') from error
-    if found_size != size:
-      raise DamagedError(f'file {name} has {found_size} bytes, {size} were written')
-    if found != checksum:
-      raise DamagedError(f'file {name} has changed since it was written (SHA-256)')
-
-
 def remove(folder: pathlib.Path) -> None:
   """Deletes a committed folder; a kill meanwhile leaves it whole or unfinished."""
   shutil.rmtree(folder.rename(folder.with_name(folder.name + UNFINISHED)))
@@ -137,44 +108,15 @@ def one_line(error: BaseException) -> str:
   return text if len(text) <= 300 else f'{text[:100]} ... {text[-200:]}'
 
 
-def _lock(directory: pathlib.Path) -> int:
-  """Returns a descriptor that holds a lock; raises BlockingIOError if it is taken."""
-  descriptor = os.open(directory, os.O_RDONLY)
+def _lock_if_possible(descriptor: int) -> None:
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    sealed.lock(descriptor)
   except BlockingIOError:
-    os.close(descriptor)
     raise
   except OSError:
-    pass  # Some network file systems have no locks: there the user must take care.
-  return descriptor
-
-
-def _sync_folder(folder: str | os.PathLike) -> None:
-  """Forces the names in `folder`, that is new files and renames, to disk."""
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
+    pass  # some network file systems have no locks: there the user must take care
 
 
 def _seal(body: bytes) -> bytes:
   """The first of the two lines of JSON: the checksum of the second."""
   return json.dumps({'sha256': hashlib.sha256(body).hexdigest()}).encode() + b'\n'
-
-
-def _measure(path: pathlib.Path, *, sync: bool = False) -> list[Any]:
-  total, size = hashlib.sha256(), 0
-  with path.open('rb') as file:
-    while block := file.read(_BLOCK):
-      total.update(block)
-      size += len(block)
-    if sync:
-      os.fsync(file.fileno())
-  return [size, total.hexdigest()]
-
-
-def _raise(error: OSError) -> None:
-  """Makes os.walk stop at a folder it cannot list; it would pass over it."""
-  raise error

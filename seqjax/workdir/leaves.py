@@ -7,6 +7,7 @@ the same to this file, whatever containers hold them.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from typing import Any
 
@@ -53,6 +54,12 @@ def describe(leaf: Any) -> str:
   if not hasattr(leaf, 'dtype'):
     leaf = np.asarray(leaf)
   return f'{leaf.dtype.name}{list(leaf.shape)}'
+
+
+def described(kind: str) -> jax.ShapeDtypeStruct:
+  """Returns the shape and dtype that `describe` put into words."""
+  dtype, _, axes = kind.partition('[')
+  return jax.ShapeDtypeStruct(tuple(json.loads(f'[{axes}')), np.dtype(dtype))
 
 
 def by_path(tree: PyTree) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def mismatches(saved: dict[str, str], wanted: dict[str, Any]) -> str:
   return wrong[0] + more if wrong else ''
 
 
-def place(value: np.ndarray, like: Any) -> Any:
+def put_like(value: np.ndarray, like: Any) -> Any:
   """Returns `value` as the kind of leaf that `like` is, and where it is.
 
   Each device gets memory of its own, as the next step will donate it: replicas on the

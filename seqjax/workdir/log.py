@@ -22,8 +22,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from seqjax.files import whole
 from seqjax.types import InputError
-from seqjax.workdir.folder import naming, replace_file, to_json
+from seqjax.workdir.folder import naming, to_json
 
 
 class RunLog:
@@ -70,7 +71,7 @@ class RunLog:
           kept.append((line, record['step']))
     self._replayed = {line for line, step in kept if step == resume_step}
     with naming(self._folder, 'metrics.jsonl'):
-      replace_file(path, b''.join(line for line, _ in kept))
+      whole.write(path, b''.join(line for line, _ in kept))
       self._metrics = _Appender(path)
     with naming(self._folder, 'timing.jsonl'):
       self._timing = _Appender(self._folder / 'timing.jsonl')

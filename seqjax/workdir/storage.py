@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 VERSION = f'Orbax {ocp.__version__}'
-_MEETING_SECONDS = 600  # a process that is lost or stuck ends the others before
+_BARRIER_SECONDS = 600  # a process that is lost or stuck ends the others before
 
 
 def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
@@ -45,15 +45,15 @@ def read(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, np.ndarray]
   return values
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
   """Waits until all processes are here; no name twice.
 
   They meet over their own connection, not over the devices: a thread may wait here
   while the devices are at work.
   """
   if jax.process_count() > 1:
-    barrier = ocp.multihost.get_barrier_sync_fn()
-    barrier(key=name, timeout_ms=_MEETING_SECONDS * 1000)
+    wait = ocp.multihost.get_barrier_sync_fn()
+    wait(key=name, timeout_ms=_BARRIER_SECONDS * 1000)
 
 
 @contextlib.contextmanager

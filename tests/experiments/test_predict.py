@@ -69,6 +69,14 @@ def test_a_review_alone_is_predicted_as_among_others(trained, capsys, monkeypatc
     assert a == b
 
 
+def test_a_relative_workdir_is_that_folder(trained, capsys, monkeypatch):
+  folder, _ = trained
+  (expected,) = _answers(capsys, workdir=str(folder), text='a clever plot')
+  monkeypatch.chdir(folder.parent)
+  (answer,) = _answers(capsys, workdir=f'./{folder.name}', text='a clever plot')
+  assert answer == expected
+
+
 def test_a_short_review_is_padded_as_in_training(trained, capsys):
   folder, _ = trained
   run = experiment.open_run(str(folder))

@@ -12,7 +12,7 @@ from saves import assert_restored, bits, files_of, make_state, save_steps, saved
 
 from seqjax.types import InputError
 from seqjax.workdir import integrity
-from seqjax.workdir.checkpoint import Checkpoints
+from seqjax.workdir.checkpoint import Checkpoints, best_params
 
 
 def test_optimiser_state_comes_back_bit_for_bit(tmp_path):
@@ -214,3 +214,28 @@ def test_another_model_is_refused_by_the_name_of_the_leaf(tmp_path, change, mess
     assert str(caught.value).startswith(f'{tmp_path}/000002-step2: ')
     assert '\n' not in str(caught.value)
     assert checkpoints.rejected == []
+
+
+def test_best_params_are_those_of_the_best_intact_save(tmp_path, monkeypatch):
+  save_steps(tmp_path / 'checkpoints', [1, 2, 3], best=[1, 2], keep=3)
+  params = jax.eval_shape(lambda: make_state(0)['params'])
+  monkeypatch.chdir(tmp_path.parent)
+  found = best_params(tmp_path.name, params)  # relative, and while a run holds it
+  assert bits(found) == bits(make_state(2)['params'])
+  for step, left in ((2, 1), (1, None)):
+    folder = next((tmp_path / 'checkpoints').glob(f'*-step{step}'))
+    files_of(folder / 'state')[0].unlink()
+    if left:
+      assert bits(best_params(tmp_path, params)) == bits(make_state(left)['params'])
+  refused = r'no intact checkpoint.* \(000002-step2: file .*; 000001-step1: file '
+  with pytest.raises(InputError, match=refused):
+    best_params(tmp_path, params)
+  with pytest.raises(InputError, match=r'no intact checkpoint of a best epoch$'):
+    best_params(tmp_path / 'none', params)
+
+
+def test_best_params_of_another_model_are_refused(tmp_path):
+  save_steps(tmp_path / 'checkpoints', [1], best=[1])
+  params = make_state(0)['params'] | {'new': 1.0}
+  with pytest.raises(InputError, match=r'leaf params/new is missing in the checkpoint'):
+    best_params(tmp_path, params)

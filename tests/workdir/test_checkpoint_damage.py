@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from saves import assert_restored, files_of, make_state, save_steps, saved_steps
 
+from seqjax.files import sealed
 from seqjax.workdir import integrity, storage
 from seqjax.workdir.checkpoint import Checkpoints
 
@@ -224,7 +225,7 @@ def test_power_lost_at_a_call_to_the_disk_leaves_the_old_step_or_the_new(
     with Checkpoints(folder, keep=2) as checkpoints:
       assert not list(folder.glob('*.unfinished'))
       for path in checkpoints.folders():  # nothing half removed, nothing half written
-        integrity.check_files(path, integrity.read_manifest(path)['files'])
+        sealed.check(path, integrity.read_manifest(path)['files'])
       restored = checkpoints.restore(make_state(0))
       assert_restored(restored, restored.step)
       outcomes[restored.step] += 1

@@ -166,17 +166,6 @@ def test_a_result_keeps_its_keys_and_the_old_one_if_the_new_fails(tmp_path):
   assert os.listdir(tmp_path) == ['result.json']
 
 
-def test_a_file_is_replaced_and_never_written_in_place(tmp_path):
-  path = tmp_path / 'file'
-  path.write_bytes(b'old')
-  (tmp_path / '.file.tmp').write_bytes(b'left behind by a kill, and longer')
-  with open(path, 'rb') as reader:
-    workdir.replace_file(path, b'new')
-    assert reader.read() == b'old'
-  assert path.read_bytes() == b'new'
-  assert os.listdir(tmp_path) == ['file']
-
-
 def test_environment_is_json_and_knows_the_devices():
   record = workdir.environment()
   assert json.loads(workdir.to_json(record)) == record

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from seqjax.files import sealed
+from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError
 from seqjax.workdir import integrity
-from seqjax.workdir.integrity import DamagedError
 
 
 def committed(parent, record):
@@ -33,7 +34,7 @@ def test_manifest_by_hand(tmp_path):
     'deep/er/file': [3, hashlib.sha256(b'abc').hexdigest()],
     'empty': [0, hashlib.sha256(b'').hexdigest()],
   }
-  integrity.check_files(folder, manifest['files'])
+  sealed.check(folder, manifest['files'])
 
 
 def test_every_bit_of_the_manifest_counts(tmp_path):
@@ -71,7 +72,7 @@ def test_damage_to_a_file_is_told_by_its_name(tmp_path):
     if content is not None:
       path.write_bytes(content)
     with pytest.raises(DamagedError, match=f'file deep/er/file {reason}'):
-      integrity.check_files(folder, files)
+      sealed.check(folder, files)
 
 
 def test_removal_never_shows_half_a_folder(tmp_path, monkeypatch):
@@ -100,11 +101,11 @@ def test_a_directory_is_free_again_when_its_process_is_killed(tmp_path):
   assert other.stdout.readline() == 'taken\n'
   (tmp_path / f'half{integrity.UNFINISHED}' / 'deep').mkdir(parents=True)
   with pytest.raises(InputError, match=f'^{tmp_path}: another run is writing here'):
-    integrity.take(tmp_path)
+    integrity.lock(tmp_path)
   assert len(list(tmp_path.iterdir())) == 1  # what the other one is about is left alone
   other.kill()
   other.communicate()
-  os.close(integrity.take(tmp_path))
+  os.close(integrity.lock(tmp_path))
   assert list(tmp_path.iterdir()) == []
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seqjax.files import whole
 from seqjax.text.padding import pad_sequences
 from seqjax.text.tokenizer import split_words
 from seqjax.types import Examples, InputError
@@ -212,10 +213,8 @@ class Vocabulary:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes JSON: a whole file, or none."""
-    path = pathlib.Path(path)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    part.write_text(json.dumps(self.to_json()), encoding='ascii')
-    part.replace(path)
+    with whole.replacing(pathlib.Path(path)) as part:
+      part.write_text(json.dumps(self.to_json()), encoding='ascii')
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Vocabulary:

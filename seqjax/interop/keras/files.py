@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.interop import archives
+from seqjax.files import zips
 from seqjax.interop.keras import configs, hdf5
 from seqjax.interop.keras.configs import Described
 from seqjax.interop.weights import Layer, Weights
@@ -61,18 +61,18 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
 
 
 def _read_zip(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
-  with archives.opened(path) as archive:
+  with zips.opened(path, max_expansion=zips.MAX_EXPANSION) as archive:
     names = archive.namelist()
     described, version = [], ''
     if 'config.json' in names:
-      config = archives.read(archive, 'config.json', MAX_JSON)
+      config = zips.read(archive, 'config.json', MAX_JSON)
       where = f'{path}: config.json'
       described = configs.describe(_json(config, where), where)
     if 'metadata.json' in names:
-      metadata = archives.read(archive, 'metadata.json', MAX_JSON)
+      metadata = zips.read(archive, 'metadata.json', MAX_JSON)
       version = str(_json(metadata, f'{path}: metadata.json').get('keras_version', ''))
     with (
-      archives.unpacked(archive, 'model.weights.h5', max_bytes + MAX_JSON) as weights,
+      zips.unpacked(archive, 'model.weights.h5', max_bytes + MAX_JSON) as weights,
       hdf5.opened(path, weights) as file,
     ):
       reader = hdf5.Reader(file, path, max_bytes, values)

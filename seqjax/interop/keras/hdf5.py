@@ -14,7 +14,7 @@ from typing import IO, Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.interop.archives import MAX_EXPANSION, SMALL
+from seqjax.files.zips import MAX_EXPANSION, SMALL
 from seqjax.interop.libraries import library
 from seqjax.types import InputError
 

@@ -15,7 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.interop import archives, transfer
+from seqjax.files import zips
+from seqjax.interop import transfer
 from seqjax.interop.files import replacing
 from seqjax.interop.torch import modules, safetensors
 from seqjax.interop.torch.modules import as_array, import_torch
@@ -161,7 +162,7 @@ def _load_pickle(
   torch = import_torch()
   size = path.stat().st_size  # sizes are checked before torch reads any
   if is_zip:
-    with archives.opened(path) as archive:
+    with zips.opened(path, max_expansion=zips.MAX_EXPANSION) as archive:
       size = sum(member.file_size for member in archive.infolist())
   if size > max_bytes:
     raise InputError(f'{path}: {size} bytes, more than the {max_bytes} allowed')

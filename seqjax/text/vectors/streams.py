@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import lzma
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from seqjax.files import zips
 from seqjax.types import InputError
 
 _BUFFER = 1 << 18
@@ -55,7 +55,7 @@ def open_stream(
       magic = plain.peek(4)[:4]
       packed: BinaryIO
       if magic in (b'PK\x03\x04', b'PK\x05\x06'):
-        archive = stack.enter_context(zipfile.ZipFile(plain))
+        archive = stack.enter_context(zips.opened(Path(path)))
         info = _pick(archive, member, name)
         name = f'{name}!{info.filename!r}'
         packed = cast(BinaryIO, stack.enter_context(archive.open(info)))
@@ -70,7 +70,7 @@ def open_stream(
       buffered: io.BufferedReader = io.BufferedReader(cast(Any, packed), _BUFFER)
       stack.callback(buffered.close)
       yield Stream(name, buffered)
-  except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as e:
+  except zips.DAMAGE as e:
     raise InputError(f'{name}: the packed file is damaged or cut short: {e}') from e
   except NotImplementedError as e:  # zipfile, on an unknown way of packing
     raise InputError(f'{name}: cannot be unpacked: {e}') from e
@@ -80,16 +80,13 @@ def open_stream(
 
 def _pick(archive: zipfile.ZipFile, member: str | None, name: str) -> zipfile.ZipInfo:
   """Finds the member asked for, or the only one."""
-  # Not is_dir, which Python 3.11 raises an IndexError in for an empty name.
-  infos = [i for i in archive.infolist() if not i.filename.endswith('/')]
+  infos = zips.files(archive)
   chosen = [info for info in infos if member in (None, info.filename)]
   if len(chosen) != 1:
     listing = ', '.join(repr(info.filename) for info in infos[:_NAMES_SHOWN])
-    more = ', ...' if len(infos) > _NAMES_SHOWN else ''
+    dots = ', ...' if len(infos) > _NAMES_SHOWN else ''
     asked = 'one member' if member is None else f'member {member!r}'
     raise InputError(
-      f'{name}: expected {asked}, the archive holds {len(infos)}: {listing}{more}'
+      f'{name}: expected {asked}, the archive holds {len(infos)}: {listing}{dots}'
     )
-  if chosen[0].flag_bits & 1:
-    raise InputError(f'{name}: member {chosen[0].filename!r} is encrypted')
   return chosen[0]

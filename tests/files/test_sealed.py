@@ -1,0 +1,79 @@
+"""A folder is what was sealed, or its damage is told; a lock is held by one."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seqjax.files import sealed
+from seqjax.files.sealed import DamagedError
+
+
+def _sealed(folder):
+  (folder / 'deep').mkdir(parents=True)
+  (folder / 'deep' / 'file').write_bytes(b'abc')
+  (folder / 'empty').touch()
+  sealed.seal(folder, 'sums', lambda checksums: json.dumps(checksums).encode())
+  return json.loads((folder / 'sums').read_bytes())
+
+
+def test_checksums_by_hand(tmp_path):
+  checksums = _sealed(tmp_path / 'one')
+  assert list(checksums.items()) == [
+    ('deep/file', [3, hashlib.sha256(b'abc').hexdigest()]),
+    ('empty', [0, hashlib.sha256(b'').hexdigest()]),
+  ]
+
+
+@pytest.mark.parametrize('with_size', [True, False])
+def test_each_damage_is_told_by_the_name_of_the_file(tmp_path, with_size):
+  checksums = _sealed(tmp_path)
+  expected = {k: (size if with_size else None, s) for k, (size, s) in checksums.items()}
+  sealed.check(tmp_path, expected)
+  (tmp_path / 'nobody-knows-it').touch()
+  sealed.check(tmp_path, expected)
+  path, changed = tmp_path / 'deep' / 'file', 'has changed since'
+  for content, reason in [
+    (b'abd', changed),
+    (b'ab', 'has 2 bytes, 3 were' if with_size else changed),
+    (None, 'is missing'),
+  ]:
+    path.unlink()
+    if content is not None:
+      path.write_bytes(content)
+    with pytest.raises(DamagedError, match=f'file deep/file {reason}'):
+      sealed.check(tmp_path, expected)
+
+
+def test_a_lock_is_held_until_its_descriptor_is_closed(tmp_path):
+  first, second = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+  sealed.lock(first)
+  with pytest.raises(BlockingIOError):
+    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  os.close(first)
+  sealed.lock(second)
+  os.close(second)
+
+
+_WITHOUT = """
+import sys
+sys.modules['fcntl'] = None  # as on Windows
+import seqjax
+from seqjax.files import sealed, whole, zips
+from seqjax.data import cache
+from seqjax.workdir import checkpoint, folder
+try:
+  sealed.lock(0)
+except sealed.CommandError as error:
+  print(error)
+"""
+
+
+def test_a_system_without_locks_reads_and_says_what_it_lacks():
+  command = [sys.executable, '-c', _WITHOUT]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert 'fcntl.flock, which this system lacks' in done.stdout
