@@ -53,10 +53,10 @@ def main(wanted: list[str]) -> int:
     if wanted and name not in wanted:
       continue
     run = getattr(__import__(f'faults.{module}', fromlist=[function]), function)
-    place = folder / name
-    place.mkdir()
+    own = folder / name
+    own.mkdir()
     began = time.monotonic()
-    rows: list[Row] = run(place)
+    rows: list[Row] = run(own)
     for row in rows:
       print(f'{"ok " if row.good else "BAD"} {row.fault}: {row.outcome}', flush=True)
     print(f'    {name}: {time.monotonic() - began:.0f} s', flush=True)
@@ -64,7 +64,7 @@ def main(wanted: list[str]) -> int:
     record.write_text(json.dumps(stored))
   _write(stored)
   bad = [
-    row for found in stored.values() for row in found['rows'] if not Row(*row).good
+    row for family in stored.values() for row in family['rows'] if not Row(*row).good
   ]
   print(f'{time.monotonic() - start:.0f} s; {_TABLE}')
   if bad:
@@ -84,7 +84,7 @@ def _write(stored: dict[str, dict[str, Any]]) -> None:
   import jax
   import orbax.checkpoint as ocp
 
-  commits = ' and '.join(dict.fromkeys(found['commit'] for found in stored.values()))
+  commits = ' and '.join(dict.fromkeys(family['commit'] for family in stored.values()))
   lines = [
     '# Faults, and what a run does',
     '',

@@ -44,9 +44,9 @@ def _checkpoint(folder: pathlib.Path) -> Row:
   outside = folder / 'outside'
   outside.mkdir()
   (outside / 'precious').write_text('precious')
-  whole, place = folder / 'whole', folder / 'crafted'
-  for workdir in (whole, place):
-    Job(workdir).wait()
+  whole, workdir = folder / 'whole', folder / 'crafted'
+  Job(whole).wait()
+  Job(workdir).wait()
   ran = folder / 'ran'
   code = f'import os\nos.system("touch {ran}")\n'
   records = [
@@ -55,7 +55,7 @@ def _checkpoint(folder: pathlib.Path) -> Row:
     {'progress': {'window': {'__reduce__': code}}},
   ]
   for number, record in enumerate(records, 90):
-    crafted = place / 'checkpoints' / f'0000{number}-step{number}'
+    crafted = workdir / 'checkpoints' / f'0000{number}-step{number}'
     (crafted / 'state').mkdir(parents=True)
     (crafted / 'state' / 'manifest.ocdbt').write_bytes(os.urandom(1000))
     (crafted / 'state' / '_METADATA').write_text(code)
@@ -64,14 +64,14 @@ def _checkpoint(folder: pathlib.Path) -> Row:
     unfinished = crafted.rename(f'{crafted}.unfinished')
     integrity.commit(unfinished, crafted, {**full, **record})
   # The record of the first names its own files; this one names a file elsewhere.
-  link = place / 'checkpoints' / '000099-step99'
+  link = workdir / 'checkpoints' / '000099-step99'
   link.symlink_to(outside, target_is_directory=True)
-  job = Job(place, 'keep=1')
+  job = Job(workdir, 'keep=1')
   exit_code = job.wait()
   safe = (outside / 'precious').read_text() == 'precious' and not ran.exists()
   safe = safe and sorted(os.listdir(outside)) == ['precious']
   text = f'exit code {exit_code}: {_reason(job.text())}; nothing run, nothing touched'
-  good = safe and (exit_code == 2 or (exit_code == 0 and same(place, whole)))
+  good = safe and (exit_code == 2 or (exit_code == 0 and same(workdir, whole)))
   return Row('crafted checkpoint folders', 4, text if good else job.text()[-300:], good)
 
 

@@ -87,7 +87,7 @@ class Job:
 
   def workers(self) -> dict[int, int]:
     """Process ids of the workers by their number in the run."""
-    found = {}
+    pids = {}
     for folder in pathlib.Path('/proc').glob('[0-9]*'):
       try:
         arguments = (folder / 'cmdline').read_bytes().split(b'\0')
@@ -98,8 +98,8 @@ class Job:
       names = [p for p in pairs if p.startswith(b'SEQJAX_PROCESS_ID=')]
       mine = str(self.workdir).encode() in arguments and b'toy' in arguments
       if names and mine and not zombie and b'python' in arguments[0]:
-        found[int(names[0].split(b'=')[1])] = int(folder.name)
-    return found
+        pids[int(names[0].split(b'=')[1])] = int(folder.name)
+    return pids
 
   def text(self) -> str:
     return self.log.read_text(errors='replace')

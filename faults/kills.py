@@ -44,9 +44,9 @@ def pair(folder: pathlib.Path) -> list[Row]:
   }
   rows = []
   for number, (name, (victim, sent)) in enumerate(faults.items()):
-    place = folder / str(number)
+    workdir = folder / str(number)
     stuck = ('stuck_at=100',) if sent is None else ()
-    job = Job(place, *LONG, *_LIMITS, *stuck, processes=2, supervised=True)
+    job = Job(workdir, *LONG, *_LIMITS, *stuck, processes=2, supervised=True)
     if not job.wait_for_step(98 if sent is None else 60):
       rows.append(Row(f'2 processes: {name}', 1, 'ended too soon', False))
       continue
@@ -54,7 +54,7 @@ def pair(folder: pathlib.Path) -> list[Row]:
     start = time.monotonic() if sent is None else kill(workers[victim], sent)
     seconds = gone(workers[1 - victim], start)
     ended = job.wait() == 0
-    good = ended and seconds < 60 and same(place, whole)
+    good = ended and seconds < 60 and same(workdir, whole)
     digest = 'the same digest' if good else 'ANOTHER digest'
     text = f'the other ends after {seconds:.1f} s; supervised, {digest} at the end'
     rows.append(Row(f'2 processes: {name}', 1, text, good))
@@ -65,19 +65,19 @@ def sigterm(folder: pathlib.Path) -> list[Row]:
   """SIGTERM to one process: all save the same step and exit with 75."""
   rows = []
   for name, processes, victim in (('1 process', 1, 0), ('process 1 of 2', 2, 1)):
-    place = folder / f'{processes}-{victim}'
-    job = Job(place, *LONG, processes=processes)
+    workdir = folder / f'{processes}-{victim}'
+    job = Job(workdir, *LONG, processes=processes)
     job.wait_for_step(60)
     pid = job.workers()[victim] if processes > 1 else job.process.pid
     start = kill(pid, signal.SIGTERM)
     code = job.wait()
     seconds = time.monotonic() - start
-    step = newest(place)
+    step = newest(workdir)
     told = f'SIGTERM: step {step} of 300 is saved' in job.text()
-    again = Job(place, *LONG, processes=processes)
+    again = Job(workdir, *LONG, processes=processes)
     good = code == 75 and told and again.wait() == 0
     good = good and f'resumed from step {step}' in again.text()
-    good = good and result(place)['steps'] == 300
+    good = good and result(workdir)['steps'] == 300
     text = f'exit code {code}; step {step} saved and resumed; ended in {seconds:.1f} s'
     rows.append(Row(f'SIGTERM to {name}', 1, text, good))
   return rows

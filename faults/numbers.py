@@ -12,21 +12,21 @@ def devices(folder: pathlib.Path) -> list[Row]:
   """20 steps without dropout on many kinds of devices, compared with one device."""
   kinds = [(n, 1, 'jit') for n in (1, 2, 4, 8)] + [(n, 1, 'pmap') for n in (2, 8)]
   kinds += [(2, 2, 'jit'), (2, 2, 'pmap')]
-  found = {}
+  params = {}
   for count, processes, mode in kinds:
-    found[count, processes, mode] = _params(folder, count, processes, mode)
+    params[count, processes, mode] = _params(folder, count, processes, mode)
   again = _params(folder, 2, 2, 'jit', '-again')
-  one = found[1, 1, 'jit']
-  differences = {kind: _largest(params, one) for kind, params in found.items()}
+  one = params[1, 1, 'jit']
+  differences = {kind: _largest(values, one) for kind, values in params.items()}
   rows = []
   for (count, processes, mode), difference in differences.items():
     where = f'{count} device(s), {processes} process(es), {mode}'
     text = f'largest difference to 1 device {difference:.1e}'
     rows.append(Row(f'20 steps on {where}', 1, text, difference < 1e-5))
-  equal = _largest(again, found[2, 2, 'jit']) == 0
+  equal = _largest(again, params[2, 2, 'jit']) == 0
   text = 'bit for bit' if equal else 'NOT the same bits'
   rows.append(Row('the same 2 processes once more', 1, text, equal))
-  across = _largest(found[2, 2, 'jit'], found[2, 1, 'jit'])
+  across = _largest(params[2, 2, 'jit'], params[2, 1, 'jit'])
   text = f'largest difference {across:.1e}'
   rows.append(Row('2 processes and 1, both 2 devices', 1, text, across < 1e-5))
   return rows
@@ -41,16 +41,16 @@ def bad_numbers(folder: pathlib.Path) -> list[Row]:
   }
   rows = []
   for name, (setting, *words) in cases.items():
-    place = folder / name.replace(' ', '-')
-    job = Job(place, setting, 'log_every=1', 'save_every=1')
+    workdir = folder / name.replace(' ', '-')
+    job = Job(workdir, setting, 'log_every=1', 'save_every=1')
     code = job.wait()
     line = job.text().strip().splitlines()[-1]
     good = code == 3 and all(word in line for word in words)
-    if newest(place):
-      good = good and _finite(place)
+    if newest(workdir):
+      good = good and _finite(workdir)
     step = line.partition('step ')[2].partition(':')[0]
     text = (
-      f'exit code {code} at step {step}, cause said; last good save: {newest(place)}'
+      f'exit code {code} at step {step}, cause said; last good save: {newest(workdir)}'
     )
     rows.append(Row(name, 1, text if good else f'FAILED: {line}', good))
   return rows
@@ -59,17 +59,17 @@ def bad_numbers(folder: pathlib.Path) -> list[Row]:
 def _params(
   folder: pathlib.Path, count: int, processes: int, mode: str, suffix: str = ''
 ) -> dict[str, np.ndarray]:
-  place = folder / f'{count}-{processes}-{mode}{suffix}'
+  workdir = folder / f'{count}-{processes}-{mode}{suffix}'
   settings = [f'num_devices={count}', f'data_parallel={mode}', 'rate=0']
-  job = Job(place, *settings, processes=processes, devices=count // processes)
+  job = Job(workdir, *settings, processes=processes, devices=count // processes)
   if job.wait():
     raise RuntimeError(job.text())
-  if result(place)['steps'] != 20:
-    raise RuntimeError(f'{place}: {result(place)["steps"]} steps')
-  return _saved(place)
+  if result(workdir)['steps'] != 20:
+    raise RuntimeError(f'{workdir}: {result(workdir)["steps"]} steps')
+  return _saved(workdir)
 
 
-def _saved(place: pathlib.Path) -> dict[str, np.ndarray]:
+def _saved(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   """The newest parameters in a workdir, by path."""
   import toy
 
@@ -80,10 +80,10 @@ def _saved(place: pathlib.Path) -> dict[str, np.ndarray]:
 
   tx = optim.make_optimizer('rmsprop', 0.01)
   template = init_state(toy.model(), tx, jax.random.key(0), toy.examples().x[:32])
-  with Checkpoints(place / 'checkpoints') as checkpoints:
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
     restored = checkpoints.restore(template)
   if restored is None:
-    raise RuntimeError(f'{place}: nothing saved')
+    raise RuntimeError(f'{workdir}: nothing saved')
   return leaves.fetch(restored.state.params)
 
 
@@ -91,5 +91,5 @@ def _largest(params: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> flo
   return max(float(np.max(np.abs(params[path] - other[path]))) for path in other)
 
 
-def _finite(place: pathlib.Path) -> bool:
-  return all(np.isfinite(value).all() for value in _saved(place).values())
+def _finite(workdir: pathlib.Path) -> bool:
+  return all(np.isfinite(value).all() for value in _saved(workdir).values())

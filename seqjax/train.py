@@ -101,7 +101,7 @@ def train(
     DivergedError: a loss or a gradient is not finite.
     SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
   """
-  compilation_cache.keep(config.compilation_cache)
+  compilation_cache.use_compilation_cache(config.compilation_cache)
   num_steps = config.num_epochs * feed.steps_per_epoch
   num_steps = min(num_steps, config.num_steps or num_steps)
   tx = optim.make_optimizer(

@@ -1,5 +1,7 @@
 """Compiled programs kept on disk, in a folder that nobody else can write to."""
 
+import contextlib
+import math
 import os
 import stat
 import time
@@ -11,10 +13,11 @@ import jax
 from seqjax.types import InputError
 
 _WRITE_SECONDS = 60.0  # an entry younger than this may still be under way
+_MARK = 'looked-at'  # its date: older entries are whole
 _ZSTANDARD = b'\x28\xb5\x2f\xfd'  # the other format, where its package is installed
 
 
-def keep(folder: str) -> None:
+def use_compilation_cache(folder: str) -> None:
   """Makes JAX look for compiled programs in `folder`, and keep new ones there.
 
   A program is code that will be run: whoever can write to the folder can run what they
@@ -22,7 +25,7 @@ def keep(folder: str) -> None:
 
   JAX writes an entry in place and never again: one that a kill cut short would be
   refused with a warning, and its program compiled, at every start. Such entries are
-  removed here.
+  removed here. Each is looked at once: a file in the folder dates the last look.
 
   Raises:
     InputError: the folder is not this user's alone, or cannot be made.
@@ -32,20 +35,31 @@ def keep(folder: str) -> None:
   path = Path(folder)
   try:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.stat()
+    status = path.stat()
   except OSError as error:
     raise InputError(f'--compilation_cache {folder}: {error.strerror}') from error
-  if not stat.S_ISDIR(found.st_mode):
+  if not stat.S_ISDIR(status.st_mode):
     raise InputError(f'--compilation_cache {folder} must be a folder')
-  if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+  if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
     raise InputError(
       f'--compilation_cache {folder} must be open to its owner alone (chmod 700), as '
-      f'it holds programs that are run; its mode is {stat.S_IMODE(found.st_mode):o}'
+      f'it holds programs that are run; its mode is {stat.S_IMODE(status.st_mode):o}'
     )
-  for entry in path.glob('*-cache'):
-    if not _is_whole(entry) and time.time() - entry.stat().st_mtime > _WRITE_SECONDS:
-      entry.unlink(missing_ok=True)
+  _remove_cut_entries(path)
   jax.config.update('jax_compilation_cache_dir', str(path.absolute()))
+
+
+def _remove_cut_entries(folder: Path) -> None:
+  """Removes what a kill cut short, of the entries that no start has looked at yet."""
+  mark, until = folder / _MARK, time.time() - _WRITE_SECONDS
+  since = mark.stat().st_mtime if mark.exists() else -math.inf
+  for entry in folder.glob('*-cache'):
+    with contextlib.suppress(FileNotFoundError):  # another process was quicker
+      if since <= entry.stat().st_mtime < until and not _is_whole(entry):
+        entry.unlink()
+  with contextlib.suppress(OSError):  # a full disk: the next start looks once more
+    mark.touch()
+    os.utime(mark, (until, until))
 
 
 def _is_whole(entry: Path) -> bool:

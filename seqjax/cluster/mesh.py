@@ -95,9 +95,12 @@ def shares_threads(mesh: Mesh) -> bool:
   return mesh.size > 1 and mesh.devices.flat[0].platform == 'cpu'
 
 
-def on(mesh: Mesh) -> contextlib.AbstractContextManager:
+def on_mesh(mesh: Mesh) -> contextlib.AbstractContextManager:
   """Within a jitted function: recurrent layers run each device's rows on it alone."""
   return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+on = on_mesh  # its name of old, that the documents of the fast path gave
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

@@ -38,8 +38,8 @@ class Watchdog:
   def beat(self, *, compiles: bool = False) -> None:
     """Says that a step begins; `compiles` if it is to be compiled first."""
     if self._limit is not None:
-      more = COMPILE_SECONDS if compiles else 0.0
-      self._deadline = time.monotonic() + self._limit + more
+      extra = COMPILE_SECONDS if compiles else 0.0
+      self._deadline = time.monotonic() + self._limit + extra
 
   def __enter__(self) -> Self:
     if self._limit is not None:

@@ -12,14 +12,14 @@ from seqjax.types import InputError
 
 
 def check_reachable(
-  url: str, *, size: int, place: str, seconds: float
+  url: str, *, size: int, why: str, seconds: float
 ) -> email.message.Message:
   """Asks for the headers of a URL; tensorflow-datasets would try ten times, and wait.
 
   Args:
     url: Of the file.
     size: Bytes that it must have.
-    place: Why the network is asked, for the message.
+    why: Why the network is asked, for the message.
     seconds: Most to wait for, a name server that never answers included.
 
   Returns:
@@ -38,7 +38,7 @@ def check_reachable(
     reason, headers = f'no answer within {seconds:g} s', email.message.Message()
   if reason:
     raise InputError(
-      f'{place}, and {url} cannot be had ({reason}): get that file and give its '
+      f'{why}, and {url} cannot be had ({reason}): get that file and give its '
       'folder with --data_dir'
     )
   return headers
@@ -60,6 +60,6 @@ def _ask(
     reason = ' '.join(str(getattr(e, 'reason', e) or type(e).__name__).split())
     answers.put((reason, headers))
     return
-  found = headers.get('Content-Length')
-  wrong = found is not None and found != str(size)  # of a hotel's network, say
-  answers.put((f'it has {found} bytes instead of {size}' if wrong else '', headers))
+  length = headers.get('Content-Length')
+  wrong = length is not None and length != str(size)  # of a hotel's network, say
+  answers.put((f'it has {length} bytes instead of {size}' if wrong else '', headers))

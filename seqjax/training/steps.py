@@ -72,7 +72,7 @@ def make_train_step(
       def share(params: PyTree) -> tuple[Array, dict[str, Array]]:
         rngs = {'dropout': key}
         # pmap has cut the batch already: a device sees its rows alone.
-        with contextlib.nullcontext() if pmap else mesh_lib.on(mesh):
+        with contextlib.nullcontext() if pmap else mesh_lib.on_mesh(mesh):
           output = model.apply(
             {'params': params}, part.x, mask=part.mask, train=True, rngs=rngs
           )
@@ -137,7 +137,7 @@ def make_eval_step(
 
   def eval_step(params: PyTree, batch: Batch, *arrays: PyTree) -> dict[str, Array]:
     batch = resident.gather(arrays[0], batch) if resident else batch
-    with mesh_lib.on(mesh):
+    with mesh_lib.on_mesh(mesh):
       output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
     return _sums(output, batch, loss, metrics)
 

@@ -265,11 +265,11 @@ def best_params(workdir: str | os.PathLike[str], template: PyTree) -> PyTree:
 
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
     wanted = {'params': template}
-    found = _newest(directory, wanted, thread, reject, only_best=True, only='params/')
-  if found is None:
+    best = _newest(directory, wanted, thread, reject, only_best=True, only='params/')
+  if best is None:
     reason = f' ({"; ".join(rejected)})' if rejected else ''
     raise InputError(f'{directory} holds no intact checkpoint of a best epoch{reason}')
-  return found.state['params']
+  return best.state['params']
 
 
 def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:

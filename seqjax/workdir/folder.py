@@ -79,10 +79,10 @@ def start_config(
   """
   folder = Path(workdir)
   if not (folder / 'config.json').exists():
-    found = [name for name in _RUN_FILES if (folder / name).exists()]
-    if found:
+    left = [name for name in _RUN_FILES if (folder / name).exists()]
+    if left:
       raise InputError(
-        f'{folder / "config.json"} is missing, but {found[0]} of a run is there; '
+        f'{folder / "config.json"} is missing, but {left[0]} of a run is there; '
         f'use an empty --workdir'
       )
     write_config(folder, config, environment)

@@ -68,13 +68,13 @@ def by_path(tree: PyTree) -> dict[str, Any]:
   Raises:
     ValueError: two leaves have the same path.
   """
-  found: dict[str, Any] = {}
+  leaves: dict[str, Any] = {}
   for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     path = jax.tree_util.keystr(keys, simple=True, separator='/') or '.'
-    if path in found:
+    if path in leaves:
       raise ValueError(f'two leaves of the tree have the same path {path}')
-    found[path] = leaf
-  return found
+    leaves[path] = leaf
+  return leaves
 
 
 def fetch(tree: PyTree) -> dict[str, np.ndarray]:
@@ -86,15 +86,15 @@ def fetch(tree: PyTree) -> dict[str, np.ndarray]:
     TypeError: a leaf is no array of numbers.
     ValueError: two leaves have the same path.
   """
-  found = by_path(tree)
-  for path, leaf in found.items():
+  leaves = by_path(tree)
+  for path, leaf in leaves.items():
     # Asked before fetching: NumPy has no type for JAX's keys, and cannot say so.
     dtype = leaf.dtype if hasattr(leaf, 'dtype') else np.asarray(leaf).dtype
     if not any(jax.dtypes.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
       raise TypeError(f'leaf {path} must be an array of numbers, got {dtype}')
-  fetched = jax.device_get(list(found.values()))  # all at once: the copies overlap
+  fetched = jax.device_get(list(leaves.values()))  # all at once: the copies overlap
   arrays = {}
-  for path, leaf in zip(found, fetched, strict=True):
+  for path, leaf in zip(leaves, fetched, strict=True):
     value = np.asarray(leaf)
     arrays[path] = value.astype(value.dtype.newbyteorder('='), copy=False)
   return arrays
@@ -113,8 +113,8 @@ def mismatches(saved: dict[str, str], wanted: dict[str, Any]) -> str:
     for path in dict.fromkeys([*kinds, *saved])
     if saved.get(path) != kinds.get(path)
   ]
-  more = f' (and {len(wrong) - 1} more leaves)' if wrong[1:] else ''
-  return wrong[0] + more if wrong else ''
+  others = f' (and {len(wrong) - 1} more leaves)' if wrong[1:] else ''
+  return wrong[0] + others if wrong else ''
 
 
 def put_like(value: np.ndarray, like: Any) -> Any:

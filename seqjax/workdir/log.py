@@ -280,12 +280,12 @@ def _parse(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
   ]
 
 
-def _decode(line: bytes, place: str) -> dict[str, Any]:
+def _decode(line: bytes, where: str) -> dict[str, Any]:
   try:
     record = json.loads(line.decode())
     whole = isinstance(record['event'], str) and isinstance(record['step'], int)
   except (ValueError, KeyError, TypeError):
     whole = False
   if not whole:
-    raise InputError(f'{place}: expected a JSON object with "event" and "step"')
+    raise InputError(f'{where}: expected a JSON object with "event" and "step"')
   return record

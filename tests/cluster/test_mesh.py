@@ -10,6 +10,10 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.types import InputError
 
 
+def test_names_of_old_are_there():
+  assert mesh_lib.on is mesh_lib.on_mesh
+
+
 def test_mesh_takes_the_devices_asked_for():
   assert mesh_lib.make_mesh(8, 32).size == 8
   assert mesh_lib.make_mesh(1, 31).size == 1

@@ -29,7 +29,7 @@ def _pulled(implementation, made, num_devices):
 
   def loss(params, x, carry):
     given = sequence._replace(x=x, carry=carry)
-    with mesh_lib.on(mesh):
+    with mesh_lib.on_mesh(mesh):
       outputs = fast.recur(cell, params, given, options, implementation)
     weights = [jnp.cos(jnp.arange(y.size)).reshape(y.shape) for y in _leaves(outputs)]
     return sum(
@@ -83,7 +83,7 @@ def test_a_table_is_projected_on_each_device_and_only_its_embedding_exchanged():
     mesh = mesh_lib.make_mesh(num_devices, 8)
 
     def loss(params, embedding):
-      with mesh_lib.on(mesh):
+      with mesh_lib.on_mesh(mesh):
         lookup = sequence.x._replace(embedding=embedding)
         given = sequence._replace(x=lookup)
         last, _ = fast.recur(cell, params, given, implementation='fast')

@@ -121,7 +121,7 @@ def _texts(source: _Source, root: pathlib.Path) -> tuple[Reviews, Reviews]:
       network.check_reachable(
         URL,
         size=_published().size,
-        place=source.place,
+        why=source.place,
         seconds=_ANSWER_SECONDS,
       )
     _log.info('preparing the IMDB reviews of %s, once, in %s', path or URL, root)

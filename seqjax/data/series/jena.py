@@ -136,7 +136,7 @@ def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) ->
     md5 = ''
     if source.path is None:
       headers = network.check_reachable(
-        URL, size=_SIZE, place=source.place, seconds=_ANSWER_SECONDS
+        URL, size=_SIZE, why=source.place, seconds=_ANSWER_SECONDS
       )
       md5 = _stated_md5(headers.get_all('x-goog-hash', []))
     from seqjax.data.series import jena_builder  # a second, on the first start alone
