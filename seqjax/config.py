@@ -5,6 +5,7 @@ import logging
 import math
 import operator
 import pathlib
+import re
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -206,6 +207,19 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
   return config_class(**{name: values[name].value for name in names})
 
 
+def as_flags(message: str) -> str:
+  """Names arguments as this command's flags: '`seed=3`' -> '--seed=3'.
+
+  Messages of the library name arguments, in backticks: whoever calls it may have no
+  flags. What is no flag of the command stays as it is.
+  """
+
+  def name(match: re.Match[str]) -> str:
+    return f'--{match[1]}{match[2]}' if match[1] in flags.FLAGS else match[0]
+
+  return re.sub(r'`(\w+)((?:=[^`]*)?)`', name, message)
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
@@ -232,7 +246,7 @@ def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) ->
 def _refuse(message: str, exit_code: int) -> NoReturn:
   """Says in one line what is wrong with the input, and exits."""
   command = pathlib.Path(sys.argv[0]).stem
-  print(f'{command}: {" ".join(message.split())}', file=sys.stderr)
+  print(f'{command}: {" ".join(as_flags(message).split())}', file=sys.stderr)
   sys.exit(exit_code)
 
 

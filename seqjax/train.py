@@ -74,7 +74,7 @@ def train(
   metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the end curves.png and result.json.
 
   Args:
-    config: Everything that flags can say. With --distributed all processes call this.
+    config: Everything that flags can say. With `distributed` all processes call this.
     name: Of the experiment, as in its command.
     title: What is trained on what, for readers.
     model: Called as (x, train=, mask=).
@@ -257,8 +257,8 @@ def _check_finite(
   raise DivergedError(
     f'step {step}: {", ".join(f"{name} is {value}" for name, value in bad.items())}. '
     f'The last good checkpoint: {saved[-1] if saved else "none yet"}. Lower '
-    '--learning_rate or clip the gradient (--clip_global_norm=1), in another '
-    '--workdir, and look for NaN in the data'
+    '`learning_rate` or clip the gradient (`clip_global_norm=1`), in another '
+    '`workdir`, and look for NaN in the data'
   )
 
 

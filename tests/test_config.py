@@ -22,6 +22,7 @@ _BAD = {
   '--log_every=20 --save_every=30': '--save_every must be a multiple',
   'stray': "'stray'",
   '--width=13': '--width=13 is unlucky',
+  '--width=15': '--width=15 needs --kind=b, or another --seed; see `depth`, `a b`',
   '--flagfile=missing.flags': 'missing.flags',
 }
 _GOOD = '--flagfile=run.flags --num_steps=7 --workdir=w'
@@ -51,6 +52,10 @@ def run(tmp_path_factory):
     def run(c):
       if c.width == 13:
         raise InputError('--width=13 is\\nunlucky')
+      if c.width == 15:  # as the library says it
+        raise InputError(
+          '`width=15` needs `kind=b`, or another `seed`; see `depth`, `a b`'
+        )
       if c.width == 14:
         raise KeyError('a bug')
       print(sorted(dataclasses.asdict(c).items()))

@@ -238,7 +238,7 @@ def test_one_trace_of_the_step(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_state(tmp_path):
   with pytest.raises(
-    train_lib.DivergedError, match=r'step \d+: .*--learning_rate'
+    train_lib.DivergedError, match=r'step \d+: .*`learning_rate`'
   ) as error:
     toy.train(tmp_path, learning_rate=1e38, num_epochs=50)
   assert error.value.exit_code == 3
@@ -335,9 +335,9 @@ def test_evaluation_sees_every_example_once(uninterrupted):
 def test_an_unwritable_workdir_is_one_line(tmp_path):
   file = tmp_path / 'file'
   file.write_text('')
-  with pytest.raises(InputError, match='--workdir'):
+  with pytest.raises(InputError, match='`workdir`'):
     toy.train(file)
-  with pytest.raises(InputError, match='--workdir'):
+  with pytest.raises(InputError, match='`workdir`'):
     toy.train(pathlib.Path(file) / 'below')
 
 

@@ -37,12 +37,12 @@ def use_compilation_cache(folder: str) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
   except OSError as error:
-    raise InputError(f'--compilation_cache {folder}: {error.strerror}') from error
+    raise InputError(f'`compilation_cache` {folder}: {error.strerror}') from error
   if not stat.S_ISDIR(status.st_mode):
-    raise InputError(f'--compilation_cache {folder} must be a folder')
+    raise InputError(f'`compilation_cache` {folder} must be a folder')
   if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
     raise InputError(
-      f'--compilation_cache {folder} must be open to its owner alone (chmod 700), as '
+      f'`compilation_cache` {folder} must be open to its owner alone (chmod 700), as '
       f'it holds programs that are run; its mode is {stat.S_IMODE(status.st_mode):o}'
     )
   _remove_cut_entries(path)

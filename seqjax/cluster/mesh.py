@@ -39,12 +39,12 @@ def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
     num_devices = processes if devices[0].platform == 'cpu' else len(devices)
   if num_devices > len(devices):
     raise InputError(
-      f'--num_devices={num_devices}, but JAX has {len(devices)} '
+      f'`num_devices={num_devices}`, but JAX has {len(devices)} '
       f'{devices[0].platform} devices'
     )
   if num_devices % processes:
     raise InputError(
-      f'--num_devices={num_devices} must be a multiple of the {processes} processes'
+      f'`num_devices={num_devices}` must be a multiple of the {processes} processes'
     )
   check_divides(batch_size, num_devices, parts)
   chosen = [
@@ -63,9 +63,9 @@ def check_divides(batch_size: int, num_devices: int, parts: int = 1) -> None:
     sizes = [size for size in (below, below + unit) if size]
     by = f'{num_devices} devices'
     if parts > 1:
-      by += f' times --accumulate_steps={parts}'
+      by += f' times `accumulate_steps={parts}`'
     raise InputError(
-      f'--batch_size={batch_size} does not divide by {by}; '
+      f'`batch_size={batch_size}` does not divide by {by}; '
       f'{" or ".join(map(str, sizes))} would'
     )
 

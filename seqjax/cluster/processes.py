@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.config import ClusterConfig
+from seqjax.config import ClusterConfig, as_flags
 from seqjax.types import CommandError, InputError
 
 C = TypeVar('C', bound=ClusterConfig)
@@ -63,7 +63,7 @@ def session(config: ClusterConfig) -> Iterator[None]:
   except CommandError as error:
     if error.everywhere:
       raise
-    print(f'process {jax.process_index()}: {error}', file=sys.stderr)
+    print(f'process {jax.process_index()}: {as_flags(str(error))}', file=sys.stderr)
     _leave_at_once(error.exit_code)
   except BaseException:
     print(f'process {jax.process_index()}:', file=sys.stderr)
@@ -99,7 +99,7 @@ def check_shared(path: Path) -> None:
   """Raises InputError unless this process sees what process 0 has just written."""
   if not path.exists():
     raise InputError(
-      f'--workdir {path.parent}: process {jax.process_index()} does not see '
+      f'`workdir` {path.parent}: process {jax.process_index()} does not see '
       f'{path.name}; expected a folder that all processes share'
     )
 
@@ -126,9 +126,9 @@ def _initialize(config: ClusterConfig) -> None:
     )
   except ValueError as error:
     raise InputError(
-      f'--distributed: {" ".join(str(error).split())} Where there is no Slurm, Open '
-      'MPI, GKE or Cloud TPU, give --coordinator=HOST:PORT, --num_processes and '
-      '--process_id'
+      f'`distributed`: {" ".join(str(error).split())} Where there is no Slurm, Open '
+      'MPI, GKE or Cloud TPU, give `coordinator=HOST:PORT`, `num_processes` and '
+      '`process_id`'
     ) from error
 
 
@@ -142,7 +142,7 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 def _leave_at_once(exit_code: int) -> NoReturn:
-  """Exits without the handshake at the end, which would wait for --end_timeout."""
+  """Exits without the handshake at the end, which would wait for `end_timeout`."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(exit_code)

@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from seqjax.config import as_flags
+
 EXIT_CODE = 124  # as timeout(1)
 COMPILE_SECONDS = 600.0  # more for a step that is compiled first
 _GRACE = 10.0  # seconds after which the last resort follows
@@ -65,9 +67,9 @@ class Watchdog:
       if left > 0:
         faulthandler.dump_traceback_later(left + _GRACE, exit=True, file=_STDERR)
         continue
+      limit = as_flags(f'`step_timeout={self._limit:g}`')
       print(
-        f'watchdog: a step takes longer than --step_timeout={self._limit:g} s, here or '
-        'in another process',
+        f'watchdog: a step takes longer than {limit} s, here or in another process',
         file=sys.__stderr__,
         flush=True,
       )

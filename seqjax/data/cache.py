@@ -125,7 +125,7 @@ def default_root(cache_dir: str = '') -> pathlib.Path:
   try:
     return pathlib.Path.home() / '.cache' / 'seqjax'
   except RuntimeError as e:
-    raise InputError('no home folder to cache in: give one with --cache_dir') from e
+    raise InputError('no home folder to cache in: give one with `cache_dir`') from e
 
 
 def _damage(target: pathlib.Path, fields: object) -> str | None:
@@ -151,11 +151,11 @@ def _writing(root: pathlib.Path) -> Iterator[None]:
   except OSError as e:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
       raise InputError(
-        f'--cache_dir: the disk of {root} is full: free some space, or give a folder '
+        f'`cache_dir`: the disk of {root} is full: free some space, or give a folder '
         'on another disk'
       ) from e
     raise InputError(
-      f'--cache_dir: cannot write to {root} ({e}): give a folder that can be written'
+      f'`cache_dir`: cannot write to {root} ({e}): give a folder that can be written'
     ) from e
 
 

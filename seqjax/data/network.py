@@ -39,7 +39,7 @@ def check_reachable(
   if reason:
     raise InputError(
       f'{why}, and {url} cannot be had ({reason}): get that file and give its '
-      'folder with --data_dir'
+      'folder with `data_dir`'
     )
   return headers
 

@@ -3,7 +3,7 @@
 config.json holds `config`, as the run was started with it, and `starts`, the
 environment of every start. Another environment is recorded, another config refused.
 Paths and disks that fail are the user's to mend: they raise InputError naming
---workdir.
+`workdir`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
     InputError: Another run holds it, or the folder cannot be made or written.
   """
   if not os.fspath(workdir):
-    raise InputError('--workdir is empty; it must name a folder')
+    raise InputError('`workdir` is empty; it must name a folder')
   folder = Path(workdir)
   with naming(folder, '.lock'):
     if folder.exists() and not folder.is_dir():
-      raise InputError(f'--workdir {folder} is a file; it must name a folder')
+      raise InputError(f'`workdir` {folder} is a file; it must name a folder')
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
   try:
@@ -51,8 +51,8 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
       except BlockingIOError as error:
         holder = os.pread(descriptor, 300, 0).decode(errors='replace').strip()
         raise InputError(
-          f'--workdir {folder} is in use by {holder or "another process"}; '
-          f'wait for it or use another --workdir'
+          f'`workdir` {folder} is in use by {holder or "another process"}; '
+          f'wait for it or use another `workdir`'
         ) from error
       os.ftruncate(descriptor, 0)
       os.pwrite(descriptor, f'pid {os.getpid()} on {socket.gethostname()}'.encode(), 0)
@@ -83,7 +83,7 @@ def start_config(
     if left:
       raise InputError(
         f'{folder / "config.json"} is missing, but {left[0]} of a run is there; '
-        f'use an empty --workdir'
+        f'use an empty `workdir`'
       )
     write_config(folder, config, environment)
     return False
@@ -131,7 +131,7 @@ def check_config(
   if refused:
     raise InputError(
       f'the run in {workdir} was started with another config: {", ".join(refused)}; '
-      f'use another --workdir'
+      f'use another `workdir`'
     )
   return {k: new.get(k) for k in names}
 
@@ -180,7 +180,7 @@ def environment() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def naming(folder: Path, name: str, verb: str = 'write') -> Iterator[None]:
-  """Turns an OSError into an InputError of one line that names --workdir and the cause.
+  """Turns an OSError into an InputError of one line that names `workdir` and the cause.
 
   Args:
     folder: The workdir.
@@ -191,7 +191,7 @@ def naming(folder: Path, name: str, verb: str = 'write') -> Iterator[None]:
     yield
   except OSError as error:
     cause = error.strerror or str(error)
-    raise InputError(f'--workdir {folder}: cannot {verb} {name}: {cause}') from error
+    raise InputError(f'`workdir` {folder}: cannot {verb} {name}: {cause}') from error
 
 
 def to_json(record: Any, indent: int | None = None) -> str:
@@ -233,7 +233,7 @@ def read_config(folder: Path) -> dict[str, Any]:
   if not whole:
     raise InputError(
       f'{path} is damaged: it must hold the config and the starts of a run; '
-      f'restore it or use another --workdir'
+      f'restore it or use another `workdir`'
     )
   return record
 

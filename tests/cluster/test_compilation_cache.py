@@ -35,7 +35,7 @@ def test_a_folder_that_others_can_reach_is_refused(tmp_path, mode):
 
 def test_a_file_is_refused(tmp_path):
   (tmp_path / 'file').touch()
-  with pytest.raises(InputError, match='--compilation_cache'):
+  with pytest.raises(InputError, match='`compilation_cache`'):
     compilation_cache.use_compilation_cache(str(tmp_path / 'file'))
 
 

@@ -24,12 +24,12 @@ def test_default_is_one_cpu():
 
 
 def test_too_many_devices_is_an_error_that_counts_them():
-  with pytest.raises(InputError, match='--num_devices=9, but JAX has 8 cpu devices'):
+  with pytest.raises(InputError, match='`num_devices=9`, but JAX has 8 cpu devices'):
     mesh_lib.make_mesh(9, 90)
 
 
 def test_a_batch_that_does_not_divide_is_an_error_that_says_what_would():
-  with pytest.raises(InputError, match=r'--batch_size=30 .* 8 devices; 24 or 32 would'):
+  with pytest.raises(InputError, match=r'`batch_size=30` .* 8 devices; 24 or 32 would'):
     mesh_lib.make_mesh(8, 30)
   with pytest.raises(InputError, match='; 8 would'):
     mesh_lib.check_divides(5, 8)
@@ -60,7 +60,7 @@ def test_parts_hold_consecutive_rows_and_devices_share_each(per_device):
 
 
 def test_parts_that_do_not_divide_are_an_error_that_says_what_would():
-  message = r'8 devices times --accumulate_steps=3; 24 or 48 would'
+  message = r'8 devices times `accumulate_steps=3`; 24 or 48 would'
   with pytest.raises(InputError, match=message):
     mesh_lib.make_mesh(8, 32, 3)
 

@@ -38,9 +38,9 @@ for value in '0', 'one':
     [sys.executable, '-c', code], env=environment, capture_output=True, text=True
   )
   first, second = done.stdout.splitlines()
-  assert first.startswith('--distributed: coordinator_address should be defined.')
+  assert first.startswith('`distributed`: coordinator_address should be defined.')
   assert first.endswith(
-    'give --coordinator=HOST:PORT, --num_processes and --process_id'
+    'give `coordinator=HOST:PORT`, `num_processes` and `process_id`'
   )
   assert second == "$SEQJAX_PROCESS_ID must be a number, got 'one'"
 
@@ -53,7 +53,7 @@ def test_one_process_waits_for_nobody(tmp_path):
     processes.on_first(refuse)
   assert not error.value.everywhere
   processes.check_same(3, 'the step')
-  with pytest.raises(InputError, match=r'--workdir .* does not see config.json'):
+  with pytest.raises(InputError, match=r'`workdir` .* does not see config.json'):
     processes.check_shared(tmp_path / 'config.json')
   with pytest.raises(CommandError), processes.session(TrainConfig()):
     raise CommandError
@@ -155,7 +155,7 @@ def test_an_error_of_one_process_is_said_and_ends_all(tmp_path):
   command = [*_LOCAL, str(tmp_path / 'v'), 'distributed=true', 'num_devices=3']
   ((code, output),) = _both([(command, _environment(JAX_NUM_CPU_DEVICES='2'))])
   assert code == 2, output
-  assert '--num_devices=3 must be a multiple of the 2 processes' in output
+  assert '`num_devices=3` must be a multiple of the 2 processes' in output
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_a_step_that_takes_too_long_ends_the_process_and_shows_where():
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
   assert done.returncode == watchdog.EXIT_CODE == 124
   assert done.stdout == 'stuck\n'
-  assert '--step_timeout=0.2' in done.stderr
+  assert '`step_timeout=0.2`' in done.stderr
   assert 'in wait_for_ever' in done.stderr
 
 

@@ -152,7 +152,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     return whole(path, mode, **kwargs)
 
   monkeypatch.setattr(pathlib.Path, 'open', opened)
-  with pytest.raises(InputError, match=r'--cache_dir: the disk of .* is full') as e:
+  with pytest.raises(InputError, match=r'`cache_dir`: the disk of .* is full') as e:
     cache.arrays(tmp_path, 'set', FIELDS, some_arrays)
   assert str(tmp_path) in str(e.value)
   assert entries(tmp_path) == []
@@ -168,14 +168,14 @@ def test_a_cache_that_cannot_be_written_is_said_before_anything_is_built(
     raise OSError(code, os.strerror(code), str(path))
 
   monkeypatch.setattr(pathlib.Path, 'mkdir', mkdir)
-  with pytest.raises(InputError, match=r'--cache_dir: cannot write to .*/cache') as e:
+  with pytest.raises(InputError, match=r'`cache_dir`: cannot write to .*/cache') as e:
     cache.arrays(tmp_path / 'cache', 'set', FIELDS, never)
   assert os.strerror(code) in str(e.value)
 
 
 def test_a_cache_below_a_file_is_said(tmp_path):
   tmp_path.joinpath('file').write_text('')
-  with pytest.raises(InputError, match=r'--cache_dir: cannot write to .*/file/cache'):
+  with pytest.raises(InputError, match=r'`cache_dir`: cannot write to .*/file/cache'):
     cache.arrays(tmp_path / 'file' / 'cache', 'set', FIELDS, never)
 
 
@@ -184,7 +184,7 @@ def test_a_read_only_cache_gives_what_it_has(tmp_path):
   cache.arrays(tmp_path, 'set', FIELDS, some_arrays)
   tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
   same(cache.arrays(tmp_path, 'set', FIELDS, never), some_arrays())
-  with pytest.raises(InputError, match='--cache_dir: cannot write'):
+  with pytest.raises(InputError, match='`cache_dir`: cannot write'):
     cache.arrays(tmp_path, 'set', {'other': 1}, never)
 
 

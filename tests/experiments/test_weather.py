@@ -227,8 +227,8 @@ def test_the_unit_of_a_column(column, unit):
     ({'train_rows': 100}, 'give --train_rows and --validation_rows, or none'),
     ({'train_rows': 800, 'validation_rows': 100}, 'has 900 rows, 900 of them .* none'),
     ({'train_fraction': 0.8}, 'must add up below 1'),
-    ({'lookback': 4, 'step': 5}, '--lookback=4 must be at least --step=5'),
-    ({'step_minutes': 60.0}, 'say what the step is with --step_minutes'),
+    ({'lookback': 4, 'step': 5}, '`lookback=4` must be at least `step=5`'),
+    ({'step_minutes': 60.0}, 'say what the step is with `step_minutes`'),
   ],
 )
 def test_settings_that_cannot_be_are_said(changed, message):

@@ -47,7 +47,7 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused_until_the_first_dies(tmp_path, holder):
   who = f'pid {holder.pid} on {socket.gethostname()}'
-  with pytest.raises(InputError, match=f'--workdir .* is in use by {who}'):
+  with pytest.raises(InputError, match=f'`workdir` .* is in use by {who}'):
     hold(tmp_path)
   holder.kill()
   holder.wait()
@@ -83,7 +83,7 @@ def test_a_workdir_that_is_no_folder_is_named(tmp_path):
     (file, 'is a file'),
     (file / 'below', 'Not a directory'),
     (tmp_path / ('x' * 300), 'File name too long'),
-    ('', '--workdir is empty'),
+    ('', '`workdir` is empty'),
   ]
   for path, message in cases:
     with pytest.raises(InputError, match=message), workdir.lock(path):
@@ -94,7 +94,7 @@ def test_a_workdir_that_is_no_folder_is_named(tmp_path):
 def test_an_unwritable_workdir_is_named():
   # Not even root makes folders or files here.
   for path in ('/proc/self/run', '/proc/self'):
-    with pytest.raises(InputError, match=f'--workdir {path}: cannot write .lock: '):
+    with pytest.raises(InputError, match=f'`workdir` {path}: cannot write .lock: '):
       hold(Path(path))
 
 
@@ -117,7 +117,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path):
     workdir.start_config(tmp_path, other, {}, ignore={'learning_rate'})
   assert str(caught.value) == (
     f'the run in {tmp_path} was started with another config: features 32 -> 64, '
-    f'seed 0 -> (none), name (none) -> "a"; use another --workdir'
+    f'seed 0 -> (none), name (none) -> "a"; use another `workdir`'
   )
   assert (tmp_path / 'config.json').read_bytes() == before
 
@@ -142,7 +142,7 @@ def test_a_missing_config_is_named_where_a_run_was(tmp_path):
   with pytest.raises(InputError, match=r'config\.json is missing, but metrics\.jsonl'):
     workdir.start_config(tmp_path, CONFIG, {})
   with pytest.raises(
-    InputError, match=r'--workdir .*cannot read config\.json: No such'
+    InputError, match=r'`workdir` .*cannot read config\.json: No such'
   ):
     workdir.check_config(tmp_path, CONFIG)
 
@@ -158,7 +158,7 @@ def test_a_result_keeps_its_keys_and_the_old_one_if_the_new_fails(tmp_path):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # as a full disk
   try:
-    with pytest.raises(InputError, match=r'--workdir .*cannot write result\.json: '):
+    with pytest.raises(InputError, match=r'`workdir` .*cannot write result\.json: '):
       workdir.write_result(tmp_path, {**result, 'seconds': 1.0})
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -176,7 +176,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 def test_resume_needs_the_file(tmp_path):
   with pytest.raises(
-    InputError, match=r'--workdir .*cannot read metrics\.jsonl: No su'
+    InputError, match=r'`workdir` .*cannot read metrics\.jsonl: No su'
   ):
     RunLog(tmp_path, 5)
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, full_disk):
     log.write('train', 1, loss=0.5)
     size = (tmp_path / 'metrics.jsonl').stat().st_size
     full_disk(size + 10)  # room for ten bytes of the next line
-    with pytest.raises(InputError, match=r'--workdir .*metrics\.jsonl: File too large'):
+    with pytest.raises(InputError, match=r'`workdir` .*metrics\.jsonl: File too large'):
       log.write('train', 2, loss=0.5)
     full_disk(None)
     assert (tmp_path / 'metrics.jsonl').stat().st_size == size

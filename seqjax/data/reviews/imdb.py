@@ -93,12 +93,12 @@ class _Source(NamedTuple):
 def _find(data_dir: str) -> _Source:
   """Decides where the reviews come from, and names their content."""
   if not data_dir:
-    return _Source(None, f'sha256:{_published().sha256}', '--data_dir is not given')
+    return _Source(None, f'sha256:{_published().sha256}', '`data_dir` is not given')
   try:
     names = os.listdir(data_dir)
   except OSError as e:
     raise InputError(
-      f'--data_dir={data_dir}: {e.strerror}; expected the folder that holds {FOLDER}/ '
+      f'`data_dir={data_dir}`: {e.strerror}; expected the folder that holds {FOLDER}/ '
       f'or {ARCHIVE}'
     ) from e
   for name in (FOLDER, ARCHIVE):
@@ -106,7 +106,7 @@ def _find(data_dir: str) -> _Source:
       path = pathlib.Path(data_dir, name)
       identity = archives.identity(path, functools.partial(_is_review, path))
       return _Source(path, identity, str(path))
-  place = f'--data_dir={data_dir} holds neither {FOLDER}/ nor {ARCHIVE}'
+  place = f'`data_dir={data_dir}` holds neither {FOLDER}/ nor {ARCHIVE}'
   return _Source(None, f'sha256:{_published().sha256}', place)
 
 

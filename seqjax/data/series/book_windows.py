@@ -1,7 +1,7 @@
 """The windows of the chapter's own generator, as it was published; see decision 6.
 
 It samples unevenly, its targets cross the borders of splits, and its validation repeats
-some windows. For `--windows=book` only: with it the published numbers were measured.
+some windows. For `windows=book` only: with it the published numbers were measured.
 """
 
 from __future__ import annotations

@@ -110,13 +110,13 @@ def _pieces(date_format: str) -> list[tuple[int | None, str]]:
   for piece in re.findall(r'%.?|[^%]+', date_format):
     if piece.startswith('%') and piece not in _WIDTHS:
       raise InputError(
-        f'--date_format={date_format}: {piece} is not among {" ".join(_WIDTHS)}'
+        f'`date_format={date_format}`: {piece} is not among {" ".join(_WIDTHS)}'
       )
     pieces.append((_WIDTHS.get(piece), piece))
   directives = [piece for kind, piece in pieces if kind is not None]
   if len(set(directives)) != len(directives) or not {'%Y', '%m', '%d'} <= {*directives}:
     raise InputError(
-      f'--date_format={date_format}: needs %Y, %m and %d, and each directive once'
+      f'`date_format={date_format}`: needs %Y, %m and %d, and each directive once'
     )
   return pieces
 

@@ -1,6 +1,6 @@
 """Finds and reads a measured series: the weather of Jena, or any CSV of its shape.
 
-Of a folder, the file that --csv names; else the published file of 2009 to 2016, else
+Of a folder, the file that `csv` names; else the published file of 2009 to 2016, else
 the only jena_climate_*.csv; each as it is or in a zip. A folder without any of them, or
 none, means the published zip from the network.
 """
@@ -104,13 +104,13 @@ def find(data_dir: str, csv: str = '') -> Source:
   if csv:
     path = pathlib.Path(data_dir, csv)
     if not path.is_file():
-      raise InputError(f'--csv={csv}: there is no file {path}')
+      raise InputError(f'`csv={csv}`: there is no file {path}')
     return Source(path)
   try:
     names = sorted(os.listdir(data_dir)) if data_dir else []
   except OSError as e:
     raise InputError(
-      f'--data_dir={data_dir}: {e.strerror}; expected the folder that holds {PUBLISHED}'
+      f'`data_dir={data_dir}`: {e.strerror}; expected the folder that holds {PUBLISHED}'
     ) from e
   for name in (PUBLISHED, f'{PUBLISHED}.zip'):
     if name in names:
@@ -121,11 +121,11 @@ def find(data_dir: str, csv: str = '') -> Source:
     return Source(pathlib.Path(data_dir, others[0]))
   if others:
     raise InputError(
-      f'--data_dir={data_dir} holds {", ".join(others)}: say which with --csv'
+      f'`data_dir={data_dir}` holds {", ".join(others)}: say which with `csv`'
     )
-  place = '--data_dir is not given'
+  place = '`data_dir` is not given'
   if data_dir:
-    place = f'--data_dir={data_dir} holds no {PUBLISHED}, and --csv names no other'
+    place = f'`data_dir={data_dir}` holds no {PUBLISHED}, and `csv` names no other'
   return Source(None, place)
 
 

@@ -137,6 +137,6 @@ def _step(times: np.ndarray, step_minutes: float | None, source: str) -> int:
       f'{source}: {off.sum():,} of {len(steps):,} rows do not come {step / 60:g} '
       f'minutes after the one before: steps of {steps[off].min() / 60:g} to '
       f'{steps[off].max() / 60:g} minutes, the first at {times[off.argmax()]}; '
-      'say what the step is with --step_minutes'
+      'say what the step is with `step_minutes`'
     )
   return step

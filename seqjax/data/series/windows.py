@@ -36,8 +36,8 @@ def sampled(lookback: int, step: int, delay: int) -> Shape:
   """
   if step < 1 or delay < 1 or lookback < step:
     raise InputError(
-      f'--lookback={lookback} must be at least --step={step}, and --step and '
-      f'--delay={delay} at least 1'
+      f'`lookback={lookback}` must be at least `step={step}`, and `step` and '
+      f'`delay={delay}` at least 1'
     )
   T = lookback // step
   return Shape(tuple(range(-(T - 1) * step, 1, step)), delay)

@@ -368,7 +368,7 @@ def test_settings_are_looked_at_before_any_data(load):
 
 def test_a_cache_that_cannot_be_written_is_said(data_dir, tmp_path, load):
   tmp_path.joinpath('file').write_text('')
-  with pytest.raises(InputError, match=r'--cache_dir: cannot write to .*file'):
+  with pytest.raises(InputError, match=r'`cache_dir`: cannot write to .*file'):
     load(str(data_dir), cache_dir=str(tmp_path / 'file'))
 
 
@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_while_preparing_is_said(data_dir, load, monkeypatch
 
   adapters = imdb_builder.tfds.core.file_adapters
   monkeypatch.setattr(adapters.ArrayRecordFileAdapter, 'write_examples', close)
-  with pytest.raises(InputError, match=r'--cache_dir: the disk of .* is full'):
+  with pytest.raises(InputError, match=r'`cache_dir`: the disk of .* is full'):
     load(str(data_dir))
   cache_dir = pathlib.Path(load.keywords['cache_dir'])
   assert [p.name for p in cache_dir.iterdir()] == ['downloads']
@@ -392,13 +392,13 @@ def test_a_disk_that_is_full_while_preparing_is_said(data_dir, load, monkeypatch
 
 def test_a_data_folder_that_does_not_exist_is_refused_at_once(tmp_path, load):
   refused(
-    load, tmp_path / 'nowhere', '--data_dir=.*No such file or directory; expected'
+    load, tmp_path / 'nowhere', '`data_dir=.*No such file or directory; expected'
   )
 
 
 def test_a_data_dir_that_is_a_file_is_refused_at_once(data_dir, load):
   refused(
-    load, data_dir / 'aclImdb_v1.tar.gz', '--data_dir=.*Not a directory; expected'
+    load, data_dir / 'aclImdb_v1.tar.gz', '`data_dir=.*Not a directory; expected'
   )
 
 
@@ -419,7 +419,7 @@ def test_without_data_and_network_the_error_says_what_to_put_where(
   assert '\n' not in message
   assert imdb.URL in message
   assert 'refused' in message
-  assert 'get that file and give its folder with --data_dir' in message
+  assert 'get that file and give its folder with `data_dir`' in message
   expected = 'holds neither aclImdb/ nor aclImdb_v1.tar.gz' if given else 'not given'
   assert expected in message
 

@@ -114,5 +114,5 @@ def test_a_header_that_does_not_do(content, message):
   [('%d.%m.%y', '%y is not among'), ('%d.%m', 'needs %Y'), ('%Y%m%d%d', 'once')],
 )
 def test_a_date_format_that_does_not_do(date_format, message):
-  with pytest.raises(InputError, match=f'--date_format.*{message}'):
+  with pytest.raises(InputError, match=f'`date_format.*{message}'):
     read_csv(_FILE, 'f', date_format=date_format)

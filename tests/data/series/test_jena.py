@@ -69,9 +69,9 @@ def test_which_file_is_meant(folder):
     (folder / name).write_text('')
     assert jena.find(str(folder)) == jena.Source(folder / name)
     assert jena.find(str(folder)).is_published
-  with pytest.raises(InputError, match=r'--csv=no.csv: there is no file'):
+  with pytest.raises(InputError, match=r'`csv=no.csv`: there is no file'):
     jena.find(str(folder), 'no.csv')
-  with pytest.raises(InputError, match=r'--data_dir=.*: No such file'):
+  with pytest.raises(InputError, match=r'`data_dir=.*: No such file'):
     jena.find(str(folder / 'no'))
 
 
@@ -212,7 +212,7 @@ def test_without_data_and_network_the_error_says_what_to_put_where(
     jena.load(source, cache_dir=str(tmp_path))
   assert time.monotonic() - start < 10
   message = str(caught.value)
-  assert 'get that file and give its folder with --data_dir' in message
+  assert 'get that file and give its folder with `data_dir`' in message
   assert jena.URL in message
   assert ('holds no jena_climate' if given else 'is not given') in message
 

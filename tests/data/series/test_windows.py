@@ -193,7 +193,7 @@ def test_memory_is_the_series_not_the_windows():
 
 @pytest.mark.parametrize('sizes', [(5, 6, 1), (6, 0, 1), (6, 6, 0)])
 def test_sizes_that_do_not_do(sizes):
-  with pytest.raises(InputError, match='--lookback'):
+  with pytest.raises(InputError, match='`lookback='):
     windows.sampled(*sizes)
 
 
