@@ -391,15 +391,11 @@ def test_a_disk_that_is_full_while_preparing_is_said(data_dir, load, monkeypatch
 
 
 def test_a_data_folder_that_does_not_exist_is_refused_at_once(tmp_path, load):
-  refused(
-    load, tmp_path / 'nowhere', '`data_dir=.*No such file or directory; expected'
-  )
+  refused(load, tmp_path / 'nowhere', '`data_dir=.*No such file or directory; expected')
 
 
 def test_a_data_dir_that_is_a_file_is_refused_at_once(data_dir, load):
-  refused(
-    load, data_dir / 'aclImdb_v1.tar.gz', '`data_dir=.*Not a directory; expected'
-  )
+  refused(load, data_dir / 'aclImdb_v1.tar.gz', '`data_dir=.*Not a directory; expected')
 
 
 def test_a_link_to_nowhere_is_not_taken_for_no_data(tmp_path, load):
