@@ -34,7 +34,7 @@ bench-quick: .venv/ready
 	$(PY) -m benchmarks.run --quick
 
 faults: .venv/ready  ## kills, damage, full disks: what a run does; writes docs/faults.md
-	$(PY) -m faults
+	cd tests && ../$(PY) -m faults
 
 peers: .venv/ready  ## PyTorch and safetensors, for comparisons; not part of the lock file
 	$(PY) -m pip install --quiet torch==2.13.0 safetensors

@@ -15,6 +15,7 @@ import optax
 from benchmarks.jax_runner import jax_runner
 from benchmarks.timing import Runner
 from benchmarks.workload import V, Workload, data, resets
+from seqjax.workdir.folder import num_cores
 
 
 def flax_runner(workload: Workload) -> Runner | None:
@@ -176,7 +177,7 @@ def torch_runner(workload: Workload) -> Runner | None:
   import torch
 
   torch.manual_seed(0)
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.set_num_threads(num_cores())
   layer = {'lstm': torch.nn.LSTM, 'gru': torch.nn.GRU, 'simple_rnn': torch.nn.RNN}[
     workload.cell
   ](workload.D, workload.H, batch_first=True)

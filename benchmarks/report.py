@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.timing import Timing
 from seqjax.fast.cpu import library
+from seqjax.workdir.folder import num_cores
 
 OURS = 'seqjax'
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -81,7 +82,7 @@ def machine() -> dict[str, Any]:
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
     'commit': commit,
     'cpu': model,
-    'cores': len(os.sched_getaffinity(0)),
+    'cores': num_cores(),
     'load': round(os.getloadavg()[0], 2),
     'python': platform.python_version(),
     'versions': versions,

@@ -1,4 +1,6 @@
-"""States whose every bit is known, saved and compared: to test checkpoint.py."""
+"""States whose every bit is known, saved, damaged, compared: to test checkpoint.py."""
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -52,3 +54,35 @@ def saved_steps(checkpoints):
 
 def files_of(folder):
   return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def _flip(path, rng):
+  raw = bytearray(path.read_bytes())
+  raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+  path.write_bytes(raw)
+
+
+def _truncate(path, rng):
+  os.truncate(path, rng.randrange(path.stat().st_size))
+
+
+def _scramble(path, rng):
+  """Zeros a range, or fills it with ones where it was zero."""
+  raw = path.read_bytes()
+  start = rng.randrange(len(raw))
+  stop = min(len(raw), start + rng.randrange(1, 512))
+  zeros = bytes(stop - start)
+  other = zeros if raw[start:stop] != zeros else b'\xff' * len(zeros)
+  path.write_bytes(raw[:start] + other + raw[stop:])
+
+
+def _append(path, rng):
+  with path.open('ab') as file:
+    file.write(rng.randbytes(rng.randrange(1, 9)))
+
+
+def _delete(path, rng):
+  path.unlink()
+
+
+DAMAGES = [_flip, _truncate, _scramble, _append, _delete]

@@ -161,7 +161,6 @@ def environment() -> dict[str, Any]:
   """What this process runs on: versions, machine, devices, and the commit if known."""
   import jax  # here: who only reads the files of a run needs no devices
 
-  affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
   devices = jax.devices()
   return {
     'started': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -170,12 +169,18 @@ def environment() -> dict[str, Any]:
     **{name: _version(name) for name in _PACKAGES},
     'platform': platform.platform(),
     'cpu': _cpu_model(),
-    'cpu_cores': len(affinity(0)) if affinity else os.cpu_count(),
+    'cpu_cores': num_cores(),
     'backend': jax.default_backend(),
     'device_kind': devices[0].device_kind,
     'device_count': len(devices),
     'process_count': jax.process_count(),
   }
+
+
+def num_cores() -> int:
+  """CPU cores that this process may use."""
+  affinity = getattr(os, 'sched_getaffinity', None)  # on Linux alone
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -12,43 +12,18 @@ import time
 
 import numpy as np
 import pytest
-from saves import assert_restored, files_of, make_state, save_steps, saved_steps
+from saves import (
+  DAMAGES,
+  assert_restored,
+  files_of,
+  make_state,
+  save_steps,
+  saved_steps,
+)
 
 from seqjax.files import sealed
 from seqjax.workdir import integrity, storage
 from seqjax.workdir.checkpoint import Checkpoints
-
-
-def _flip(path, rng):
-  raw = bytearray(path.read_bytes())
-  raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
-  path.write_bytes(raw)
-
-
-def _truncate(path, rng):
-  os.truncate(path, rng.randrange(path.stat().st_size))
-
-
-def _scramble(path, rng):
-  """Zeros a range, or fills it with ones where it was zero."""
-  raw = path.read_bytes()
-  start = rng.randrange(len(raw))
-  stop = min(len(raw), start + rng.randrange(1, 512))
-  zeros = bytes(stop - start)
-  other = zeros if raw[start:stop] != zeros else b'\xff' * len(zeros)
-  path.write_bytes(raw[:start] + other + raw[stop:])
-
-
-def _append(path, rng):
-  with path.open('ab') as file:
-    file.write(rng.randbytes(rng.randrange(1, 9)))
-
-
-def _delete(path, rng):
-  path.unlink()
-
-
-DAMAGES = [_flip, _truncate, _scramble, _append, _delete]
 
 
 @pytest.mark.parametrize('damage', DAMAGES)

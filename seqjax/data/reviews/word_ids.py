@@ -5,7 +5,7 @@ review, 2 stands for a word that is not kept, 3 is unused, and the most frequent
 has id 4. A word is kept when its id is below the size of the vocabulary. A review
 without words is its start id alone.
 
-Source: SPEC.md section 5; keras.datasets.imdb (start_char=1, oov_char=2, index_from=3).
+Source: keras.datasets.imdb (start_char=1, oov_char=2, index_from=3).
 """
 
 from __future__ import annotations

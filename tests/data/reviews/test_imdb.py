@@ -552,7 +552,7 @@ def test_the_checksum_is_that_of_tensorflow_datasets(monkeypatch):
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_the_real_reviews(real_data, tmp_path):
-  """Numbers of SPEC.md section 5, and ids that everybody has seen in Keras's set."""
+  """Numbers of the published archive, and ids that all have seen in Keras's set."""
   start = time.process_time()  # whoever else is using the machine
   data = imdb.load(
     str(real_data), vocab_size=10_000, length=500, cache_dir=str(tmp_path)

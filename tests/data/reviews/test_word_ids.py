@@ -32,7 +32,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def plain_encode(train, test, vocab_size, length) -> list[list[list[int]]]:
-  """The scheme as SPEC.md puts it, one word at a time."""
+  """The scheme of keras.datasets.imdb, one word at a time."""
   count, first = {}, {}
   for text in train:
     for word in plain_words(text):

@@ -9,7 +9,8 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-ROOT = pathlib.Path(__file__).parent.parent
+TESTS = pathlib.Path(__file__).parent.parent
+ROOT = TESTS.parent
 LONG = ('num_epochs=60', 'log_every=2', 'save_every=2')  # 300 steps, a save each second
 
 
@@ -44,11 +45,9 @@ class Job:
       command = [script, str(processes), *command[2:], 'distributed=true']
     if supervised:
       command = [str(ROOT / 'launch' / 'supervise.sh'), *command]
-    paths = f'{ROOT}{os.pathsep}{ROOT / "tests"}'
     # A CPU device a process, unless said: what users have is not what is tested here.
     environment = {
       **os.environ,
-      'PYTHONPATH': paths,
       'PYTHON': sys.executable,
       'JAX_NUM_CPU_DEVICES': str(devices),
       'JAX_PLATFORMS': 'cpu',
@@ -60,6 +59,7 @@ class Job:
     with self.log.open('ab') as log:
       self.process = subprocess.Popen(
         [*around, *command],
+        cwd=TESTS,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,

@@ -1,6 +1,6 @@
 """Makes faults and writes what came of them to docs/faults.md.
 
-python -m faults [FAMILY ...]
+python -m faults [FAMILY ...]  # in tests/, where its jobs and states are
 
 A family's rows replace those that the table has of it. Exit code 1 if one is not good.
 """
@@ -43,7 +43,6 @@ def main(wanted: list[str]) -> int:
     return 2
   os.environ['JAX_PLATFORMS'] = 'cpu'
   absl_logging.set_verbosity(absl_logging.ERROR)  # each refused save is a warning
-  sys.path.insert(0, str(ROOT / 'tests'))
   folder = pathlib.Path(tempfile.mkdtemp(prefix='faults-'))
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'programs')
   start, record = time.monotonic(), ROOT / 'runs' / 'faults.json'

@@ -25,10 +25,7 @@ def inputs(folder: pathlib.Path) -> list[Row]:
   rows = [_checkpoint(folder), _flagfile(folder)]
   for name, files in _TESTS.items():
     command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:xdist', *files]
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    done = subprocess.run(
-      command, cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     last = done.stdout.strip().splitlines()[-1]
     count = int(last.split()[0]) if done.returncode == 0 else 0
     text = f'refused, each in one line that names the file ({count} cases)'
@@ -101,7 +98,6 @@ def _flagfile(folder: pathlib.Path) -> Row:
     done = subprocess.run(
       command,
       cwd=ROOT,
-      env={**os.environ, 'PYTHONPATH': str(ROOT)},
       capture_output=True,
       text=True,
       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY)),

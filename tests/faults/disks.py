@@ -11,8 +11,7 @@ from faults.jobs import LONG, Job, Row, kill, newest, result, same
 
 def damage(folder: pathlib.Path) -> list[Row]:
   """A hundred random corruptions of the saves of a folder."""
-  from saves import bits, files_of, make_state, save_steps
-  from test_checkpoint_damage import DAMAGES
+  from saves import DAMAGES, bits, files_of, make_state, save_steps
 
   from seqjax.workdir.checkpoint import Checkpoints
 

@@ -1,1 +1,0 @@
-"""Faults, made on purpose, and what a run does: `python -m faults` or `make faults`."""

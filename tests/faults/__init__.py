@@ -1,0 +1,1 @@
+"""Faults, made on purpose, and what a run does: `make faults`."""
