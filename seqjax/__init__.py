@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.layers import LayerCell as LayerCell
   from seqjax.layers import LayerNormGRUCell as LayerNormGRUCell
   from seqjax.layers import LayerNormLSTMCell as LayerNormLSTMCell
+  from seqjax.layers import LayerNormSimpleRNNCell as LayerNormSimpleRNNCell
+  from seqjax.layers import Masking as Masking
   from seqjax.layers import MaxPooling1D as MaxPooling1D
   from seqjax.layers import RepeatVector as RepeatVector
   from seqjax.layers import RNNCell as RNNCell
@@ -56,6 +58,8 @@ _LAYERS = [
   'LayerCell',
   'LayerNormGRUCell',
   'LayerNormLSTMCell',
+  'LayerNormSimpleRNNCell',
+  'Masking',
   'MaxPooling1D',
   'RNNCell',
   'RepeatVector',

@@ -31,7 +31,11 @@ def test_what_keras_has():
     assert {'dropout', 'recurrent_dropout', 'activation'} <= arguments(layer.__init__)
     mine = {'bptt_steps', 'remat_chunk'}
     assert not mine & arguments(layer.__init__)
+    assert 'go_backwards' in arguments(layer.__init__)
+    assert 'keep_order' not in arguments(layer.__init__)
   assert 'reset_after' in arguments(layers.GRU.__init__)
+  assert 'groups' in arguments(layers.Conv1D.__init__)
+  assert 'mask_value' in arguments(layers.Masking.__init__)
   assert 'cell' in arguments(layers.RNN.__init__)
   assert 'merge_mode' in arguments(layers.Bidirectional.__init__)
   assert not {'layernormlstm', 'zoneout'} & set(names_in(layers).split())
@@ -54,7 +58,9 @@ def test_what_flax_has(flax):
     assert not {'dropout', 'recurrent_dropout', 'dropout_rate'} & fields
   assert 'reset_after' not in arguments(flax.GRUCell.__init__)
   options = arguments(flax.RNN.__init__)
-  assert 'cell' in options
+  assert {'cell', 'reverse', 'keep_order'} <= options
+  assert 'feature_group_count' in arguments(flax.Conv.__init__)
+  assert 'masking' not in names_in(flax)
   assert not {'bptt_steps', 'remat_chunk'} & options
   assert 'merge_fn' in arguments(flax.Bidirectional.__init__)
   assert hasattr(flax, 'remat')
@@ -77,6 +83,7 @@ def test_what_torch_has():
   with pytest.raises(TypeError):
     torch.nn.GRU(3, 4, nonlinearity='relu')
   assert hasattr(torch.nn.utils.rnn, 'pack_padded_sequence')
+  assert 'groups' in arguments(torch.nn.Conv1d.__init__)
   dropped = torch.nn.Dropout1d(0.5)(torch.ones(4, 8, 5))  # [B, D, T]
   assert torch.equal(dropped, dropped[..., :1].expand(4, 8, 5))
   assert callable(torch.utils.checkpoint.checkpoint)

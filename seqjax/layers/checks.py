@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -44,6 +45,41 @@ def check_flags(
   if getattr(flag, 'shape', None) != tuple(shape) or flag.dtype != bool:
     raise ValueError(
       f'{needs} bool{tuple(shape)} for x {tuple(x_shape)}, got {described(flag)}'
+    )
+
+
+def mask_of(
+  layer: str, x: Array | Lookup, mask: Array | None, lengths: Array | None
+) -> Array | None:
+  """The mask, or that of `lengths`: bool [..., T], True at the first steps of a row.
+
+  Raises:
+    ValueError: if both are given, or lengths are no integers [...] for x [..., T, D] or
+      x [..., T], or, in NumPy, outside [0, T].
+  """
+  if lengths is None:
+    return mask
+  if mask is not None:
+    raise ValueError(f'{layer} takes mask or lengths, not both')
+  shape, rows = tuple(x.shape), tuple(getattr(lengths, 'shape', x.shape))
+  fits = len(rows) < len(shape) and rows == shape[: len(rows)]
+  if not fits or not jnp.issubdtype(lengths.dtype, jnp.integer):
+    raise ValueError(
+      f'{layer} needs integer lengths of the rows of {shape}, got {described(lengths)}'
+    )
+  T = shape[len(rows)]
+  if isinstance(lengths, np.ndarray) and ((lengths < 0) | (lengths > T)).any():
+    raise ValueError(f'{layer} needs lengths from 0 to {T}, got {lengths.tolist()}')
+  ends = jnp.broadcast_to(jnp.expand_dims(lengths, -1), (*rows, T))
+  return jax.lax.broadcasted_iota(ends.dtype, ends.shape, ends.ndim - 1) < ends
+
+
+def check_known(layer: str, x: Array | None) -> None:
+  """Raises ValueError if x, of which the layer makes its mask, is not known."""
+  if x is None:
+    raise ValueError(
+      f'{layer} makes a mask of its input: in a Stack inside another layer it must be '
+      'the first'
     )
 
 

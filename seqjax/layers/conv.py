@@ -23,7 +23,7 @@ Padding = Literal['valid', 'same', 'causal']
 class Conv1D(Layer):
   """Convolution over time: flax.linen's `Conv`, with Keras's defaults, and a mask.
 
-  Parameters: kernel [K, D, F], bias [F].
+  Parameters: kernel [K, D / groups, F], bias [F].
 
   Attributes:
     features: Filters, F.
@@ -37,6 +37,7 @@ class Conv1D(Layer):
     kernel_init: Of `kernel`.
     dtype: Of the result; None: that of inputs and parameters together.
     param_dtype: Of the parameters.
+    groups: Parts that inputs and filters are cut into, each convolved for itself.
 
   Raises:
     ValueError: when it is made, if a size is less than 1, or the padding or activation
@@ -53,6 +54,7 @@ class Conv1D(Layer):
   kernel_init: Initializer = glorot_uniform
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  groups: int = 1
   takes = ('mask',)
 
   def __post_init__(self) -> None:
@@ -63,7 +65,10 @@ class Conv1D(Layer):
       kernel_size=self.kernel_size,
       strides=self.strides,
       dilation=self.dilation,
+      groups=self.groups,
     )
+    if self.features % self.groups:
+      raise ValueError(f'{self.groups} groups must divide features {self.features}')
     super().__post_init__()
 
   def setup(self) -> None:
@@ -77,6 +82,7 @@ class Conv1D(Layer):
       kernel_init=self.kernel_init,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
+      feature_group_count=self.groups,
     )
     nn.share_scope(self, self.conv)
 
@@ -84,10 +90,13 @@ class Conv1D(Layer):
     """x [..., T, D], mask bool [..., T] -> [..., T', F].
 
     Raises:
-      ValueError: if x is not [..., T, D], or too short for the filter.
+      ValueError: if x is not [..., T, D], too short for the filter, or D can't be cut
+        into the groups.
     """
     span = (self.kernel_size - 1) * self.dilation + 1
     _check_input('Conv1D', x, span if self.padding == 'valid' else 1)
+    if x.shape[-1] % self.groups:
+      raise ValueError(f'{self.groups} groups must divide the inputs of x {x.shape}')
     y = self.conv(x if mask is None else zero_padding(x, mask))
     return cells.activation_function(self.activation)(y)
 

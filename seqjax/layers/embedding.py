@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax import fast
 from seqjax.layers.base import Flags, Layer
-from seqjax.layers.checks import check_sizes, described
+from seqjax.layers.checks import check_known, check_sizes, described
 from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
@@ -128,4 +128,5 @@ class Embedding(Layer):
     """Mask [..., T] of ids [..., T]: True where real, and where `mask` is."""
     if not self.mask_zero:
       return mask
+    check_known('Embedding', ids)
     return ids != 0 if mask is None else (ids != 0) & mask

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 
 from seqjax.fast import Lookup, Options, Sequence
 from seqjax.layers.base import Flags, TrainedLayer, zero_where_masked
-from seqjax.layers.checks import check_carry, check_optional_sizes, check_sequence
+from seqjax.layers.checks import (
+  check_carry,
+  check_optional_sizes,
+  check_sequence,
+  mask_of,
+)
 from seqjax.types import Array, PyTree
 
 
@@ -29,6 +34,7 @@ class Recurrence(TrainedLayer, kw_only=True):
     return_sequences: Return h of all steps [..., T, H], not only of the last real one.
     return_carry: Return (carry, y), not y.
     go_backwards: Process from the last step to the first; y is in that order.
+    keep_order: y is in the order of x all the same.
     zero_output_for_mask: The output of a masked step is 0, not the one before it.
     bptt_steps: Gradients stop every so many steps; None: they go all the way.
     remat_chunk: Keep the carry only every so many steps for the backward pass, and
@@ -42,6 +48,7 @@ class Recurrence(TrainedLayer, kw_only=True):
   return_carry: bool = False
   go_backwards: bool = False
   zero_output_for_mask: bool = False
+  keep_order: bool = False
   bptt_steps: int | None = None
   remat_chunk: int | None = None
   takes = ('mask', 'reset', 'initial_carry')
@@ -59,6 +66,7 @@ class Recurrence(TrainedLayer, kw_only=True):
     mask: Array | None = None,
     initial_carry: PyTree | None = None,
     reset: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
     """Runs the layer over sequences.
@@ -73,6 +81,8 @@ class Recurrence(TrainedLayer, kw_only=True):
       reset: bool [..., T], True at the first step of an episode, for sequences that
         hold several: there the state is zero again. With `go_backwards` it is so
         before an episode's last step, so that no episode sees another either way.
+      lengths: int [...], how many steps of each row are real, from the first on; in
+        place of a mask.
       **unknown: Refused, with its name here if it has one.
 
     Returns:
@@ -84,6 +94,7 @@ class Recurrence(TrainedLayer, kw_only=True):
       TypeError: if nothing says `train`, or an argument is unknown.
     """
     kind, train = type(self).__name__, self.is_training(train, unknown)
+    mask = mask_of(kind, x, mask, lengths)
     check_sequence(kind, x, mask=mask, reset=reset)
     if isinstance(x, Lookup) and not self.takes_lookup:
       x = x.rows()
@@ -101,7 +112,11 @@ class Recurrence(TrainedLayer, kw_only=True):
     )
     reset = self._state_resets(reset)
     carry, ys = loop.run(Sequence(x, carry, mask, reset), options)
-    y = (ys if self.return_sequences else carry.h).astype(loop.dtype)
+    if self.return_sequences:
+      turn = self.go_backwards and self.keep_order
+      y = (jnp.flip(ys, -2) if turn else ys).astype(loop.dtype)
+    else:
+      y = carry.h.astype(loop.dtype)
     return (carry, y) if self.return_carry else y
 
   def loop(self, x: Array | Lookup, train: bool) -> Loop:
@@ -114,10 +129,16 @@ class Recurrence(TrainedLayer, kw_only=True):
 
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, in their order."""
-    return self._in_order(super().compute_reset(self._state_resets(reset)))
+    reset = super().compute_reset(reset)
+    return self._in_order(self._state_resets(reset)) if self.turned else reset
+
+  @property
+  def turned(self) -> bool:
+    """Whether the steps of y are those of x from the last to the first."""
+    return self.go_backwards and not self.keep_order
 
   def _in_order(self, flags: Flags) -> Flags:
-    return flags if flags is None or not self.go_backwards else jnp.flip(flags, -1)
+    return jnp.flip(flags, -1) if flags is not None and self.turned else flags
 
   def _state_resets(self, reset: Flags) -> Flags:
     """Where the state is zero again: backwards an episode begins with its last step."""

@@ -1,4 +1,4 @@
-"""Regularised cells, for `RNN`: layer-normalised LSTM and GRU, zoneout."""
+"""Regularised cells, for `RNN`: layer-normalised SimpleRNN, LSTM and GRU, zoneout."""
 
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from seqjax.layers.rnn import RNNCell
 from seqjax.types import Array, PyTree
 
 
-def normalize(x: Array, epsilon: float = 1e-5) -> Array:
+def normalize(x: Array, epsilon: float) -> Array:
   """(x - mean) / sqrt(variance + epsilon) over the last axis, in x's dtype."""
   x = x - jnp.mean(x, axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
@@ -29,15 +29,16 @@ def normalize(x: Array, epsilon: float = 1e-5) -> Array:
 class _LayerNormCell(RNNCell, kw_only=True):
   """What the cells with normalised pre-activations have in common.
 
-  Parameters: kernel [D, G], recurrent_kernel [H, G], bias [G], x_scale [G],
-  h_scale [G].
+  Parameters: kernel [D, G], recurrent_kernel [H, G], bias [G], and `scales`, [G] each.
   """
 
   features: int
   kernel_init: Initializer = glorot_uniform
   recurrent_kernel_init: Initializer = orthogonal
   param_dtype: Any = jnp.float32
+  epsilon: float = 1e-5
   pure: ClassVar[cells.Cell]  # whose carry and number of gates it has
+  scales: ClassVar[tuple[str, ...]] = ('x_scale', 'h_scale')
 
   def __post_init__(self) -> None:
     check_sizes(features=self.features)
@@ -52,8 +53,8 @@ class _LayerNormCell(RNNCell, kw_only=True):
       self.param_dtype,
     )
     self.bias = self.param('bias', self._draw_bias, (G,), self.param_dtype)
-    self.x_scale = self.param('x_scale', ones, (G,), self.param_dtype)
-    self.h_scale = self.param('h_scale', ones, (G,), self.param_dtype)
+    for name in self.scales:
+      setattr(self, name, self.param(name, ones, (G,), self.param_dtype))
 
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """That of the cell without norms, of [*batch_shape, H]s."""
@@ -64,16 +65,43 @@ class _LayerNormCell(RNNCell, kw_only=True):
     """x [..., T, D] -> [..., T, G]."""
     shape = (x.shape[-1], self.pure.num_gates * self.features)
     kernel = self.param('kernel', in_float32(self.kernel_init), shape, self.param_dtype)
-    return _scaled(self._normalize(x @ kernel), self.x_scale, self.bias)
+    return self._projected(x @ kernel)
+
+  def _projected(self, x: Array) -> Array:
+    return _scaled(self._normalize(x), self.x_scale, self.bias)
 
   def _recurrent(self, h: Array) -> Array:
     return _scaled(self._normalize(h @ self.recurrent_kernel), self.h_scale)
 
   def _normalize(self, x: Array) -> Array:
-    return normalize(x)
+    return normalize(x, self.epsilon)
 
   def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jnp.zeros(shape, dtype)
+
+
+class LayerNormSimpleRNNCell(_LayerNormCell):
+  """h' = tanh(s * norm(x W + h U) + b).
+
+  Parameters: kernel [D, H], recurrent_kernel [H, H], bias [H], scale [H]. Source: Ba,
+  Kiros & Hinton 2016, arXiv:1607.06450, equation 4.
+
+  Attributes: those of `LayerNormLSTMCell` but `unit_forget_bias`.
+  """
+
+  features: int
+  pure = cells.simple_rnn()
+  scales = ('scale',)
+
+  def __call__(
+    self, carry: cells.SimpleRNNCarry, x: Array, *, train: bool
+  ) -> cells.SimpleRNNCarry:
+    """One step: projected x [..., H] -> the next carry."""
+    normal = self._normalize(x + carry.h @ self.recurrent_kernel)
+    return cells.SimpleRNNCarry(jnp.tanh(_scaled(normal, self.scale, self.bias)))
+
+  def _projected(self, x: Array) -> Array:
+    return x  # one norm of the sum, which is not known before the step
 
 
 class LayerNormLSTMCell(_LayerNormCell):
@@ -91,6 +119,7 @@ class LayerNormLSTMCell(_LayerNormCell):
     kernel_init: Of `kernel`.
     recurrent_kernel_init: Of `recurrent_kernel`.
     param_dtype: Of the parameters.
+    epsilon: What is added to the variance.
   """
 
   features: int
@@ -109,7 +138,7 @@ class LayerNormLSTMCell(_LayerNormCell):
     """One step: projected x [..., 4H] -> the next carry."""
     i, f, g, o = jnp.split(x + self._recurrent(carry.h), 4, axis=-1)
     c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    normal = _scaled(normalize(c), self.c_scale, self.c_bias)
+    normal = _scaled(normalize(c, self.epsilon), self.c_scale, self.c_bias)
     return cells.LSTMCarry(h=jax.nn.sigmoid(o) * jnp.tanh(normal), c=c)
 
   def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -141,8 +170,8 @@ class LayerNormGRUCell(_LayerNormCell):
     return cells.GRUCarry(h=z * h + (1 - z) * n)
 
   def _normalize(self, x: Array) -> Array:
-    gates, candidate = jnp.split(x, [2 * self.features], axis=-1)
-    return jnp.concatenate([normalize(gates), normalize(candidate)], axis=-1)
+    parts = jnp.split(x, [2 * self.features], axis=-1)  # gates, candidate
+    return jnp.concatenate([normalize(part, self.epsilon) for part in parts], axis=-1)
 
 
 class Zoneout(RNNCell):

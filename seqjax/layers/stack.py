@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from seqjax.layers.base import Flags, TrainedLayer, call_layer, declared
+from seqjax.layers.checks import mask_of
 from seqjax.types import Array
 
 
@@ -67,6 +68,7 @@ class Stack(TrainedLayer):
     mask: Array | None = None,
     initial_carry: Sequence[Any] | None = None,
     reset: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
     """Applies the layers.
@@ -78,6 +80,7 @@ class Stack(TrainedLayer):
       initial_carry: A carry, or None, for each recurrent layer from the bottom up.
       reset: bool [..., T], as for the recurrent layers, all of which get it; above one
         that goes backwards turned round, with its mask.
+      lengths: int [...], how many steps of each row are real; in place of a mask.
       **unknown: Refused.
 
     Returns:
@@ -87,6 +90,7 @@ class Stack(TrainedLayer):
       ValueError: if the carries are not as many as the recurrent layers.
     """
     train = self.is_training(train, unknown)
+    mask = mask_of('Stack', x, mask, lengths)
     recurrent = [
       layer for layer in self.layers if 'initial_carry' in declared(layer).takes
     ]
@@ -108,9 +112,7 @@ class Stack(TrainedLayer):
       x = y
     return (tuple(carries), x) if carries else x
 
-  def compute_mask(
-    self, x: Array, mask: Array | None, y: Array | None = None
-  ) -> Array | None:
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y, given that of x: what the layers make of it in turn.
 
     Layers without a word on masks are taken to leave the time axis as it is.

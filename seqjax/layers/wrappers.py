@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
-from seqjax.layers.checks import check_flags, check_sizes
+from seqjax.layers.checks import check_flags, check_sizes, mask_of
 from seqjax.layers.recurrence import Recurrence
 from seqjax.types import Array
 
@@ -70,6 +70,7 @@ class Bidirectional(TrainedLayer):
     mask: Array | None = None,
     initial_carry: tuple[Any, Any] | None = None,
     reset: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
     """Runs both layers.
@@ -80,6 +81,7 @@ class Bidirectional(TrainedLayer):
       mask: bool [..., T], for both directions.
       initial_carry: (forward, backward), either may be None.
       reset: bool [..., T], True where an episode begins, for both layers.
+      lengths: int [...], how many steps of each row are real; in place of a mask.
       **unknown: Refused.
 
     Returns:
@@ -92,6 +94,7 @@ class Bidirectional(TrainedLayer):
         size and they differ; and what the layers raise.
     """
     train = self.is_training(train, unknown)
+    mask = mask_of('Bidirectional', x, mask, lengths)
     carries, ys = [], []
     layers = (self.forward_layer, self.backward_layer)
     given = (None, None) if initial_carry is None else initial_carry
@@ -104,7 +107,7 @@ class Bidirectional(TrainedLayer):
       if layer.return_carry:
         carry, y = y
         carries.append(carry)
-      if layer.return_sequences and layer.go_backwards:
+      if layer.return_sequences and layer.turned:
         y = jnp.flip(y, -2)
       ys.append(y)
     y = self._merged(*ys)
@@ -148,6 +151,7 @@ class TimeDistributed(TrainedLayer):
     train: bool | None = None,
     *,
     mask: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
     """x [B, T, ...] -> [B, T, ...], or a tree of such arrays.
@@ -157,6 +161,7 @@ class TimeDistributed(TrainedLayer):
       train: Handed to a layer that takes it; None: what the field says.
       mask: bool [B, T], which the layers after this one get; or [B, T, S] where a step
         is itself a sequence x [B, T, S, ...]: the layer then gets [B * T, S].
+      lengths: int [B] or [B, T], in place of such a mask.
       **unknown: Refused.
 
     Raises:
@@ -165,6 +170,7 @@ class TimeDistributed(TrainedLayer):
     train = self.is_training(train, unknown)
     if x.ndim < 3:
       raise ValueError(f'TimeDistributed needs x [B, T, ...], got {x.shape}')
+    mask = mask_of('TimeDistributed', x, mask, lengths)
     if mask is not None:
       axes = max(2, getattr(mask, 'ndim', 2))
       check_flags('TimeDistributed needs mask', mask, x.shape[:axes], x.shape)

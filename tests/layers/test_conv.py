@@ -25,11 +25,13 @@ def conv_params(K, D, F, seed=1):
     pytest.param({'padding': 'valid', 'strides': 2}, marks=pytest.mark.slow),
     pytest.param({'padding': 'same', 'strides': 3}, marks=pytest.mark.slow),
     {'padding': 'causal', 'dilation': 2},
+    {'padding': 'same', 'groups': 2},
   ],
   ids=str,
 )
 def test_conv_values_and_gradients_are_those_of_keras(options):
-  x, params = random_x(2, 7, 3), conv_params(2, 3, 4)
+  D = 6 if 'groups' in options else 3
+  x, params = random_x(2, 7, D), conv_params(2, 3, 4)
   names = {'dilation': 'dilation_rate'}
   peer = keras.layers.Conv1D(
     4, 2, activation='relu', **{names.get(k, k): v for k, v in options.items()}
@@ -172,3 +174,12 @@ def test_pools_add_no_dtype_of_their_own(layer):
   with jax.numpy_dtype_promotion('strict'):
     np.testing.assert_array_equal(layer.apply({}, x, mask=MASK), want)
     layer.apply({}, x)
+
+
+def test_groups_that_divide_nothing_are_refused():
+  with pytest.raises(ValueError, match='3 groups must divide features 4'):
+    sj.Conv1D(4, 2, groups=3)
+  with pytest.raises(
+    ValueError, match=r'2 groups must divide the inputs of x \(2, 7, 3'
+  ):
+    sj.Conv1D(4, 2, groups=2).init(jax.random.key(0), random_x(2, 7, 3))

@@ -335,6 +335,12 @@ class TestStack:
     y = stack.apply({}, x, train=True, rngs={'dropout': jax.random.key(0)})
     assert set(np.unique(y)) == {0, 4}  # twice 1 / (1 - 0.5)
 
+  def test_what_makes_a_mask_of_an_input_nobody_knows_is_refused(self):
+    for maker in (sj.Embedding(4, D, mask_zero=True), sj.Masking()):
+      inner = sj.Stack([lambda x: x, maker])
+      with pytest.raises(ValueError, match=r'makes a mask of its input: .* the first'):
+        inner.compute_mask(np.zeros((B, T), int), None)
+
   def test_a_layer_below_that_drops_time_is_refused(self):
     with pytest.raises(ValueError, match=r'layers\[0\] needs return_sequences=True'):
       sj.Stack([sj.LSTM(3), nn.Dense(2), sj.LSTM(3)])
@@ -460,8 +466,9 @@ class TestRNN:
       sj.LayerCell(sj.LSTM(H, dropout=0.1))
 
 
-def numpy_norm(x):
-  return (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+def numpy_norm(x, epsilon=1e-5):
+  x = x - x.mean(-1, keepdims=True)
+  return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
 
 
 def sigmoid(x):
@@ -508,6 +515,48 @@ class TestRegularized:
         z, r = np.split(sigmoid(a[: 2 * H] + u[: 2 * H]), 2)
         h = z * h + (1 - z) * np.tanh(a[2 * H :] + r * u[2 * H :])
         closes(y[b, t], h, 1e-4)
+
+  @pytest.mark.parametrize('epsilon', [1e-5, 0.3])
+  def test_layer_norm_simple_rnn_is_the_equation(self, epsilon):
+    """Values and gradients of all weights and of x, by differences in float64."""
+    names = ('kernel', 'recurrent_kernel', 'bias', 'scale')
+    cell = sj.LayerNormSimpleRNNCell(H, epsilon=epsilon)
+    x, p = random_x(B, T, D), self.random_params(cell)
+    layer = sj.RNN(cell, return_sequences=True)
+
+    def numpy_loss(W, U, b, s, x):
+      h, total = np.zeros((B, H)), 0.0
+      for t in range(T):
+        h = np.tanh(s * numpy_norm(x[:, t] @ W + h @ U, epsilon) + b)
+        total += (h**2).sum()
+      return total
+
+    def loss(p, x):
+      y = layer.apply({'params': {'cell': p}}, x, train=False)
+      return jnp.sum(y**2)
+
+    value, (grads, x_grad) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(p, x)
+    arrays = [np.float64(p[name]) for name in names] + [np.float64(x)]
+    closes(value, numpy_loss(*arrays), 1e-5)
+    *wants, x_want = numpy_rnn.numeric_gradient(numpy_loss, arrays)
+    for got, want in zip(
+      [grads[n] for n in names] + [x_grad], [*wants, x_want], strict=True
+    ):
+      assert np.abs(got - want).max() < 1e-5 * max(1, np.abs(want).max())
+
+  def test_epsilon_is_that_of_every_norm(self):
+    """Beside a large epsilon nothing is left of what a norm makes of its input."""
+    x = random_x(B, T, D)
+    for make in (sj.LayerNormLSTMCell, sj.LayerNormGRUCell):
+      p = self.random_params(make(H))
+      p['bias'] = 0 * p['bias']
+      y = apply(sj.RNN(make(H, epsilon=1e12)), {'cell': p}, x)
+      if make is sj.LayerNormGRUCell:
+        np.testing.assert_allclose(y, 0, atol=1e-4)
+      else:  # o = 1/2, and tanh(c_bias)
+        np.testing.assert_allclose(
+          y, np.tile(np.tanh(p['c_bias']) / 2, (B, 1)), atol=1e-4
+        )
 
   def test_layer_norm_starts_with_unit_scales_and_forget_bias(self):
     params = jax.jit(

@@ -1,0 +1,35 @@
+"""Masking: steps that hold nothing but one value are padding."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.checks import check_known, check_sequence
+from seqjax.types import Array
+
+
+class Masking(Layer):
+  """Makes a mask: a step is padding if all its inputs are `mask_value`.
+
+  Attributes:
+    mask_value: What padding is filled with.
+  """
+
+  mask_value: float = 0.0
+  takes = ('mask',)
+
+  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+    """x [..., T, D], mask bool [..., T] -> x with zeros where it is padding.
+
+    Raises:
+      ValueError: if x is not float [..., T, D], or the mask does not fit.
+    """
+    check_sequence('Masking', x, mask=mask)
+    return zero_where_masked(x, jnp.asarray(self.compute_mask(x, mask)))
+
+  def compute_mask(self, x: Any, mask: Flags = None, y: Any = None) -> Flags:
+    """Mask [..., T] of x [..., T, D]: True where real, and where `mask` is."""
+    check_known('Masking', x)
+    real = jnp.any(x != self.mask_value, axis=-1)
+    return real if mask is None else real & mask

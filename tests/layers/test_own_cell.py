@@ -1,0 +1,61 @@
+"""The cell that CONTRIBUTING.md shows, against its equations."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+
+import seqjax as sj
+
+B, T, D, H = 2, 5, 3, 4
+_ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def shown():
+  """The names that the example makes."""
+  text = (_ROOT / 'CONTRIBUTING.md').read_text()
+  (code,) = re.findall(r'```python\n(.*?)```', text, re.S)
+  names = {}
+  exec(compile(code, 'CONTRIBUTING.md', 'exec'), names)
+  return names
+
+
+def loop(params, x, mask, reset):
+  """h of all steps, in float64, a row and a step at a time."""
+  W, U, b = (np.float64(params[k]) for k in ('kernel', 'recurrent_kernel', 'bias'))
+  y = np.zeros((*x.shape[:2], H))
+  for row in range(len(x)):
+    h = np.zeros(H)
+    for t in range(x.shape[1]):
+      h = 0 * h if reset[row, t] else h
+      if mask[row, t]:
+        a = x[row, t] @ W + b
+        f = 1 / (1 + np.exp(-(a[:H] + h @ U[:, :H])))
+        h = (1 - f) * h + f * np.tanh(a[H:] + (f * h) @ U[:, H:])
+      y[row, t] = h
+  return y
+
+
+def test_the_cell_of_the_guide_is_its_equations():
+  names, rng = shown(), np.random.default_rng(0)
+  x = rng.normal(size=(B, T, D)).astype(np.float32)
+  mask, reset = rng.uniform(size=(B, T)) < 0.7, rng.uniform(size=(B, T)) < 0.3
+  layer = sj.RNN(names['MGUCell'](H), return_sequences=True)
+  variables = layer.init(jax.random.key(0), x, train=False)
+  params = variables['params']['cell']
+  assert {k: v.shape for k, v in params.items()} == {
+    'kernel': (D, 2 * H),
+    'recurrent_kernel': (H, 2 * H),
+    'bias': (2 * H,),
+  }
+  params['bias'] = rng.normal(size=2 * H).astype(np.float32)
+  y = layer.apply(variables, x, train=False, mask=mask, reset=reset)
+  np.testing.assert_allclose(y, loop(params, x, mask, reset), rtol=1e-5, atol=1e-6)
+
+
+def test_the_layer_of_the_guide_goes_both_ways():
+  x = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
+  y, _ = shown()['layer'].init_with_output(jax.random.key(0), x, train=False)
+  assert y.shape == (B, T, 64)
+  assert np.isfinite(y).all()
