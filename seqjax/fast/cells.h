@@ -8,6 +8,8 @@
 // gradients of the sums, and the cotangents dh, dc into those before the step, less what
 // comes through the state's product. A cell without memory leaves c alone.
 #pragma once
+#include <cstdint>
+#include <cstring>
 
 namespace seqjax {
 
@@ -35,7 +37,35 @@ template <class V> inline V tanh(V x) {
   return x * p / q;
 }
 
-template <class V> inline V sigmoid(V x) { return tanh(x * 0.5f) * 0.5f + 0.5f; }
+template <class V> struct IntegersOf { typedef decltype(V{} < V{}) type; };
+template <> struct IntegersOf<float> { typedef uint32_t type; };
+
+// e^x to a unit or two in the last place: 2^n e^r with |r| <= ln 2 / 2, e^r by the
+// polynomial of the Cephes library. Not below 2^-126, and not above 2^127.
+template <class V> inline V exp(V x) {
+  typedef typename IntegersOf<V>::type Integers;
+  x = clip(x, -87.3365447f, 88.3762626f);
+  const float round = 12582912.f;  // 3 * 2^22: added, it leaves n in the last bits
+  V n = x * 1.44269504f + round, y;
+  Integers bits;
+  std::memcpy(&bits, &n, sizeof n);
+  const Integers exponent = bits << 23;
+  n = n - round;
+  x = x - n * 0.693359375f + n * 2.12194440e-4f;
+  y = x * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * x + 8.3334519073e-3f;
+  y = y * x + 4.1665795894e-2f;
+  y = y * x + 1.6666665459e-1f;
+  y = y * x + 5.0000001201e-1f;
+  y = y * (x * x) + x + 1.f;
+  std::memcpy(&bits, &y, sizeof y);
+  bits = bits + exponent;
+  std::memcpy(&y, &bits, sizeof y);
+  return y;
+}
+
+// Small values are right to the last places too: by tanh they would be off by 1e-8.
+template <class V> inline V sigmoid(V x) { return 1.f / (1.f + exp(-x)); }
 
 // In the order of `ACTIVATIONS` in kernels.py. HARD_SIGMOID is Keras 3's, a sixth of
 // relu6(x + 3); HARD_SIGMOID_2 is that of Keras 1 and 2.
