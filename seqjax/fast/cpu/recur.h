@@ -126,7 +126,7 @@ template <class Cell> class Task {
  public:
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward)
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
-        HP(padded(H)), K(p.options.chunk),
+        HP(padded(H)), K(p.options.chunk), stride(S * HP + W),
         width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
         alike(alike_steps()), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
@@ -134,7 +134,7 @@ template <class Cell> class Task {
     int64_t size = 0;
     auto part = [&](int64_t floats) { return std::exchange(size, size + floats); };
     const int64_t offsets[] = {
-        part(many * S * HP), part(many * HP + state),
+        part(many * stride), part(many * HP + state),
         part(Cell::memory * (many * HP + state)), part(p.x_masks * many * D),
         part(p.h_masks * many * HP), part(Cell::two_phases * many * HP), part(state),
         part(backward * state),
@@ -152,7 +152,7 @@ template <class Cell> class Task {
                     int64_t width) {
       for (int64_t i = 0; i < number; ++i) rows.push_back(from + i * width);
     };
-    list(s_rows, s, many, S * HP);
+    list(s_rows, s, many, stride);
     list(h_rows, h, many + n, HP);
     list(masked_x_rows, masked_x, p.x_masks * many, D);
     list(masked_h_rows, masked_h, p.h_masks * many, HP);
@@ -181,8 +181,8 @@ template <class Cell> class Task {
     }
   }
 
-  // Adds this task's gradients of the weights to `sums`: [D, G HP] of W, [H, G HP] of U,
-  // [S HP] of the bias. `dx` [B, T, width] gets the gradients of what was read of x, or
+  // Adds this task's gradients of the weights to `sums`: panels [D, G HP] of W and [H, G HP] of
+  // U, [S HP] of the bias. `dx` [B, T, width] gets the gradients of what was read of x, or
   // of the table, at each place; in steps that are `alike` only the first row's, for all.
   void backward(float* sums, float* dx) {
     begin(dh, p.dh1);
@@ -286,7 +286,7 @@ template <class Cell> class Task {
 
   // The sums of a chunk without the state's part.
   void project(int64_t first, int64_t steps) {
-    const int64_t m = rows(first), total = steps * m, stride = S * HP;
+    const int64_t m = rows(first), total = steps * m;
     for (int64_t i = 0; i < total; ++i) {
       const int64_t r = i % m, at = place(r, first + i / m);
       const float* from = p.table ? p.table : p.x;
@@ -358,14 +358,14 @@ template <class Cell> class Task {
   }
 
   void add_state(int64_t k, int64_t m, int first, int last) {
-    float* sums = s + k * m * S * HP + Cell::h_first * HP;
+    float* sums = s + k * m * stride + Cell::h_first * HP;
     by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
-      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, sums + g * HP, S * HP, sums + g * HP, S * HP);
+      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, sums + g * HP, stride, sums + g * HP, stride);
     });
   }
 
   template <class K> void step_row(K kinds, int64_t i, int64_t to) {
-    float* sums = s + i * S * HP;
+    float* sums = s + i * stride;
     for (int64_t u = 0; u < HP; u += W) {
       Vector v[S], y = load(h + i * HP + u), memory{};
       for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
@@ -379,7 +379,7 @@ template <class Cell> class Task {
 
   void reset_row(int64_t i, int64_t r) {
     if constexpr (Cell::two_phases) {
-      float *sums = s + i * S * HP, *out = reset_h + i * HP;
+      float *sums = s + i * stride, *out = reset_h + i * HP;
       for (int64_t u = 0; u < HP; u += W) {
         Vector v[2] = {load(sums + u), load(sums + HP + u)};
         store(out + u, Cell::reset(kinds, v, load(h + i * HP + u)));
@@ -408,19 +408,19 @@ template <class Cell> class Task {
 
   // What the gradients of a chunk's sums give for weights and inputs, for all its steps.
   void collect(int64_t first, int64_t steps, float* sums, float* dx) {
-    const int64_t m = rows(first), total = steps * m, stride = S * HP;
+    const int64_t m = rows(first), total = steps * m;
     float *dW = sums, *dU = dW + D * G * HP, *db = dU + H * G * HP;
     if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
-      add_outer(total, x_of(g), D, s + g * HP, stride, (e - g) * HP, dW + g * HP, G * HP);
+      add_outer(total, x_of(g), D, s, stride, G * HP, g * HP, e * HP, dW);
     });
     const float* d = s + Cell::h_first * HP;
     const int one_phase = G - Cell::two_phases;
     by_runs(0, one_phase, p.h_masks > 1, [&](int g, int e) {
-      add_outer(total, h_of(g), H, d + g * HP, stride, (e - g) * HP, dU + g * HP, G * HP);
+      add_outer(total, h_of(g), H, d, stride, G * HP, g * HP, e * HP, dU);
     });
     if (Cell::two_phases)
-      add_outer(total, h_of(2), H, d + 2 * HP, stride, HP, dU + 2 * HP, G * HP);
-    for (int64_t i = 0; i < total; ++i) add(db, s + i * stride, stride);
+      add_outer(total, h_of(2), H, d, stride, G * HP, 2 * HP, 3 * HP, dU);
+    for (int64_t i = 0; i < total; ++i) add(db, s + i * stride, S * HP);
     if (!dx) return;
     const int64_t DP = padded(D);
     auto to = [&](int64_t i) { return dx + place(i % m, first + i / m) * width; };
@@ -459,7 +459,7 @@ template <class Cell> class Task {
         }
       if (now && usual) back_row(UsualKinds{}, i, r);
       else if (now) back_row(kinds, i, r);
-      else std::fill(s + i * S * HP, s + (i + 1) * S * HP, 0.f);
+      else std::fill(s + i * stride, s + (i + 1) * stride, 0.f);
     }
     if (runs) {
       if constexpr (Cell::two_phases) {
@@ -477,7 +477,7 @@ template <class Cell> class Task {
   }
 
   template <class K> void back_row(K kinds, int64_t i, int64_t r) {
-    float* sums = s + i * S * HP;
+    float* sums = s + i * stride;
     for (int64_t u = 0; u < HP; u += W) {
       Vector v[S], memory{}, dy = load(dh + r * HP + u), dm{};
       for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
@@ -494,7 +494,7 @@ template <class Cell> class Task {
 
   void reset_back_row(int64_t i, int64_t r) {
     if constexpr (Cell::two_phases) {
-      float* sums = s + i * S * HP;
+      float* sums = s + i * stride;
       for (int64_t u = 0; u < HP; u += W) {
         Vector v[2] = {load(sums + u), load(sums + HP + u)}, dy = load(dh + r * HP + u);
         Cell::reset_backward(kinds, v, load(h + i * HP + u), load(drh + r * HP + u), dy);
@@ -505,7 +505,7 @@ template <class Cell> class Task {
   }
   const Problem& p;
   const Weights<Cell>& w;
-  const int64_t b0, n, D, H, HP, K, width;
+  const int64_t b0, n, D, H, HP, K, stride, width;  // stride: of s, no power of two
   const Kinds kinds;
   const bool usual = kinds.activation == TANH && kinds.gate == SIGMOID;
   const int64_t alike;
@@ -667,16 +667,21 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
     const Problem& p = problems[i / panels];
     const int64_t m = i % panels * PANEL;
     const auto x = row_list(p.x, D, 0, p.V);
-    add_outer(p.V, x.data(), D, dtables.data() + i / panels * p.V * wide + m, wide,
-              std::min<int64_t>(PANEL, wide - m), sums[i / panels * tasks].data() + m, wide);
+    add_outer(p.V, x.data(), D, dtables.data() + i / panels * p.V * wide, wide, wide, m,
+              std::min<int64_t>(m + PANEL, wide), sums[i / panels * tasks].data());
   });
   for (int64_t model = 0; model < models; ++model) {
     const Problem& p = problems[model];
     const float* total = sums[model * tasks].data();
-    for (int64_t k = 0; k < D; ++k, total += wide) for (int g = 0; g < G; ++g)
-      std::memcpy(p.dW + k * G * H + Cell::x_order[g] * H, total + g * HP, H * 4);
-    for (int64_t k = 0; k < H; ++k, total += wide) for (int g = 0; g < G; ++g)
-      std::memcpy(p.dU + k * G * H + g * H, total + g * HP, H * 4);
+    auto unpack = [&](int64_t K, const int* order, float* to) {
+      for (int64_t k = 0; k < K; ++k) for (int g = 0; g < G; ++g)
+        for (int64_t u = 0; u < H; u += W)
+          std::memcpy(to + k * G * H + (order ? order[g] : g) * H + u,
+                      total + in_panels(K, wide, k, g * HP + u), std::min<int64_t>(W, H - u) * 4);
+      total += K * wide;
+    };
+    unpack(D, Cell::x_order, p.dW);
+    unpack(H, nullptr, p.dU);
     if (p.dbias) for (int g = 0; g < G; ++g) {
       std::memcpy(p.dbias + Cell::x_order[g] * H, total + g * HP, H * 4);
       if (Weights<Cell>::two_biases)

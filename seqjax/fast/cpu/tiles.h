@@ -56,6 +56,12 @@ template <class F> inline void by_tiles(int64_t n, F f) {
   if (r < n) f(r, std::integral_constant<int, 1>{});
 }
 
+// Where element (k, m) of a matrix [K, M] of panels lies, M being whole vectors.
+inline int64_t in_panels(int64_t K, int64_t M, int64_t k, int64_t m) {
+  const int64_t panel = m / PANEL * PANEL;
+  return panel * K + k * std::min<int64_t>(PANEL, M - panel) + m - panel;
+}
+
 // A matrix [K, M] as panels, M padded with zeros to whole vectors.
 struct Packed {
   int64_t K = 0, M = 0;
@@ -67,11 +73,8 @@ struct Packed {
     const int64_t wide = padded(width);
     for (int64_t g = 0; g < num_groups; ++g)
       for (int64_t k = 0; k < K; ++k)
-        for (int64_t m = 0; m < width; ++m) {
-          const int64_t column = g * wide + m, panel = column / PANEL * PANEL;
-          const int64_t columns = std::min<int64_t>(PANEL, M - panel);
-          values[panel * K + k * columns + column - panel] = at(k, g * width + m);
-        }
+        for (int64_t m = 0; m < width; ++m)
+          values[in_panels(K, M, k, g * wide + m)] = at(k, g * width + m);
   }
   Packed() = default;
 };
@@ -102,17 +105,21 @@ inline void multiply(int64_t n, const float* const* rows, int64_t shift, const P
   }
 }
 
-// out[k][c] += sum over n rows of rows[r][k] d[r][c], for K of k and M columns.
+// out (+)= the sum over n rows of rows[r][0..K) times d[r][first..last), in the panels of
+// a matrix [K, M]: of both a block of rows is in the first cache for all tiles.
 inline void add_outer(int64_t n, const float* const* rows, int64_t K, const float* d,
-                      int64_t d_stride, int64_t M, float* out, int64_t stride) {
-  for (int64_t m = 0; m < M;) {
-    const int C = M - m > W ? 2 : 1;
+                      int64_t d_stride, int64_t M, int64_t first, int64_t last, float* out) {
+  enum { BLOCK = 64 };
+  for (int64_t begin = 0; begin < n; begin += BLOCK) for (int64_t m = first; m < last;) {
+    const int64_t panel = m / PANEL * PANEL, width = std::min<int64_t>(PANEL, M - panel);
+    const int C = std::min(last, panel + width) - m > W ? 2 : 1;
+    const int64_t number = std::min<int64_t>(BLOCK, n - begin);
     by_tiles(K, [&](int64_t k, auto R) {
-      auto a = [&](int64_t r, int i) { return rows[r][k + i]; };
-      auto b = [&](int64_t r) { return d + r * d_stride + m; };
-      float* o = out + k * stride + m;
-      if (C == 2) tile<R, 2>(n, a, b, o, stride, o, stride);
-      else tile<R, 1>(n, a, b, o, stride, o, stride);
+      auto a = [&](int64_t r, int i) { return rows[begin + r][k + i]; };
+      auto b = [&](int64_t r) { return d + (begin + r) * d_stride + m; };
+      float* o = out + in_panels(K, M, k, m);
+      if (C == 2) tile<R, 2>(number, a, b, o, width, o, width);
+      else tile<R, 1>(number, a, b, o, width, o, width);
     });
     m += C * W;
   }
