@@ -48,6 +48,7 @@ class Static(NamedTuple):
   options: scan.Options
   given: tuple[str, ...] = ()  # names of the arrays, in the order of `_NAMES`
   wants_dx: bool = True
+  leaves: bool = False  # forward, for the way back; see `Left` of cpu/memory.h
 
   @property
   def states(self) -> int:
@@ -92,8 +93,12 @@ def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Arr
 
   Returns:
     'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H]; and what
-    the way back wants, [M, chunks B states, H].
+    the way back wants, [M, chunks B states + 2, H].
   """
+  return _forward(static, arrays)
+
+
+def _forward(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Array]:
   given = tuple(name for name in _NAMES if name in arrays)
   results = _bind_forward(static._replace(given=given), *(arrays[n] for n in given))
   names = static.cell.carry._fields  # type: ignore[attr-defined]
@@ -126,7 +131,7 @@ def _run_forward(static: Static, arrays: dict[str, Any]) -> tuple[Any, Any]:
   # By its structure a residual may say what is no array.
   wanted = {'dx': None} if arrays['x'].perturbed else {}
   arrays = {name: a.value for name, a in arrays.items()}
-  outputs, kept = run(static, arrays)
+  outputs, kept = _forward(static._replace(leaves=True), arrays)
   return (outputs, kept), (arrays, kept, wanted)
 
 
@@ -243,7 +248,7 @@ def _reference_gradients(
 
 def _forward_shapes(static: Static, sizes: Sizes) -> list[Any]:
   M, B, T, _, H, _, chunks, _ = sizes
-  shapes = [(M, B, H)] * static.states + [(M, chunks * B * static.states, H)]
+  shapes = [(M, B, H)] * static.states + [(M, chunks * B * static.states + 2, H)]
   return shapes + [(M, B * T, H)] * static.options.return_sequences
 
 
@@ -351,7 +356,7 @@ def _header(static: Static, sizes: Sizes) -> np.ndarray:
   fields = (
     CELLS.index(cell.name),
     sum(1 << _NAMES.index(name) for name in static.given),
-    static.wants_dx,
+    static.wants_dx if 'kept' in static.given else static.leaves,
     ACTIVATIONS[cell.activation],
     ACTIVATIONS.get(cell.recurrent_activation, 0),
     options.go_backwards,

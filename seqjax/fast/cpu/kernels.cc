@@ -17,7 +17,7 @@ const char* const names[] = {"x",    "recurrent_kernel", "kernel", "bias",   "id
                              "h",    "c",                "mask",   "reset",  "x_mask",
                              "h_mask", "kept",           "dys",    "dh",     "dc"};
 struct Header {
-  int64_t cell, given, wants_dx;
+  int64_t cell, given, wanted;  // that forward leaves its steps; backward: dx
   Options options;
 };
 
@@ -66,7 +66,7 @@ struct Call {
     const std::vector<int64_t> expected[] = {
         parts[IDS].data ? std::vector<int64_t>{p.V, p.D} : std::vector<int64_t>{B, T, p.D},
         {H, G}, {p.D, G}, {1 + two_biases, G}, {B, T}, {B, H}, {B, H}, {B, T}, {B, T},
-        {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states, H}, {B * T, H}, {B, H}, {B, H}};
+        {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states + 2, H}, {B * T, H}, {B, H}, {B, H}};
     for (int i = 0; i < NAMES; ++i) if (parts[i].data || shapes[i].size()) {
       const bool fits = shapes[i].size() == expected[i].size() + 1 &&
                         std::equal(expected[i].begin(), expected[i].end(), shapes[i].begin() + 1);
@@ -143,14 +143,14 @@ ffi::Error run(bool back, ffi::ThreadPool pool, ffi::Span<const int64_t> attribu
       put(Cell::memory, &Problem::c1);
       put(true, &Problem::kept);
       put(sequences, &Problem::ys);
-      forward<Cell>(threads, problems);
+      forward<Cell>(threads, problems, header.wanted);
     } else {
       put(true, &Problem::dU);
       put(true, &Problem::dW);
       put(problems[0].bias, &Problem::dbias);
       put(true, &Problem::dh0);
       put(Cell::memory, &Problem::dc0);
-      put(header.wants_dx, &Problem::dx);
+      put(header.wanted, &Problem::dx);
       backward<Cell>(threads, problems);
     }
     return ffi::Error::Success();

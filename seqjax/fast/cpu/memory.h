@@ -3,9 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -14,7 +17,7 @@ namespace seqjax {
 // Floats that nobody else has while this lives; whatever was in them is still there.
 class Scratch {
  public:
-  explicit Scratch(int64_t size) : block_(take(size)) {
+  explicit Scratch(int64_t size) : block_(size ? take(size) : Block{}) {  // of none: null
 #ifdef SEQJAX_POISON  // for tests: what is read before it is written shows
     for (int64_t i = 0; i < size; ++i) block_.floats[i] = __builtin_nanf("");
 #endif
@@ -70,6 +73,61 @@ class Scratch {
     p.blocks.push_back(std::move(block));
   }
   Block block_;
+};
+
+// What forward calls leave for their way back, by tickets of two finite floats. At most
+// MOST floats, the oldest go first: who finds nothing runs the steps again, to the same
+// bits. What is taken is gone, as the way back writes over it.
+class Left {
+ public:
+  static constexpr int64_t MOST = int64_t{64} << 20;  // 256 MiB
+
+  // Keeps the memory, if there is any, and writes a ticket.
+  static void put(Scratch memory, int64_t size, float* ticket) {
+    Shelf& s = shelf();
+    std::lock_guard<std::mutex> lock(s.mutex);
+    const uint32_t words[] = {s.process, size ? ++s.last | NORMAL : NORMAL};
+    std::memcpy(ticket, words, 8);
+    if (!size) return;
+    s.size += size;
+    s.entries.push_back({words[1], size, std::move(memory)});
+    while (s.size > MOST) {
+      s.size -= s.entries.front().size;
+      s.entries.pop_front();
+    }
+  }
+  static Scratch take(const float* ticket, int64_t size) {
+    Shelf& s = shelf();
+    std::lock_guard<std::mutex> lock(s.mutex);
+    uint32_t words[2];
+    std::memcpy(words, ticket, 8);
+    for (auto i = s.entries.begin(); words[0] == s.process && i != s.entries.end(); ++i)
+      if (i->ticket == words[1] && i->size == size) {
+        Scratch memory = std::move(i->memory);
+        s.size -= size;
+        s.entries.erase(i);
+        return memory;
+      }
+    return Scratch(0);
+  }
+
+ private:
+  static constexpr uint32_t NORMAL = 1u << 29;  // makes any small number a normal float
+  struct Entry {
+    uint32_t ticket;
+    int64_t size;
+    Scratch memory;
+  };
+  struct Shelf {
+    std::mutex mutex;
+    std::deque<Entry> entries;
+    int64_t size = 0;
+    uint32_t last = 0, process = (std::random_device{}() & (NORMAL - 1)) | NORMAL;
+  };
+  static Shelf& shelf() {
+    static Shelf* shelf = new Shelf;
+    return *shelf;
+  }
 };
 
 }  // namespace seqjax

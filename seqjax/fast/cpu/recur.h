@@ -5,7 +5,8 @@
 // inputs) is done for all steps of a chunk at once, and only the product with U and the
 // cell itself step by step. Forward keeps the carry at the start of each chunk; backward
 // runs a chunk again from there, so that what it needs is in cache, and goes back over
-// it. Sums over tasks are added in the order of the tasks: the bits do not depend on
+// it; or, where `Left` still has what forward found at each step, goes back over that.
+// Sums over tasks are added in the order of the tasks: the bits do not depend on
 // who ran which.
 #pragma once
 #include <algorithm>
@@ -63,7 +64,7 @@ struct Problem {
   const int32_t* ids;            // [B, T], of rows of x
   const uint8_t *mask, *reset;   // [B, T]
   float *ys, *h1, *c1;           // forward: [B, T, H], [B, H], [B, H]
-  float* kept;                   // [chunks, B, states, H]: written, then read
+  float* kept;                   // [chunks, B, states, H], a ticket: written, then read
   const float *dys, *dh1, *dc1;  // backward
   float *dx, *dW, *dbias, *dU, *dh0, *dc0;
   const float* table;  // rows of x times W, [V, G padded H] by groups
@@ -124,55 +125,53 @@ template <class Cell> class Task {
   typedef const float* const* Rows;
 
  public:
-  Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward)
+  // `left` is where forward leaves the chunks, and backward finds them; or null.
+  Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
         HP(padded(H)), K(p.options.chunk), stride(S * HP + W),
         width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
-        alike(alike_steps()), memory(0) {
+        alike(alike_steps()), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
     const int64_t many = K * n, state = n * HP;
     int64_t size = 0;
     auto part = [&](int64_t floats) { return std::exchange(size, size + floats); };
     const int64_t offsets[] = {
-        part(many * stride), part(many * HP + state),
-        part(Cell::memory * (many * HP + state)), part(p.x_masks * many * D),
-        part(p.h_masks * many * HP), part(Cell::two_phases * many * HP), part(state),
+        part(chunk_floats(p, n)), part(p.x_masks * many * D), part(p.h_masks * many * HP), part(state),
         part(backward * state),
         part(backward * (Cell::memory || Cell::two_phases) * state),
         part(backward * many * padded(D)), part(2 * width)};
     memory = Scratch(size);
-    float** const parts[] = {&s, &h, &c, &masked_x, &masked_h, &reset_h,
-                             &some, &dh, &dc, &dxs, &special};
-    for (int i = 0; i < 11; ++i) *parts[i] = memory.data() + offsets[i];
+    float** const parts[] = {&own, &masked_x, &masked_h, &some, &dh, &dc, &dxs, &special};
+    for (int i = 0; i < 8; ++i) *parts[i] = memory.data() + offsets[i];
     drh = dc;  // cotangent of r h, in a cell of two phases: none has a memory too
     if (backward && Cell::two_phases) std::fill(drh, drh + state, 0.f);
     std::fill(special, special + width, 0.f);
     std::fill(special + width, special + 2 * width, NAN);
-    auto list = [&](std::vector<const float*>& rows, const float* from, int64_t number,
-                    int64_t width) {
-      for (int64_t i = 0; i < number; ++i) rows.push_back(from + i * width);
-    };
-    list(s_rows, s, many, stride);
-    list(h_rows, h, many + n, HP);
     list(masked_x_rows, masked_x, p.x_masks * many, D);
     list(masked_h_rows, masked_h, p.h_masks * many, HP);
-    list(reset_rows, reset_h, Cell::two_phases * many, HP);
     x_rows.resize(many);
+    locate(0);
+  }
+
+  // What a chunk of n rows finds: s, the states before each step and after the last, r h.
+  static int64_t chunk_floats(const Problem& p, int64_t n) {
+    const int64_t K = p.options.chunk, HP = padded(p.H);
+    return n * (K * (S * HP + W) + (K + 1) * HP * STATES + K * HP * Cell::two_phases);
   }
 
   void forward() {
     begin(h, p.h0);
     if (Cell::memory) begin(c, p.c0);
     for (int64_t first = 0; first < p.T; first += K) {
-      const int64_t steps = std::min(K, p.T - first);
+      const int64_t steps = std::min(K, p.T - first), m = rows(first);
       if (first && first == alike) spread();
       for (int64_t r = 0; r < n; ++r) each_state([&](float* state, int64_t i) {
         std::memcpy(kept(first, r, i), state + (rows(first) == 1 ? 0 : r) * HP, H * 4);
       });
       run(first, steps, true);
-      each_state([&](float* state, int64_t) {
-        std::memmove(state, state + steps * rows(first) * HP, rows(first) * HP * 4);
-      });
+      const float* last[] = {h + steps * m * HP, c + steps * m * HP};
+      locate(first + K);
+      each_state([&](float* state, int64_t i) { std::memmove(state, last[i], m * HP * 4); });
     }
     if (alike == p.T) spread();
     for (int64_t r = 0; r < n; ++r) {
@@ -195,11 +194,13 @@ template <class Cell> class Task {
           if (Cell::memory) add(dc, dc + r * HP, HP);
         }
       }
-      for (int64_t r = 0; r < rows(first); ++r) each_state([&](float* state, int64_t i) {
+      locate(first);
+      if (!left) for (int64_t r = 0; r < rows(first); ++r) each_state([&](float* state, int64_t i) {
         std::memcpy(state + r * HP, kept(first, r, i), H * 4);
         std::fill(state + r * HP + H, state + (r + 1) * HP, 0.f);
       });
-      const bool any = run(first, steps, false);
+      const bool any = left ? look_up(first, steps) : run(first, steps, false);
+      for (int64_t k = 0; k < steps && any && left; ++k) mask_state(k, rows(first));
       for (int64_t k = steps; k--;) back_step(first + k, k, rows(first));
       if (any) collect(first, steps, sums, dx);
       else if (dx) clear(first, steps, dx);
@@ -226,6 +227,21 @@ template <class Cell> class Task {
   }
 
  private:
+  static void list(std::vector<const float*>& rows, const float* from, int64_t number, int64_t width) {
+    rows.resize(number);
+    for (int64_t i = 0; i < number; ++i) rows[i] = from + i * width;
+  }
+  // Points s, h, c and r h at the chunk that begins with a step.
+  void locate(int64_t first) {
+    const int64_t many = K * n;
+    s = left && first < p.T ? left + first / K * chunk_floats(p, n) : own;
+    h = s + many * stride;
+    c = h + (many + n) * HP;
+    reset_h = c + Cell::memory * (many + n) * HP;
+    list(s_rows, s, many, stride);
+    list(h_rows, h, many + n, HP);
+    list(reset_rows, reset_h, Cell::two_phases * many, HP);
+  }
   int64_t alike_steps() const { return alike_steps(p, b0, n); }
   int64_t rows(int64_t first) const { return first < alike ? 1 : n; }
   int64_t place(int64_t r, int64_t step) const {
@@ -284,9 +300,12 @@ template <class Cell> class Task {
     else for (int g = first; g < last; ++g) f(g, g + 1);
   }
 
-  // The sums of a chunk without the state's part.
-  void project(int64_t first, int64_t steps) {
+  // The inputs of a chunk; whether any of its steps is real.
+  bool look_up(int64_t first, int64_t steps) {
     const int64_t m = rows(first), total = steps * m;
+    bool any = false;
+    for (int64_t k = 0; k < steps && !any; ++k) any = any_real(first + k);
+    if (!any) return false;
     for (int64_t i = 0; i < total; ++i) {
       const int64_t r = i % m, at = place(r, first + i / m);
       const float* from = p.table ? p.table : p.x;
@@ -297,6 +316,11 @@ template <class Cell> class Task {
       for (int64_t g = 0; g < p.x_masks; ++g)
         times(masked_x + (g * K * n + i) * D, x_rows[i], mask_of_x(g, r), D);
     }
+    return true;
+  }
+
+  // The sums of a chunk without the state's part.
+  void project(int64_t total) {
     const float* bias = w.bias.data();
     for (int64_t i = 0; i < total && p.table; ++i) {
       if (i + AHEAD < total) prefetch(x_rows[i + AHEAD], width);
@@ -316,9 +340,8 @@ template <class Cell> class Task {
   // wants for the way back. Returns whether any step was real.
   bool run(int64_t first, int64_t steps, bool emit) {
     const int64_t m = rows(first);
-    bool any = false;
-    for (int64_t k = 0; k < steps && !any; ++k) any = any_real(first + k);
-    if (any) project(first, steps);
+    const bool any = look_up(first, steps);
+    if (any) project(steps * m);
     for (int64_t k = 0; k < steps; ++k) {
       const int64_t step = first + k;
       if (p.reset) for (int64_t r = 0; r < m; ++r)
@@ -327,8 +350,7 @@ template <class Cell> class Task {
         });
       const bool runs = any && any_real(step);
       // The gradients of U take all rows of a chunk, those of other steps times zero.
-      for (int64_t g = 0; g < p.h_masks && any; ++g) for (int64_t r = 0; r < m; ++r)
-        times(masked_h + ((g * K * n) + k * m + r) * HP, h + (k * m + r) * HP, mask_of_h(g, r), H);
+      if (any) mask_state(k, m);
       if (Cell::two_phases && any && !runs)
         std::fill(reset_h + k * m * HP, reset_h + (k + 1) * m * HP, 0.f);
       if (runs) {
@@ -355,6 +377,11 @@ template <class Cell> class Task {
       }
     }
     return any;
+  }
+
+  void mask_state(int64_t k, int64_t m) {
+    for (int64_t g = 0; g < p.h_masks; ++g) for (int64_t r = 0; r < m; ++r)
+      times(masked_h + ((g * K * n) + k * m + r) * HP, h + (k * m + r) * HP, mask_of_h(g, r), H);
   }
 
   void add_state(int64_t k, int64_t m, int first, int last) {
@@ -509,8 +536,9 @@ template <class Cell> class Task {
   const Kinds kinds;
   const bool usual = kinds.activation == TANH && kinds.gate == SIGMOID;
   const int64_t alike;
+  float* const left;
   Scratch memory;
-  float *s, *h, *c, *masked_x, *masked_h, *reset_h, *some, *dh, *dc, *drh, *dxs, *special;
+  float *own, *s, *h, *c, *masked_x, *masked_h, *reset_h, *some, *dh, *dc, *drh, *dxs, *special;
   std::vector<const float*> s_rows, h_rows, x_rows, masked_x_rows, masked_h_rows, reset_rows;
 };
 
@@ -598,13 +626,30 @@ Scratch make_tables(const Threads& threads, const Shared<Cell>& weights, std::ve
   return tables;
 }
 
-template <class Cell> void forward(const Threads& threads, std::vector<Problem> problems) {
+// Floats that all tasks of a model leave behind, each the same.
+template <class Cell> int64_t left_floats(const Problem& p) {
+  return p.tasks() * p.chunks() * Task<Cell>::chunk_floats(p, p.rows());
+}
+// Where a model's ticket lies, behind the carries.
+template <class Cell> float* ticket(const Problem& p) {
+  return p.kept + p.chunks() * p.B * (1 + Cell::memory) * p.H;
+}
+
+template <class Cell>
+void forward(const Threads& threads, std::vector<Problem> problems, bool leaves) {
   const auto weights = pack<Cell>(problems, false);
   const Scratch tables = make_tables<Cell>(threads, weights, problems);
-  const int64_t tasks = problems[0].tasks();
+  const int64_t tasks = problems[0].tasks(), size = left_floats<Cell>(problems[0]);
+  std::vector<Scratch> left;
+  leaves = leaves && size * int64_t(problems.size()) <= Left::MOST;
+  for (size_t m = 0; m < problems.size(); ++m) left.emplace_back(leaves ? size : 0);
   deal(threads, tasks * problems.size(), [&](int64_t i) {
-    Task<Cell>(problems[i / tasks], *weights[i / tasks], i % tasks, false).forward();
+    const int64_t m = i / tasks, t = i % tasks;
+    float* place = leaves ? left[m].data() + size / tasks * t : nullptr;
+    Task<Cell>(problems[m], *weights[m], t, false, place).forward();
   });
+  for (size_t m = 0; m < problems.size(); ++m)
+    Left::put(std::move(left[m]), leaves ? size : 0, ticket<Cell>(problems[m]));
 }
 
 template <class Cell> void backward(const Threads& threads, std::vector<Problem> problems) {
@@ -616,14 +661,17 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
   const int64_t models = problems.size(), places = like.B * like.T, pieces = 8;
   const int64_t width = like.table ? wide : D;
   const bool looks_up = like.ids && (like.dx || like.table);
-  std::vector<Scratch> sums;
+  std::vector<Scratch> sums, left;
+  for (const Problem& p : problems) left.push_back(Left::take(ticket<Cell>(p), left_floats<Cell>(p)));
   for (int64_t i = 0; i < tasks * models; ++i) sums.emplace_back(size);
   Scratch rows(looks_up ? models * places * width : 0);
   deal(threads, tasks * models, [&](int64_t i) {
     const int64_t model = i / tasks;
     const Problem& p = problems[model];
     std::fill(sums[i].data(), sums[i].data() + size, 0.f);
-    Task<Cell>(p, *weights[model], i % tasks, true)
+    float* place = left[model].data();
+    if (place) place += left_floats<Cell>(p) / tasks * (i % tasks);
+    Task<Cell>(p, *weights[model], i % tasks, true, place)
         .backward(sums[i].data(), looks_up ? rows.data() + model * places * width : p.dx);
   });
   std::vector<std::unique_ptr<Scatter>> scatters(models);
