@@ -49,9 +49,17 @@ clean:  ## the environment and caches; runs stay
 kernels: .venv/ready  ## the CPU kernels again, after a change of theirs
 	$(PY) seqjax/fast/cpu/build.py --zig
 
+# A wheel's platform, and zig's name for it.
+WHEELS := manylinux_2_28_x86_64=x86_64-linux-gnu.2.28 \
+  manylinux_2_28_aarch64=aarch64-linux-gnu.2.28 \
+  macosx_11_0_arm64=aarch64-macos.11.0 win_amd64=x86_64-windows-gnu
+
 wheels: .venv/ready  ## for Linux, macOS and Windows, into dist/: the kernels by zig
 	$(PY) -m pip install --quiet build ziglang==0.15.1
-	$(PY) seqjax/fast/cpu/build.py --wheels
+	for pair in $(WHEELS); do rm -rf build; \
+	  SEQJAX_TARGET=$${pair#*=} $(PY) -m build --wheel --no-isolation --outdir dist \
+	    --config-setting=--build-option=--plat-name=$${pair%=*} . || exit 1; \
+	done; rm -rf build
 
 .venv/ready: requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv

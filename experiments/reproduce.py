@@ -10,26 +10,15 @@ the output of a run is in console.log of its folder.
 """
 
 import dataclasses
-import importlib
-import json
-import os
 import pathlib
-import subprocess
-import sys
-import time
-from typing import Any
 
 from experiments.suites import rows as suites
-from experiments.suites import tables
+from experiments.suites import runs
 from seqjax import config as config_lib
-from seqjax import workdir
-from seqjax.cluster import signals
-from seqjax.config import TrainConfig, field
-from seqjax.train import FREE_FIELDS
-from seqjax.types import CommandError, InputError
-from seqjax.view import console
+from seqjax.config import field
+from seqjax.types import InputError
 
-_FLAGS = pathlib.Path(__file__).parent / 'flags'
+FLAGS = pathlib.Path(__file__).parent / 'flags'
 _QUICK = ('--dataset=synthetic', '--num_epochs=1')
 
 
@@ -64,102 +53,25 @@ def run(config: Config) -> None:
     if name not in {row.name for row in rows}:
       known = ', '.join(row.name for row in rows)
       raise InputError(f'--only: {name!r} is no row of {config.suite}; it has {known}')
+  places = {
+    name: value and str(pathlib.Path(value).absolute())
+    for name, value in (('data_dir', config.data_dir), ('cache_dir', config.cache_dir))
+  }
+
+  def wanted(row: suites.Row) -> int:
+    seeds = max(config.seeds, row.fewest)
+    return min(seeds, row.most or seeds) if row.name in names else 0
+
+  def arguments(row: suites.Row) -> list[str]:
+    return [
+      f'--flagfile={FLAGS / row.name}.flags',
+      *row.flags,
+      *(_QUICK if config.quick else ()),
+      *(f'--{name}={value}' for name, value in places.items()),
+    ]
+
   folder = pathlib.Path(config.workdir or f'runs/{config.suite}').absolute()
-  failed = []
-  with workdir.lock(folder):
-    for row in rows:
-      seeds = max(config.seeds, row.fewest)
-      for seed in range(seeds if row.most is None else min(seeds, row.most)):
-        place = folder / row.name / f'seed{seed}'
-        if row.name in names and not _run(config, row, seed, place):
-          failed.append(str(place.relative_to(folder)))
-        tables.write(folder, config.suite, rows)
-      tables.draw(folder, row)
-  print((folder / tables.MARKDOWN).read_text())
-  console.facts_table({'table': folder / tables.MARKDOWN, 'pictures': folder / '*.png'})
-  if failed:
-    raise CommandError(f'failed: {", ".join(failed)}; see console.log there')
-
-
-def _run(config: Config, row: suites.Row, seed: int, place: pathlib.Path) -> bool:
-  """Runs one experiment unless it is finished; returns whether it ended well."""
-  arguments = [
-    f'--flagfile={_FLAGS / row.name}.flags',
-    *row.flags,
-    *(_QUICK if config.quick else ()),
-    f'--seed={seed}',
-    f'--data_dir={config.data_dir and pathlib.Path(config.data_dir).absolute()}',
-    f'--cache_dir={config.cache_dir and pathlib.Path(config.cache_dir).absolute()}',
-    f'--workdir={place}',
-  ]
-  label = f'{row.name} seed {seed}'
-  if (place / 'result.json').exists():
-    module = importlib.import_module(f'experiments.{row.experiment}')
-    _check_settings(place, config_lib.parse(module.Config, arguments))
-    print(f'{label}: {_numbers(row, place)}, done before', flush=True)
-    return True
-  place.mkdir(parents=True, exist_ok=True)
-  command = [sys.executable, '-m', f'experiments.{row.experiment}', *arguments]
-  start = time.monotonic()
-  code = _wait(command, place, label)
-  seconds = console.format_seconds(time.monotonic() - start)
-  if code == 0:
-    print(f'{label}: {_numbers(row, place)}, {seconds}', flush=True)
-    return True
-  last = (place / 'console.log').read_text(errors='replace').strip().splitlines()[-1:]
-  print(f'{label}: exit code {code} after {seconds}: {"".join(last)}', flush=True)
-  return False
-
-
-def _wait(command: list[str], place: pathlib.Path, label: str) -> int:
-  """Runs a command to its end; hands SIGTERM and Ctrl-C on, and then exits itself."""
-  with signals.catch() as stop, (place / 'console.log').open('ab') as log:
-    # A session of its own: Ctrl-C reaches the run once, by us.
-    process = subprocess.Popen(
-      command,
-      stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-      start_new_session=True,
-      env={**os.environ, 'PYTHONUNBUFFERED': '1'},
-    )
-    try:
-      while process.poll() is None:
-        time.sleep(0.1)
-        if stop:
-          process.terminate()
-          process.wait()
-    except KeyboardInterrupt:  # a second Ctrl-C: the run is not to be waited for
-      process.kill()
-      process.wait()
-    if stop:
-      print(f'{stop.name}: {label} is cut; the same command goes on from there')
-      sys.exit(stop.exit_code)
-    return process.returncode
-
-
-def _check_settings(place: pathlib.Path, wanted: TrainConfig) -> None:
-  """Raises InputError if a finished run had other settings than it would have now."""
-  found = workdir.read_config(place)['config']
-  changed = [
-    f'{name} {json.dumps(found.get(name))} -> {json.dumps(value)}'
-    for name, value in dataclasses.asdict(wanted).items()
-    if name not in FREE_FIELDS and found.get(name) != value
-  ]
-  if changed:
-    raise InputError(
-      f'{place} holds a run of other settings: {", ".join(changed)}; remove it, or use '
-      'another --workdir'
-    )
-
-
-def _numbers(row: suites.Row, place: pathlib.Path) -> str:
-  result: dict[str, Any] = json.loads((place / 'result.json').read_text())
-  return ', '.join(
-    f'{tables.label(number.metric)} '
-    f'{console.format_value(tables.value(result, number.metric))}'
-    for number in row.numbers
-  )
+  runs.run(folder, config.suite, rows, wanted, arguments)
 
 
 if __name__ == '__main__':

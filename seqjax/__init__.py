@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax import cells as cells
   from seqjax import dropout as dropout
   from seqjax import scan as scan
+  from seqjax.fitting import Fitted as Fitted
+  from seqjax.fitting import fit as fit
+  from seqjax.fitting import load as load
   from seqjax.layers import GRU as GRU
   from seqjax.layers import LSTM as LSTM
   from seqjax.layers import RNN as RNN
@@ -75,6 +78,7 @@ _MODELS = ('SequenceClassifier', 'SequenceRegressor')
 _HOMES: dict[str, str] = {
   **dict.fromkeys(('cells', 'dropout', 'scan'), 'seqjax'),
   **dict.fromkeys(('losses', 'optim'), 'seqjax.training'),
+  **dict.fromkeys(('Fitted', 'fit', 'load'), 'seqjax.fitting'),
   **dict.fromkeys(_LAYERS, 'seqjax.layers'),
   **dict.fromkeys(_MODELS, 'seqjax.models'),
 }

@@ -111,7 +111,7 @@ class ClusterConfig(Flags):
     super().__post_init__()
     for name in ('coordinator', 'num_processes', 'process_id'):
       if getattr(self, name) is not None and not self.distributed:
-        raise InputError(f'--{name} needs --distributed')
+        raise InputError(f'`{name}` needs `distributed`')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,9 +133,58 @@ class TrainConfig(ClusterConfig):
     None, 'End after so many steps, before the last epoch.', at_least=1
   )
   batch_size: int = field(128, 'Examples a step, over all devices.', at_least=1)
-  optimizer: Literal['rmsprop', 'adam'] = field('rmsprop', 'With Keras defaults.')
+  optimizer: Literal['sgd', 'rmsprop', 'adam', 'adamw', 'lion', 'adafactor'] = field(
+    'rmsprop', 'With Keras defaults.'
+  )
   learning_rate: float = field(
-    1e-3, 'Step size of the optimiser.', above=0, below=math.inf
+    1e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
+  )
+  momentum: float = field(0.0, 'Of sgd and rmsprop.', at_least=0, below=1)
+  nesterov: bool = field(False, 'Momentum that looks ahead.')
+  weight_decay: float | None = field(
+    None,
+    'Share of the kernels that a step takes away, times the rate; default adamw 0.004.',
+    at_least=0,
+    below=math.inf,
+  )
+  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = field(
+    'constant', 'How the rate goes over the steps of the run.'
+  )
+  warmup_steps: int = field(0, 'Steps in which the rate rises from 0.', at_least=0)
+  final_share: float = field(
+    0.0,
+    'Share of learning_rate at the end of a schedule that falls.',
+    at_least=0,
+    below=1,
+  )
+  rate_changes: str = field(
+    '', 'Of piecewise: STEP:FACTOR,... multiplies the rate from that step on.'
+  )
+  plateau_epochs: int | None = field(
+    None,
+    'Lower the rate after each so many epochs without a better validation value.',
+    at_least=1,
+  )
+  plateau_factor: float = field(
+    0.1, 'What the rate is then multiplied by.', above=0, below=1
+  )
+  mean_decay: float | None = field(
+    None,
+    'Keep a running mean of the parameters with this decay, and evaluate it.',
+    above=0,
+    below=1,
+  )
+  class_weight: str = field(
+    '', "'balanced', or CLASS:WEIGHT,...: of an example's loss in training."
+  )
+  label_smoothing: float = field(
+    0.0, 'Share of a label given to all classes, in training.', at_least=0, below=1
+  )
+  compute_dtype: Literal['float32', 'bfloat16'] = field(
+    'float32', 'What a step computes in; parameters are float32.'
+  )
+  monitor: str = field(
+    '', "Metric whose validation value makes an epoch the best; default the task's."
   )
   clip_value: float | None = field(
     None, 'Bound of each element of the gradient.', above=0, below=math.inf
@@ -162,17 +211,38 @@ class TrainConfig(ClusterConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     clips = [
-      f'--{name}'
+      f'`{name}`'
       for name in ('clip_value', 'clip_norm', 'clip_global_norm')
       if getattr(self, name) is not None
     ]
     if len(clips) > 1:
       raise InputError(f'give only one of {", ".join(clips)}')
+    for name in ('rate_changes', 'class_weight'):
+      if (name, getattr(self, name)) != ('class_weight', 'balanced'):
+        self.pairs(name)
     if self.save_every % self.log_every:
       raise InputError(
-        f'--save_every must be a multiple of --log_every={self.log_every}, '
+        f'`save_every` must be a multiple of `log_every={self.log_every}`, '
         f'got {self.save_every}'
       )
+
+  def pairs(self, name: str) -> dict[int, float]:
+    """What a field holds that is text such as '100:0.1,200:0.5'."""
+    text = getattr(self, name)
+    pairs = {}
+    for part in filter(None, text.split(',')):
+      key, _, value = part.partition(':')
+      try:
+        pairs[int(key)] = float(value)
+        fine = int(key) >= 0 < float(value) < math.inf
+      except ValueError:
+        fine = False
+      if not fine:
+        raise InputError(
+          f'`{name}` must be NUMBER:NUMBER,... of whole numbers from 0 and values '
+          f'above 0, got {part!r}'
+        )
+    return pairs
 
 
 C = TypeVar('C', bound=Flags)
@@ -258,7 +328,7 @@ def _check_limits(spec: dataclasses.Field, value: Any) -> None:
   for limit, bound in spec.metadata['limits'].items():
     if not holds[limit](value, bound):
       words = f'{limit.replace("_", " ")} {bound:g}'
-      raise InputError(f'--{spec.name} must be {words}, got {value}')
+      raise InputError(f'`{spec.name}` must be {words}, got {value}')
 
 
 def _define_flags(config_class: type[Flags], values: flags.FlagValues) -> None:
@@ -273,6 +343,9 @@ def _define_flag(spec: dataclasses.Field, kind: Any, values: flags.FlagValues) -
     (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
   default: Any = spec.default
   text = spec.metadata['help']
+  if get_origin(kind) is tuple:  # of texts: a flag that may be given again
+    flags.DEFINE_multi_string(spec.name, list(default), text, flag_values=values)
+    return
   if get_origin(kind) is Literal:
     flags.DEFINE_enum(
       spec.name, default, list(get_args(kind)), text, flag_values=values

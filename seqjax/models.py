@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers import Embedding
-from seqjax.layers.base import Layer, TrainedLayer, call_layer, declared
+from seqjax.layers.base import (
+  Layer,
+  TrainedLayer,
+  call_layer,
+  call_options,
+  declared,
+)
 from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
@@ -140,7 +146,8 @@ def summarize(
 
   def init(key: Array, x: Array) -> Any:
     with nn.intercept_methods(record):
-      return model.init(key, x, train=False, capture_intermediates=True)
+      options = call_options(model, train=False)
+      return model.init(key, x, **options, capture_intermediates=True)
 
   x = jax.ShapeDtypeStruct(x_shape, x_dtype)
   variables = jax.eval_shape(init, jax.random.key(0), x)

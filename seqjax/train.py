@@ -1,4 +1,4 @@
-"""`train`: a whole run, from a config to a result, that can be killed at any moment."""
+"""`train`: the loop of every run, that may be killed at any time; `run`: a command."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,15 +19,18 @@ from seqjax import workdir
 from seqjax.cluster import compilation_cache, processes, signals, watchdog
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.config import ClusterConfig, TrainConfig
-from seqjax.data.batches import Batches, Feed
+from seqjax.data.batches import Batches
+from seqjax.files import whole
 from seqjax.layers import frozen_parameters
+from seqjax.layers.base import call_options
 from seqjax.training import evaluation, optim, steps
+from seqjax.training.plan import Data, Plan, Task, choose_monitor, make_plan
 from seqjax.training.state import TrainState, init_state
-from seqjax.types import CommandError, PyTree
+from seqjax.types import CommandError, InputError, PyTree
 from seqjax.view import console, report
-from seqjax.workdir.checkpoint import Checkpoints
-from seqjax.workdir.log import RunLog
-from seqjax.workdir.progress import Monitor, Pending, Progress, means
+from seqjax.workdir import modules
+from seqjax.workdir.progress import Pending, Progress, means
+from seqjax.workdir.record import Log, OnDisk, Record, Saves
 
 # Fields that do not change what is computed: a resumed run may have others.
 FREE_FIELDS = frozenset(
@@ -46,49 +49,54 @@ class DivergedError(CommandError):
   everywhere = True  # all processes have the same sums
 
 
-@processes.across_processes
-def train(
+class Show(NamedTuple):
+  """What is told of a run while it goes on, and how often it is looked at and saved."""
+
+  name: str
+  facts: Mapping[str, Any] | None = None  # to show at the start, such as sizes of data
+  log_every: int = 20  # steps between two looks at the loss
+  save_every: int | None = 100  # a multiple of it; None: only epochs are saved
+  quiet: bool = False
+  test_last: bool = False  # the last epoch's parameters, not the best one's
+
+
+class Outcome(NamedTuple):
+  """What came of a run."""
+
+  params: PyTree  # those that were tested, on the devices
+  result: dict[str, Any]  # what result.json holds of it
+  progress: Progress
+  stop: signals.Stop | None  # the signal that ended it early, if one did
+
+
+def run(
   config: TrainConfig,
+  task: Task,
+  data: Data,
   *,
   name: str,
   title: str,
-  model: nn.Module,
-  loss: steps.ExampleFn,
-  metrics: Mapping[str, steps.ExampleFn],
-  feed: Feed,
-  validation: Batches,
-  test: Batches,
-  monitor: Monitor,
   facts: Mapping[str, Any] | None = None,
   published: Mapping[str, float] | None = None,
   finish: Finish | None = None,
-  frozen: Iterable[str] = (),
   test_last: bool = False,
   files: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> dict[str, Any]:
-  """Trains a model, or goes on where a run in the same workdir was stopped.
+  """A command's run, from its config to its result, in a workdir.
 
-  A run stopped anywhere (even killed) and started again ends with the bits of the
-  uninterrupted one: batches and dropout follow from seed and step, and the sums of a
-  window cut in two are saved with the state. The workdir holds config.json,
-  metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the end curves.png and result.json.
+  The workdir holds config.json, metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the
+  end curves.png and result.json.
 
   Args:
     config: Everything that flags can say. With `distributed` all processes call this.
+    task: What is learned.
+    data: From what.
     name: Of the experiment, as in its command.
     title: What is trained on what, for readers.
-    model: Called as (x, train=, mask=).
-    loss: (output, y) -> [B], whose mean is minimised.
-    metrics: Further values (output, y) -> [B] to report.
-    feed: Training batches; what they are indices into, the other two are as well.
-    validation: Batches, each example once; run through after every epoch.
-    test: Batches; run through once, at the end, with the parameters of the best epoch.
-    monitor: What makes an epoch the best.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
     finish: Called at the end as (tested params, result), in process 0: what it returns
       comes into result.json too, and it may leave more in the workdir.
-    frozen: Parameters left as they are, beside frozen Embeddings; see `optim.freeze`.
     test_last: Test the last epoch's parameters, not the best one's.
     files: Name -> what writes it at a path: what is needed to use the model later and
       follows from config and data, such as its vocabulary. Written at every start.
@@ -101,134 +109,233 @@ def train(
     DivergedError: a loss or a gradient is not finite.
     SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
   """
-  compilation_cache.use_compilation_cache(config.compilation_cache)
-  num_steps = config.num_epochs * feed.steps_per_epoch
-  num_steps = min(num_steps, config.num_steps or num_steps)
-  tx = optim.make_optimizer(
-    config.optimizer,
-    config.learning_rate,
-    clip_value=config.clip_value,
-    clip_norm=config.clip_norm,
-    clip_global_norm=config.clip_global_norm,
-  )
-  parts, pmap = config.accumulate_steps, config.data_parallel == 'pmap'
-  mesh = mesh_lib.make_mesh(config.num_devices, config.batch_size, parts)
-  resident, x = feed.resident, feed.batch(0).x
-  if resident is not None:
-    shape = jax.eval_shape(resident.gather, resident.arrays, feed.batch(0)).x
-    x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
-    resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
-  tx = optim.freeze(tx, *frozen, *frozen_parameters(model, x, train=False))
-  train_step = steps.make_train_step(
-    model, loss, metrics, tx, mesh, resident, parts=parts, pmap=pmap
-  )
-  eval_step = steps.make_eval_step(model, loss, metrics, mesh, resident)
-  param_norm = jax.jit(optax.tree.norm)
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  folder, first = Path(config.workdir or f'runs/{name}'), processes.is_first()
-
-  with contextlib.ExitStack() as held, signals.catch() as stop:
-    watch = held.enter_context(watchdog.Watchdog(config.step_timeout))
-    evaluate = evaluation.make(eval_step, mesh, stop, watch)
-    environment = {**workdir.environment(), 'devices_used': mesh.size}
-
-    def start_folder() -> None:
-      held.enter_context(workdir.lock(folder))
-      fingerprints = {
-        'training_sha256': feed.fingerprint,
-        'validation_sha256': validation.fingerprint,
-        'test_sha256': test.fingerprint,
-      }
-      record = {'experiment': name, **dataclasses.asdict(config), **fingerprints}
-      workdir.start_config(folder, record, environment, FREE_FIELDS)
-      for file_name, write in (files or {}).items():
-        with workdir.naming(folder, file_name):
-          write(folder / file_name)
-
-    processes.on_first(start_folder)
-    processes.check_shared(folder / 'config.json')
-    state = init_state(model, tx, init_key, x)
-    state = mesh_lib.replicate(state, mesh)
-    with Checkpoints(folder / 'checkpoints', keep=config.keep) as checkpoints:
-      restored = checkpoints.restore(state)
-      progress = Progress()
-      if restored is not None:
-        state, progress = restored.state, Progress(**restored.progress)
-      start = int(state.step)
-      processes.check_same(start, 'the step that was restored')
-      report.show_start(name, folder, model, x, environment, num_steps, facts)
-      report.show_restored(checkpoints, restored, workdir.changes(folder))
-
-      resume_step = None if restored is None else start
-      log = RunLog(folder, resume_step, writes=first)
-      with log, console.Display(num_steps, start_step=start) as shown:
-        pending, epoch_start = Pending(), time.monotonic()
-        rest = range(start, num_steps)
-        batches = mesh_lib.put_batches(feed, rest, mesh, parts, per_device=pmap)
-        for step in range(start, num_steps + 1):  # `step` steps are done
-          epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
-          epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
-          is_best, saves = False, step > start and step % config.save_every == 0
-          watch.beat(compiles=step == start)
-          asked = bool(stop)  # once: a signal may come while the state is half fetched
-
-          if pending and (asked or epoch_ends or step % config.log_every == 0):
-            _take_in(pending, progress, step, log, checkpoints)
-            shown.update(step, **means(progress.window))
-          if progress.window and (step % config.log_every == 0 or step == num_steps):
-            log.write('train', step, epoch=epoch, **progress.close_window())
-          if epoch_ends and progress.epochs < epoch and not asked:
-            values = evaluate(state.params, validation)
-            asked = bool(stop)
-            if not asked:  # else this epoch is evaluated after the next start
-              _check_finite(values, step, log, checkpoints, 'validation ')
-              values, is_best = progress.close_epoch(values, step, monitor)
-              log.write('epoch', step, epoch=epoch, **values)
-              seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
-              shown.epoch_line(epoch, config.num_epochs, values, seconds)
-              saves = True
-          if saves or asked:
-            norm = {'param_norm': float(param_norm(state.params))}
-            _check_finite(norm, step, log, checkpoints)
-            log.sync()
-            checkpoints.save(step, state, progress.to_json(), best=is_best)
-          if asked:
-            _leave(stop, folder, step, num_steps, checkpoints)
-
-          patience = config.early_stopping or math.inf
-          if step == num_steps or progress.epochs_since_best >= patience:
-            break
-          pending.begin()
-          state, sums = train_step(state, next(batches), step_key)
-          pending.add(sums)
-          if watch or mesh_lib.shares_threads(mesh):
-            pending.wait_for_last_but_one()
-
-        processes.on_first(checkpoints.wait)
-        params, epoch = state.params, progress.epochs
-        if not test_last:
-          params, epoch = _choose(checkpoints, state, progress)
-          processes.check_same(epoch, 'the epoch to test')
-        test_values = evaluate(params, test)
-        if stop:
-          _leave(stop, folder, step, num_steps, checkpoints)
-        _check_finite(test_values, step, log, checkpoints, 'test ')
-        log.write('test', step, epoch=epoch, **test_values)
-    result = report.make_result(name, config, progress, state, epoch, test_values)
+  with processes.session(config):
+    record = disk_record(config, name, task.model, files)
+    shown = Show(name, facts, config.log_every, config.save_every, test_last=test_last)
+    plan = make_plan(config, data.feed)
+    compilation_cache.use_compilation_cache(config.compilation_cache)
+    with signals.catch() as stop:
+      outcome = train(choose_monitor(config, task), data, plan, record, shown, stop)
+    if outcome.stop:
+      sys.exit(outcome.stop.exit_code)
+    folder = record.folder
 
     def write_result() -> None:
+      params, result = outcome.params, outcome.result
       more = finish(jax.device_get(params), result) if finish is not None else {}
       workdir.write_result(folder, {**result, **more})
-      report.draw(title, folder, config, progress, published)
+      report.draw(title, folder, config, outcome.progress, published)
 
     processes.on_first(write_result)
-    result = json.loads((folder / 'result.json').read_text())  # in all processes
+    result: dict[str, Any] = json.loads((folder / 'result.json').read_text())
     report.show_end(folder, result)
     return result
 
 
+def disk_record(
+  config: TrainConfig,
+  name: str,
+  model: nn.Module,
+  files: Mapping[str, Callable[[Path], None]] | None = None,
+) -> OnDisk:
+  """The workdir that a config names, for runs of this config and model."""
+  try:
+    described = modules.describe(model)
+  except InputError as error:  # `load` will want it from its caller
+    described = {'unnamed': str(error)}
+  data = workdir.to_json(described, indent=2).encode() + b'\n'
+  fields = dataclasses.fields(config)
+  return OnDisk(
+    Path(config.workdir or f'runs/{name}'),
+    {'experiment': name, **dataclasses.asdict(config)},
+    FREE_FIELDS,
+    {spec.name: spec.default for spec in fields},
+    config.keep,
+    {**(files or {}), modules.FILE: lambda path: whole.write(path, data)},
+  )
+
+
+def train(
+  task: Task, data: Data, plan: Plan, record: Record, show: Show, stop: signals.Stop
+) -> Outcome:
+  """Trains a model, or goes on where a run of the same record was stopped.
+
+  A run stopped anywhere (even killed) and started again ends with the bits of the
+  uninterrupted one: batches and dropout follow from seed and step, and the sums of a
+  window cut in two are saved with the state.
+
+  Args:
+    task: What is learned.
+    data: From what.
+    plan: How, and for how long.
+    record: Where to: a workdir, or the memory of this process.
+    show: What to tell of it.
+    stop: Asks for an end as soon as the state is whole: all is saved then.
+
+  Raises:
+    InputError: The parts do not fit each other, or the workdir cannot be written.
+    DivergedError: a loss or a gradient is not finite.
+  """
+  feed, devices = data.feed, plan.devices
+  num_steps = plan.num_epochs * feed.steps_per_epoch
+  num_steps = min(num_steps, plan.num_steps or num_steps)
+  mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
+  programs = _Programs(task, data, plan, mesh)
+  init_key, step_key = jax.random.split(jax.random.key(plan.seed))
+
+  with contextlib.ExitStack() as held:
+    watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
+    evaluate = evaluation.make(programs.eval_step, mesh, stop, watch)
+    environment = {**workdir.environment(), 'devices_used': mesh.size}
+    held.enter_context(record.start(environment, _fingerprints(data)))
+    state = init_state(task.model, programs.tx, init_key, programs.x)
+    state = mesh_lib.replicate(state, mesh)
+    checkpoints = held.enter_context(record.checkpoints())
+    restored = checkpoints.restore(state)
+    progress = Progress()
+    if restored is not None:
+      state, progress = restored.state, Progress(**restored.progress)
+    start = int(state.step)
+    processes.check_same(start, 'the step that was restored')
+    if not show.quiet:
+      report.show_start(
+        show.name,
+        record.folder,
+        task.model,
+        programs.x,
+        environment,
+        num_steps,
+        show.facts,
+      )
+      report.show_restored(checkpoints, restored, record.changes())
+    log = held.enter_context(record.log(None if restored is None else start))
+    shown = held.enter_context(
+      console.Display(num_steps, start_step=start, quiet=show.quiet)
+    )
+
+    pending, epoch_start = Pending(), time.monotonic()
+    rest = range(start, num_steps)
+    batches = mesh_lib.put_batches(
+      feed, rest, mesh, devices.parts, per_device=devices.pmap
+    )
+    for step in range(start, num_steps + 1):  # `step` steps are done
+      epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
+      epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
+      is_best, saves, values = False, False, None
+      if show.save_every is not None:
+        saves = step > start and step % show.save_every == 0
+      watch.beat(compiles=step == start)
+      asked = bool(stop)  # once: a signal may come while the state is half fetched
+
+      if pending and (asked or epoch_ends or step % show.log_every == 0):
+        _take_in(pending, progress, step, log, checkpoints)
+        shown.update(step, **means(progress.window))
+      if progress.window and (step % show.log_every == 0 or step == num_steps):
+        log.write('train', step, epoch=epoch, **progress.close_window())
+      if epoch_ends and progress.epochs < epoch and not asked:
+        values = evaluate(programs.params(state), data.validation or ())
+        asked = bool(stop)
+        if asked:  # this epoch is evaluated after the next start
+          values = None
+        else:
+          _check_finite(values, step, log, checkpoints, 'validation ')
+          values, is_best = progress.close_epoch(values, step, task.monitor)
+          log.write('epoch', step, epoch=epoch, **values)
+          seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
+          shown.epoch_line(epoch, plan.num_epochs, values, seconds)
+          if plan.plateau and progress.is_plateau(plan.plateau[0]):
+            opt_state = optim.reduce_rate(state.opt_state, plan.plateau[1])
+            state = state._replace(opt_state=opt_state)
+          saves = True
+      if saves or asked:
+        norm = {'param_norm': float(programs.norm(state.params))}
+        _check_finite(norm, step, log, checkpoints)
+        log.sync()
+        checkpoints.save(step, state, progress.to_json(), best=is_best)
+      if asked:
+        return _leave(
+          stop, step, num_steps, record, checkpoints, state, programs, progress
+        )
+      if values is not None and plan.on_epoch is not None:
+        plan.on_epoch({'epoch': epoch, **values}, programs.params(state))
+
+      patience = plan.early_stopping or math.inf
+      if step == num_steps or progress.epochs_since_best >= patience:
+        break
+      pending.begin()
+      state, sums = programs.train_step(state, next(batches), step_key)
+      pending.add(sums)
+      if watch or mesh_lib.shares_threads(mesh):
+        pending.wait_for_last_but_one()
+
+    processes.on_first(checkpoints.wait)
+    params, epoch = programs.params(state), progress.epochs
+    if not show.test_last:
+      best, epoch = _choose(checkpoints, state, progress)
+      params = programs.params(best)
+      processes.check_same(epoch, 'the epoch to test')
+    test = evaluate(params, data.test or ())
+    if stop:
+      return _leave(
+        stop, step, num_steps, record, checkpoints, state, programs, progress
+      )
+    _check_finite(test, step, log, checkpoints, 'test ')
+    if test:
+      log.write('test', step, epoch=epoch, **test)
+  result = report.make_result(show.name, plan.seed, progress, state, epoch, test)
+  return Outcome(params, result, progress, None)
+
+
+class _Programs:
+  """The compiled steps of a run, and the optimiser in them."""
+
+  def __init__(self, task: Task, data: Data, plan: Plan, mesh: Any) -> None:
+    feed, devices = data.feed, plan.devices
+    resident, x = feed.resident, feed.batch(0).x
+    if resident is not None:
+      shape = jax.eval_shape(resident.gather, resident.arrays, feed.batch(0)).x
+      x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
+      resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
+    model, self.x = task.model, x
+    tx = plan.optimizer
+    if plan.plateau:
+      tx = optax.chain(tx, optim.reducible())
+    frozen = frozen_parameters(model, x, **call_options(model, train=False))
+    tx = optim.freeze(tx, *task.frozen, *frozen)
+    self.tx = tx if plan.mean_decay is None else optim.with_mean(tx, plan.mean_decay)
+    self.train_step = steps.make_train_step(
+      model,
+      plan.training_loss(task.loss),
+      task.metrics,
+      self.tx,
+      mesh,
+      resident,
+      parts=devices.parts,
+      pmap=devices.pmap,
+      dtype=plan.compute_dtype,
+    )
+    self.eval_step = steps.make_eval_step(
+      model, task.loss, task.metrics, mesh, resident, dtype=plan.compute_dtype
+    )
+    self.norm = jax.jit(optax.tree.norm)
+    self._has_mean = plan.mean_decay is not None
+
+  def params(self, state: TrainState) -> PyTree:
+    """Those to evaluate: their running mean, where there is one."""
+    return optim.mean_params(state.opt_state) if self._has_mean else state.params
+
+
+def _fingerprints(data: Data) -> dict[str, str]:
+  parts: dict[str, Batches | None] = {
+    'training_sha256': data.feed,  # type: ignore[dict-item]
+    'validation_sha256': data.validation,
+    'test_sha256': data.test,
+  }
+  return {name: part.fingerprint for name, part in parts.items() if part is not None}
+
+
 def _take_in(
-  pending: Pending, progress: Progress, step: int, log: RunLog, checkpoints: Checkpoints
+  pending: Pending, progress: Progress, step: int, log: Log, checkpoints: Saves
 ) -> None:
   """Fetches the sums of the steps up to `step`, and checks that they are finite."""
   fetched, seconds = pending.fetch()
@@ -241,11 +348,7 @@ def _take_in(
 
 
 def _check_finite(
-  values: Mapping[str, float],
-  step: int,
-  log: RunLog,
-  checkpoints: Checkpoints,
-  of: str = '',
+  values: Mapping[str, float], step: int, log: Log, checkpoints: Saves, of: str = ''
 ) -> None:
   """Raises DivergedError if one of the values is not finite, and logs which."""
   bad = {f'{of}{k}': v for k, v in values.items() if not math.isfinite(v)}
@@ -263,25 +366,34 @@ def _check_finite(
 
 
 def _choose(
-  checkpoints: Checkpoints, state: TrainState, progress: Progress
-) -> tuple[PyTree, int]:
-  """The parameters to test, and their epoch: the best, or if it is damaged the last."""
+  checkpoints: Saves, state: TrainState, progress: Progress
+) -> tuple[TrainState, int]:
+  """The state to test, and its epoch: the best, or if it is damaged the last."""
   best = checkpoints.restore_best(state)
   report.show_rejected(checkpoints)
   if best is not None and progress.best and best.step == progress.best['step']:
-    return best.state.params, int(progress.best['epoch'])
-  print('the best checkpoint is lost: the last epoch is tested', flush=True)
-  return state.params, progress.epochs
+    return best.state, int(progress.best['epoch'])
+  console.say('the best checkpoint is lost: the last epoch is tested')
+  return state, progress.epochs
 
 
 def _leave(
-  stop: signals.Stop, folder: Path, step: int, num_steps: int, checkpoints: Checkpoints
-) -> None:
-  """Exits after a signal, once the last checkpoint is on disk."""
+  stop: signals.Stop,
+  step: int,
+  num_steps: int,
+  record: Record,
+  checkpoints: Saves,
+  state: TrainState,
+  programs: _Programs,
+  progress: Progress,
+) -> Outcome:
+  """What there is after a signal, once the last checkpoint is on disk."""
   checkpoints.wait()
-  print(
-    f'{stop.name}: step {step} of {num_steps} is saved in {folder}; the same command '
-    'goes on from there',
-    flush=True,
+  place = f'is saved in {record.folder}' if record.folder else 'is kept in memory'
+  console.say(
+    f'{stop.name}: step {step} of {num_steps} {place}; the same '
+    f'{"command" if record.folder else "call"} goes on from there'
   )
-  sys.exit(stop.exit_code)
+  best = checkpoints.restore_best(state) if progress.best else None
+  params = programs.params(state if best is None else best.state)
+  return Outcome(params, {}, progress, stop)

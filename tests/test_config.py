@@ -117,7 +117,7 @@ def test_a_bug_keeps_its_traceback(run):
 
 
 def test_input_error_names_the_flag_without_a_command_line():
-  with pytest.raises(InputError, match='--batch_size must be at least 1, got 0'):
+  with pytest.raises(InputError, match='`batch_size` must be at least 1, got 0'):
     config.TrainConfig(batch_size=0)
 
 
@@ -140,7 +140,7 @@ def test_parse_is_the_config_of_a_command(tmp_path):
   [
     ('--widht=3', 'widht'),
     ('--width=many', '--width=many'),
-    ('--width=0', '--width must be at least 1, got 0'),
+    ('--width=0', '`width` must be at least 1, got 0'),
     ('stray', "got the argument 'stray'"),
     ('--flagfile=missing.flags', r'missing\.flags'),
   ],
@@ -151,6 +151,6 @@ def test_parse_refuses_what_a_command_would(argument, match):
 
 
 def test_flags_of_a_cluster_without_one_are_refused():
-  with pytest.raises(InputError, match='--process_id needs --distributed'):
+  with pytest.raises(InputError, match='`process_id` needs `distributed`'):
     config.TrainConfig(process_id=0)
   config.TrainConfig(process_id=0, distributed=True)

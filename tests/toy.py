@@ -16,6 +16,7 @@ from seqjax import train as train_lib
 from seqjax.config import TrainConfig, parse
 from seqjax.data.batches import InOrder, Shuffled
 from seqjax.training import losses
+from seqjax.training.plan import Data, Task
 from seqjax.types import CommandError, Examples
 from seqjax.workdir.progress import Monitor
 
@@ -45,7 +46,7 @@ def train(
 ):
   """Trains the toy; `wrap_feed` may put something between the feed and the loop.
 
-  Further arguments are fields of the config, or go to `loop.train`.
+  Further arguments are fields of the config, or go to `train.run`.
   """
   fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
   more = {name: settings.pop(name) for name in settings.keys() - fields}
@@ -55,18 +56,17 @@ def train(
     Examples(data.x[:150], data.y[:150]),
     Examples(data.x[150:], data.y[150:]),
   )
-  return train_lib.train(
-    config,
-    name='toy',
-    title='A toy',
-    model=more.pop('model', None) or model(features, rate),
-    loss=losses.binary_xent,
-    metrics={'accuracy': losses.binary_accuracy},
-    feed=wrap_feed(Shuffled(fit, config.batch_size, config.seed)),
-    validation=InOrder(held_out, config.batch_size),
-    test=InOrder(held_out, config.batch_size),
-    monitor=Monitor('accuracy', higher_is_better=True),
-    **more,
+  task = Task(
+    more.pop('model', None) or model(features, rate),
+    losses.binary_xent,
+    {'accuracy': losses.binary_accuracy},
+    Monitor('accuracy', higher_is_better=True),
+    more.pop('frozen', ()),
+  )
+  feed = wrap_feed(Shuffled(fit, config.batch_size, config.seed))
+  test = InOrder(held_out, config.batch_size)
+  return train_lib.run(
+    config, task, Data(feed, test, test), name='toy', title='A toy', **more
   )
 
 

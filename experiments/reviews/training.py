@@ -20,6 +20,8 @@ from seqjax.data.reviews import imdb, word_ids
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.text import Tokenizer
 from seqjax.training import losses
+from seqjax.training.plan import Data as TrainingData
+from seqjax.training.plan import Task
 from seqjax.types import Examples, InputError
 from seqjax.workdir.progress import Monitor
 
@@ -136,7 +138,7 @@ def train(
     name: Of the experiment, as in its command.
     title: The model, for the picture.
     model: int ids [B, T] -> logits [B].
-    test_last: As for `loop.train`.
+    test_last: As for `train.run`.
   """
   feed = Shuffled(data.train, config.batch_size, config.seed)
   if isinstance(config, RecurrentConfig) and config.bucket_by_length:
@@ -144,17 +146,21 @@ def train(
     feed = Bucketed(data.train, lengths, config.batch_size, config.seed)
   number = rows.published(name, 'best.val_accuracy')
   published = {} if number is None else {'accuracy': number}
-  return train_lib.train(
+  return train_lib.run(
     config,
+    Task(
+      model,
+      losses.binary_xent,
+      {'accuracy': losses.binary_accuracy},
+      Monitor('accuracy', higher_is_better=True),
+    ),
+    TrainingData(
+      feed,
+      InOrder(data.validation, config.batch_size),
+      InOrder(data.test, config.batch_size),
+    ),
     name=name,
     title=f'{title} on {config.dataset} reviews',
-    model=model,
-    loss=losses.binary_xent,
-    metrics={'accuracy': losses.binary_accuracy},
-    feed=feed,
-    validation=InOrder(data.validation, config.batch_size),
-    test=InOrder(data.test, config.batch_size),
-    monitor=Monitor('accuracy', higher_is_better=True),
     facts={
       'data': config.dataset,
       'reviews': f'{len(data.train.x):,} training, {len(data.validation.x):,} '

@@ -19,6 +19,8 @@ from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import train as train_lib
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
 from seqjax.training import losses
+from seqjax.training.plan import Data as TrainingData
+from seqjax.training.plan import Task
 from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
@@ -76,17 +78,16 @@ def train(
   steps = -(-len(data.train.rows) // config.batch_size)
   steps = config.steps_per_epoch or min(MOST_STEPS, steps)
   number = suites.published(name, 'val_mae') if data.is_published else None
-  result = train_lib.train(
+  result = train_lib.run(
     config,
+    Task(model, losses.absolute_error, {metric: in_unit}, Monitor('loss')),
+    TrainingData(
+      RandomWindows(data.train, config.batch_size, config.seed, steps),
+      WindowsInOrder(data.validation, config.batch_size),
+      WindowsInOrder(data.test, config.batch_size),
+    ),
     name=name,
     title=f'{title}, {config.target} {data.shape.ahead} rows ahead',
-    model=model,
-    loss=losses.absolute_error,
-    metrics={metric: in_unit},
-    feed=RandomWindows(data.train, config.batch_size, config.seed, steps),
-    validation=WindowsInOrder(data.validation, config.batch_size),
-    test=WindowsInOrder(data.test, config.batch_size),
-    monitor=Monitor('loss'),
     facts=facts(config, data),
     published=None if number is None else {'loss': number},
     finish=finish,

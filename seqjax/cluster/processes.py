@@ -1,13 +1,12 @@
 """Several processes as one run: they meet, agree to stop, and are not waited for."""
 
 import contextlib
-import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -17,24 +16,7 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.config import ClusterConfig, as_flags
 from seqjax.types import CommandError, InputError
 
-C = TypeVar('C', bound=ClusterConfig)
-P = ParamSpec('P')
-R = TypeVar('R')
-
 _MESSAGE_BYTES = 1000
-
-
-def across_processes(
-  run: Callable[Concatenate[C, P], R],
-) -> Callable[Concatenate[C, P], R]:
-  """Makes `run(config, ...)` one of the processes that `config` speaks of."""
-
-  @functools.wraps(run)
-  def joined(config: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
-    with session(config):
-      return run(config, *args, **kwargs)
-
-  return joined
 
 
 @contextlib.contextmanager

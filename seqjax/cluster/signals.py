@@ -55,8 +55,10 @@ class AgreedStop(Stop):
 
 
 @contextlib.contextmanager
-def catch() -> Iterator[Stop]:
+def catch(*, terminates: bool = True) -> Iterator[Stop]:
   """Notes SIGTERM and SIGINT instead of dying by them; a second Ctrl-C interrupts.
+
+  SIGTERM stays the caller's business unless `terminates`.
 
   The handlers from before are put back at the end. Outside the main thread signals
   can't be caught: the Stop then never comes. Among several processes it is an
@@ -76,7 +78,8 @@ def catch() -> Iterator[Stop]:
   if threading.current_thread() is not threading.main_thread():
     yield stop
     return
-  with _handlers(dict.fromkeys(EXIT_CODES, note)):
+  numbers = EXIT_CODES if terminates else [signal.SIGINT]
+  with _handlers(dict.fromkeys(numbers, note)):
     yield stop
 
 

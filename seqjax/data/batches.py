@@ -1,11 +1,11 @@
 """Batches of a data set: a pure function of (seed, step), no iterator to save."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from seqjax.data.sources import Arrays, Source
 from seqjax.types import Batch, Examples, PyTree
 
 
@@ -54,18 +54,22 @@ class Shuffled:
 
   resident: Resident | None = None
 
-  def __init__(self, examples: Examples, batch_size: int, seed: int):
-    _check(examples)
-    self._examples, self._batch_size, self._seed = examples, batch_size, seed
+  def __init__(self, examples: Examples | Source, batch_size: int, seed: int):
+    self._source, self._batch_size, self._seed = _source(examples), batch_size, seed
     self._epoch, self._order = -1, np.empty(0, np.int64)
 
   @property
   def steps_per_epoch(self) -> int:
-    return -(-len(self._examples.x) // self._batch_size)
+    return -(-len(self._source) // self._batch_size)
 
   @property
   def fingerprint(self) -> str:
-    return _fingerprint(self._examples)
+    return self._source.fingerprint
+
+  @property
+  def labels(self) -> np.ndarray | None:
+    """[N], where there is one label an example."""
+    return self._source.labels
 
   def batch(self, step: int) -> Batch:
     epoch, index = divmod(step, self.steps_per_epoch)
@@ -73,10 +77,10 @@ class Shuffled:
       rng = np.random.default_rng((self._seed, epoch))
       self._epoch, self._order = epoch, self._draw_order(rng)
     rows = self._order[index * self._batch_size :][: self._batch_size]
-    return _take(self._examples, rows, self._batch_size)
+    return _take(self._source, rows, self._batch_size)
 
   def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(len(self._examples.x))
+    return rng.permutation(len(self._source))
 
 
 class Bucketed(Shuffled):
@@ -90,7 +94,7 @@ class Bucketed(Shuffled):
 
   def __init__(
     self,
-    examples: Examples,
+    examples: Examples | Source,
     lengths: np.ndarray,
     batch_size: int,
     seed: int,
@@ -99,9 +103,9 @@ class Bucketed(Shuffled):
   ):
     """Takes the examples and their lengths [N]; `pool_batches` batches make a pool."""
     super().__init__(examples, batch_size, seed)
-    if lengths.shape != (len(examples.x),) or pool_batches < 1:
+    if lengths.shape != (len(self._source),) or pool_batches < 1:
       raise ValueError(
-        f'Bucketed needs lengths [{len(examples.x)}] and pool_batches of at least 1, '
+        f'Bucketed needs lengths [{len(self._source)}] and pool_batches of at least 1, '
         f'got {lengths.shape} and {pool_batches}'
       )
     self._lengths, self._pool_batches = lengths, pool_batches
@@ -122,40 +126,28 @@ class Bucketed(Shuffled):
 class InOrder:
   """Every example once, in the order of the set; can be iterated again and again."""
 
-  def __init__(self, examples: Examples, batch_size: int):
-    _check(examples)
-    self._examples, self._batch_size = examples, batch_size
+  def __init__(self, examples: Examples | Source, batch_size: int):
+    self._source, self._batch_size = _source(examples), batch_size
 
   @property
   def fingerprint(self) -> str:
-    return _fingerprint(self._examples)
+    return self._source.fingerprint
 
   def __iter__(self) -> Iterator[Batch]:
-    N = len(self._examples.x)
+    N = len(self._source)
     for start in range(0, N, self._batch_size):
       rows = np.arange(start, min(start + self._batch_size, N))
-      yield _take(self._examples, rows, self._batch_size)
+      yield _take(self._source, rows, self._batch_size)
 
 
-def _take(examples: Examples, rows: np.ndarray, batch_size: int) -> Batch:
+def _source(examples: Examples | Source) -> Source:
+  return Arrays(*examples) if isinstance(examples, Examples) else examples
+
+
+def _take(source: Source, rows: np.ndarray, batch_size: int) -> Batch:
   """The batch of these rows, filled up to `batch_size` with row 0 at weight 0."""
-  filler = np.zeros(batch_size - len(rows), rows.dtype)
-  weight = np.zeros(batch_size, np.float32)
-  weight[: len(rows)] = 1
-  rows = np.concatenate([rows, filler])
-  return Batch(examples.x[rows], examples.y[rows], weight)  # type: ignore[arg-type]
-
-
-def _fingerprint(examples: Examples) -> str:
-  found = hashlib.sha256()
-  for array in examples:
-    found.update(f'{array.dtype.str}{array.shape}'.encode())
-    found.update(np.ascontiguousarray(array).data)
-  return found.hexdigest()
-
-
-def _check(examples: Examples) -> None:
-  if len(examples.x) != len(examples.y) or not len(examples.x):
-    raise ValueError(
-      f'x {examples.x.shape} and y {examples.y.shape} must be as many, at least one'
-    )
+  number = len(rows)
+  rows = np.concatenate([rows, np.zeros(batch_size - number, rows.dtype)])
+  x, y, weight, mask = source.take(rows)
+  weight[number:] = 0
+  return Batch(x, y, weight, mask)  # type: ignore[arg-type]

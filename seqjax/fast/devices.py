@@ -38,19 +38,18 @@ def over_devices(
     0 if m is None else m.ndim - batch_axes - 1
     for m in (sequence.x_mask, sequence.h_mask)
   ]
-  if not batch_axes or not _cuts(mesh, sequence.x.shape[0]):
-    like = sequence.x.ids if isinstance(sequence.x, Lookup) else sequence.x
-    return run(*varying_as(like, (params, sequence)))
-  rows, whole = PartitionSpec(BATCH_AXIS), PartitionSpec()
-  x_mask, h_mask = (PartitionSpec(*[None] * n, BATCH_AXIS) for n in dropout_axes)
-  of_lookup: Any = (rows, whole)
-  x = Lookup(*of_lookup) if isinstance(sequence.x, Lookup) else rows
-  specs: Any = (x, rows, rows, rows, x_mask, h_mask)
 
   def on_one(params: PyTree, sequence: Sequence) -> PyTree:
     like = sequence.x.ids if isinstance(sequence.x, Lookup) else sequence.x
     return run(*varying_as(like, (params, sequence)))
 
+  if not batch_axes or not _cuts(mesh, sequence.x.shape[0]):
+    return on_one(params, sequence)
+  rows, whole = PartitionSpec(BATCH_AXIS), PartitionSpec()
+  x_mask, h_mask = (PartitionSpec(*[None] * n, BATCH_AXIS) for n in dropout_axes)
+  of_lookup: Any = (rows, whole)
+  x = Lookup(*of_lookup) if isinstance(sequence.x, Lookup) else rows
+  specs: Any = (x, rows, rows, rows, x_mask, h_mask)
   return jax.shard_map(on_one, in_specs=(whole, Sequence(*specs)), out_specs=rows)(
     params, sequence
   )

@@ -48,7 +48,7 @@ class Static(NamedTuple):
   options: scan.Options
   given: tuple[str, ...] = ()  # names of the arrays, in the order of `_NAMES`
   wants_dx: bool = True
-  leaves: bool = False  # forward, for the way back; see `Left` of cpu/memory.h
+  leaves: bool = False  # forward, for the way back; see cpu/memory.h
 
   @property
   def states(self) -> int:
@@ -98,7 +98,9 @@ def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Arr
   return _forward(static, arrays)
 
 
-def _forward(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Array]:
+def _forward(
+  static: Static, arrays: dict[str, Array]
+) -> tuple[dict[str, Array], Array]:
   given = tuple(name for name in _NAMES if name in arrays)
   results = _bind_forward(static._replace(given=given), *(arrays[n] for n in given))
   names = static.cell.carry._fields  # type: ignore[attr-defined]

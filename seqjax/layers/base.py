@@ -169,6 +169,33 @@ def call_layer(layer: Any, x: Any, *, train: bool, **given: Any) -> Any:
   return layer(x, *args, **{k: given[k] for k in takes if k in given})
 
 
+def call_options(model: nn.Module, *, train: bool, mask: Any = None) -> dict[str, Any]:
+  """The keywords to call a model with: those of `train` and `mask` that it takes.
+
+  As in `call_layer`, but a model of anyone's that takes a `mask` is given it.
+
+  Raises:
+    TypeError: if there is a mask, and the model takes none.
+  """
+  given = {'train': train, 'deterministic': not train, 'mask': mask}
+  names = inspect.signature(type(model).__call__).parameters
+  takes = declared(model).takes
+  if isinstance(model, TrainedLayer):
+    takes = ('train', *takes)
+  options = {k: v for k, v in given.items() if k in takes or k in names}
+  for name in ('train', 'deterministic'):
+    if getattr(model, name, None) is not None:
+      options.pop(name, None)
+  if mask is None:
+    options.pop('mask', None)
+  elif 'mask' not in options:
+    raise TypeError(
+      f'sequences of unequal length come with a mask, which {type(model).__name__} '
+      f'does not take: its __call__ needs an argument mask, bool [B, T]'
+    )
+  return options
+
+
 def refuse_names(kind: str, names: Iterable[str]) -> None:
   """Raises TypeError for an argument that there is not, with its name here."""
   for name in names:

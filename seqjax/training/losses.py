@@ -1,22 +1,66 @@
 """Losses and metrics, one value an example: [B] out, float32."""
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqjax.types import Array
+from seqjax.types import Array, InputError
+
+ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
 
 
-def binary_xent(logits: Array, labels: Array) -> Array:
-  """Binary cross-entropy in nats: logits [B], labels [B] of 0 and 1 -> [B].
+def binary_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
+  """Binary cross-entropy in nats: logits [B, ...], labels [B, ...] of 0 and 1 -> [B].
+
+  The mean over further axes. With `label_smoothing` a the labels are a/2 and 1 - a/2.
 
   Raises:
     ValueError: if the two shapes differ.
   """
   _check_same_shape(logits, labels)
   logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
+  if label_smoothing:
+    labels = labels * (1 - label_smoothing) + label_smoothing / 2
   # -y log p - (1 - y) log(1 - p). softplus(logits) - labels * logits is the same with
   # the digits of a small loss cancelled.
-  return labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+  losses = labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+  return losses if losses.ndim == 1 else jnp.mean(losses.reshape(len(losses), -1), -1)
+
+
+def softmax_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
+  """Cross-entropy of classes, in nats: logits [B, ..., C], labels int [B, ...] -> [B].
+
+  The mean over the labels of an example, as of the steps of a sequence; a label below 0
+  counts for nothing. With `label_smoothing` a each class has a/C of the target, and the
+  label's 1 - a besides.
+
+  Raises:
+    ValueError: if the shapes do not fit, or the labels are no integers.
+  """
+  _check_classes(logits, labels)
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  chosen = jnp.take_along_axis(log_p, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
+  values = -(1 - label_smoothing) * chosen - label_smoothing * jnp.mean(log_p, -1)
+  return _mean_where(values, labels >= 0)
+
+
+def accuracy(output: Array, labels: Array) -> Array:
+  """The share of right labels: [B, ..., C] or logits [B, ...], labels [B, ...] -> [B].
+
+  Right is the class of the largest output, or as `binary_accuracy` has it where there
+  is no axis of classes; a class below 0 counts for nothing.
+
+  Raises:
+    ValueError: if the shapes do not fit.
+  """
+  if output.ndim == labels.ndim:
+    return _mean_where(binary_accuracy(output, labels), jnp.ones(labels.shape, bool))
+  _check_classes(output, labels)
+  return _mean_where(jnp.argmax(output, -1) == labels, labels >= 0)
 
 
 def binary_accuracy(logits: Array, labels: Array) -> Array:
@@ -44,6 +88,92 @@ def absolute_error(predictions: Array, targets: Array) -> Array:
   return jnp.mean(error.reshape(len(error), -1), axis=-1)
 
 
+def squared_error(predictions: Array, targets: Array) -> Array:
+  """(prediction - target)^2, the mean over further axes: [B, ...], [B, ...] -> [B].
+
+  Raises:
+    ValueError: if the two shapes differ.
+  """
+  _check_same_shape(predictions, targets)
+  error = predictions.astype(jnp.float32) - targets.astype(jnp.float32)
+  return jnp.mean(jnp.square(error).reshape(len(error), -1), axis=-1)
+
+
+# What `fit` knows by name; better is lower but for accuracy.
+NAMED: Mapping[str, ExampleFn] = {
+  'binary_crossentropy': binary_xent,
+  'crossentropy': softmax_xent,
+  'mae': absolute_error,
+  'mse': squared_error,
+  'accuracy': accuracy,
+}
+
+
+def named(what: str | ExampleFn) -> ExampleFn:
+  """The loss or metric of a name of `NAMED`; a function is itself.
+
+  Raises:
+    InputError: There is none of that name.
+  """
+  if callable(what):
+    return what
+  if what not in NAMED:
+    raise InputError(
+      f'a loss or metric is a function (output, y) -> [B], or one of '
+      f'{", ".join(NAMED)}; got {what!r}'
+    )
+  return NAMED[what]
+
+
+def smoothed(loss: ExampleFn, label_smoothing: float) -> ExampleFn:
+  """The loss with so much label smoothing; without any, itself.
+
+  Raises:
+    InputError: It has no argument `label_smoothing`.
+  """
+  if not label_smoothing:
+    return loss
+  if 'label_smoothing' not in inspect.signature(loss).parameters:
+    raise InputError(
+      f'`label_smoothing={label_smoothing}`: the loss has no such argument; '
+      f'binary_crossentropy and crossentropy have'
+    )
+  return functools.partial(loss, label_smoothing=label_smoothing)  # type: ignore[call-arg]
+
+
+def class_weighted(loss: ExampleFn, weights: Mapping[int, float]) -> ExampleFn:
+  """The loss of each example times the weight of its class; 1 where there is none.
+
+  The mean is still over the number of examples, as in Keras.
+
+  Args:
+    loss: Of one label an example.
+    weights: Class -> weight.
+  """
+  table = (
+    jnp.ones(max(weights, default=0) + 1)
+    .at[jnp.array(list(weights))]
+    .set(jnp.array(list(weights.values())))
+  )
+
+  def weighted(output: Array, y: Array) -> Array:
+    if y.ndim != 1:
+      raise ValueError(f'`class_weight` needs one label an example, got {y.shape}')
+    factor = table.at[y.astype(jnp.int32)].get(mode='fill', fill_value=1.0)
+    return loss(output, y) * factor
+
+  return weighted
+
+
+def balanced(labels: np.ndarray) -> dict[int, float]:
+  """N / (C n_c) for each class c of the labels [N]: classes weigh the same in all."""
+  classes, counts = np.unique(labels, return_counts=True)
+  if labels.ndim != 1 or not np.array_equal(classes, classes.astype(np.int64)):
+    raise InputError('`class_weight=balanced` needs labels [N] that are whole numbers')
+  weights = len(labels) / (len(classes) * counts)
+  return {int(c): float(w) for c, w in zip(classes, weights, strict=True)}
+
+
 def weighted_sum(values: Array, weight: Array) -> Array:
   """Sum of values [B] * weight [B], float32; rows of weight 0 count for nothing.
 
@@ -59,3 +189,17 @@ def _check_same_shape(predictions: Array, targets: Array) -> None:
     raise ValueError(
       f'predictions {predictions.shape} and targets {targets.shape} differ in shape'
     )
+
+
+def _check_classes(logits: Array, labels: Array) -> None:
+  if logits.shape[:-1] != labels.shape or not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise ValueError(
+      f'logits {logits.shape} of classes need integer labels {logits.shape[:-1]}, got '
+      f'{labels.dtype} {labels.shape}'
+    )
+
+
+def _mean_where(values: Array, counts: Array) -> Array:
+  """[B, ...] -> [B], the mean of those that count; 0 where none does."""
+  values, counts = (a.reshape(len(a), -1).astype(jnp.float32) for a in (values, counts))
+  return jnp.sum(values * counts, -1) / jnp.maximum(jnp.sum(counts, -1), 1.0)

@@ -1,5 +1,6 @@
 """The state of a training run: all that a step changes."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -7,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqjax.types import Array, PyTree
+from seqjax.layers.base import call_options
+from seqjax.types import Array, InputError, PyTree
 
 
 class TrainState(NamedTuple):
@@ -21,6 +23,16 @@ class TrainState(NamedTuple):
 def init_state(
   model: nn.Module, tx: optax.GradientTransformation, key: Array, x: Array
 ) -> TrainState:
-  """A fresh state: parameters drawn from `key` for inputs like x [B, ...]."""
-  params = jax.jit(model.init, static_argnames='train')(key, x, train=False)['params']
+  """A fresh state: parameters drawn from `key` for inputs like x [B, ...].
+
+  Raises:
+    InputError: The model has variables beside its parameters.
+  """
+  options = call_options(model, train=False)
+  variables = jax.jit(functools.partial(model.init, **options))(key, x)
+  params = variables.get('params', {})
+  if others := sorted(set(variables) - {'params'}):
+    raise InputError(
+      f'the model has {", ".join(others)} beside params: not trained here'
+    )
   return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))

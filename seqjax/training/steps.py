@@ -12,11 +12,11 @@ from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.data.batches import Resident
+from seqjax.layers.base import call_options
 from seqjax.training import losses
+from seqjax.training.losses import ExampleFn
 from seqjax.training.state import TrainState
 from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
-
-ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
 
 
 def make_train_step(
@@ -29,6 +29,7 @@ def make_train_step(
   *,
   parts: int = 1,
   pmap: bool = False,
+  dtype: str = 'float32',
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
@@ -41,7 +42,7 @@ def make_train_step(
   by pmap with the device's: dropout then differs, row for row, and means the same.
 
   Args:
-    model: Called as (x, train=, mask=).
+    model: Called as (x, train=, mask=), as far as it takes them.
     loss: (output, y) -> [B].
     metrics: More of such, to be summed up.
     tx: The optimiser.
@@ -50,6 +51,8 @@ def make_train_step(
     parts: k: the batch comes as k parts, [k, B/k, ...], which a device works on one
       after the other: it holds the activations of one.
     pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
+    dtype: What model and inputs are cast to for the step; the parameters of the state,
+      their gradients and the losses are float32.
 
   Returns of the step:
     The next state, and float32 scalars: the sums over the batch of 'loss' and of each
@@ -73,9 +76,7 @@ def make_train_step(
         rngs = {'dropout': key}
         # pmap has cut the batch already: a device sees its rows alone.
         with contextlib.nullcontext() if pmap else mesh_lib.on_mesh(mesh):
-          output = model.apply(
-            {'params': params}, part.x, mask=part.mask, train=True, rngs=rngs
-          )
+          output = _apply(model, params, part, dtype, train=True, rngs=rngs)
         sums = _sums(output, part, loss, metrics)
         return sums['loss'] / total, sums
 
@@ -129,16 +130,18 @@ def make_eval_step(
   metrics: Mapping[str, ExampleFn],
   mesh: Mesh,
   resident: Resident | None = None,
+  *,
+  dtype: str = 'float32',
 ) -> Callable[..., dict[str, Array]]:
   """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'.
 
-  `resident` is as in `make_train_step`.
+  `resident` and `dtype` are as in `make_train_step`.
   """
 
   def eval_step(params: PyTree, batch: Batch, *arrays: PyTree) -> dict[str, Array]:
     batch = resident.gather(arrays[0], batch) if resident else batch
     with mesh_lib.on_mesh(mesh):
-      output = model.apply({'params': params}, batch.x, mask=batch.mask, train=False)
+      output = _apply(model, params, batch, dtype, train=False)
     return _sums(output, batch, loss, metrics)
 
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
@@ -156,6 +159,27 @@ def _bind(program: Callable[..., Any], resident: Resident | None) -> Callable[..
   An argument and not a constant of the program, or each program would hold a copy.
   """
   return program if resident is None else lambda *args: program(*args, resident.arrays)
+
+
+def _apply(
+  model: nn.Module,
+  params: PyTree,
+  batch: Batch,
+  dtype: str,
+  *,
+  train: bool,
+  rngs: dict[str, Array] | None = None,
+) -> Any:
+  """The model's output for a batch, computed in a dtype."""
+  x: Any = batch.x
+  if dtype != 'float32':
+    params, x = (jax.tree.map(lambda a: _cast(a, dtype), a) for a in (params, x))
+  options = call_options(model, train=train, mask=batch.mask)
+  return model.apply({'params': params}, x, **options, rngs=rngs)
+
+
+def _cast(a: Array, dtype: str) -> Array:
+  return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 def _sums(

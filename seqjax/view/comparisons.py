@@ -66,6 +66,35 @@ def paired(
   plots.save(_pairs_figure(first, second, title, names, ylabel), Path(path))
 
 
+def groups(
+  values: Mapping[str, Sequence[float]],
+  path: str | os.PathLike[str],
+  *,
+  title: str,
+  xlabel: str,
+) -> None:
+  """Draws a line of dots for each group, a dot a run, and the mean as a bar across.
+
+  Args:
+    values: Name of the group -> values of its runs.
+    path: PNG file to write, whole or not at all.
+    title: What was compared.
+    xlabel: Quantity and unit.
+
+  Raises:
+    InputError: The file cannot be written.
+  """
+  figure = plots.new_figure(title, width=7.0, height=1.2 + 0.3 * len(values))
+  axes = figure.subplots()
+  for place, numbers in enumerate(values.values()):
+    axes.plot(numbers, [place] * len(numbers), 'o', color=plots.BLUE, alpha=0.6)
+    axes.plot(np.mean(numbers), place, '|', color=plots.ORANGE, markersize=16, mew=2.5)
+  axes.set_yticks(range(len(values)), list(values))
+  axes.invert_yaxis()
+  axes.set_xlabel(f'{xlabel} (dots: runs, bars: means)')
+  plots.save(figure, Path(path))
+
+
 def _seeds_figure(
   runs: Mapping[int, Sequence[Mapping[str, Any]]],
   title: str,

@@ -7,6 +7,7 @@ escape code.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -35,6 +36,7 @@ class Display:
     *,
     start_step: int = 0,
     stream: TextIO | None = None,
+    quiet: bool = False,
     min_seconds: float = 5.0,
     clock: Callable[[], float] = time.monotonic,
   ):
@@ -44,6 +46,7 @@ class Display:
       num_steps: Step at which the run ends.
       start_step: Finished steps, not 0 when resumed.
       stream: Where to print; sys.stdout by default.
+      quiet: Show nothing.
       min_seconds: Least time between two plain lines of `update`.
       clock: Seconds that never run backwards.
     """
@@ -53,8 +56,9 @@ class Display:
     self._first: tuple[float, int] | None = None  # time and step of the first update
     self._last_line = -float('inf')
     self._console = _console(stream)
+    self._console.quiet = quiet
     self._bar: progress.Progress | None = None
-    if self._console.is_terminal and not self._console.is_dumb_terminal:
+    if not quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
       self._bar = progress.Progress(
         progress.BarColumn(bar_width=None),
         progress.MofNCompleteColumn(),
@@ -232,14 +236,49 @@ def _print(stream: TextIO | None, title: str, body: Table | str) -> None:
   console.print()
 
 
+def say(line: str) -> None:
+  """Prints a line at once, where there is a stream to print to."""
+  _console(None).print(line, soft_wrap=True)
+
+
+class _Stream(io.TextIOBase):
+  """A stream that takes any text: what it can't encode is a question mark."""
+
+  def __init__(self, stream: TextIO | None):
+    self._stream = None if stream is None or stream.closed else stream
+    self._encoding = getattr(stream, 'encoding', None) or 'utf-8'
+
+  @property
+  def encoding(self) -> str:  # type: ignore[override]
+    return self._encoding
+
+  def isatty(self) -> bool:
+    return self._stream is not None and self._stream.isatty()
+
+  def write(self, text: str) -> int:
+    if self._stream is not None:
+      safe = text.encode(self._encoding, 'replace').decode(self._encoding)
+      self._stream.write(safe)
+    return len(text)
+
+  def flush(self) -> None:
+    if self._stream is not None:
+      self._stream.flush()
+
+  def fileno(self) -> int:
+    if self._stream is None:
+      raise OSError('there is no stream')
+    return self._stream.fileno()
+
+
 def _console(stream: TextIO | None) -> Console:
-  stream = sys.stdout if stream is None else stream
+  safe = _Stream(sys.stdout if stream is None else stream)
   # Said outright, as rich otherwise believes FORCE_COLOR more than the stream.
   # Markup is off: a shape [B, 32] is no style.
-  terminal = stream.isatty()
+  terminal = safe.isatty()
   width = None if terminal or 'COLUMNS' in os.environ else 80
   return Console(
-    file=stream,
+    file=safe,  # type: ignore[arg-type]
     force_terminal=terminal,
     force_jupyter=False,
     width=width,

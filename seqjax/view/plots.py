@@ -58,7 +58,10 @@ def curves(
     ValueError: No line holds an epoch, or `best_epoch` is none of them.
     InputError: The file cannot be written.
   """
-  save(_curves_figure(metrics, title, best_epoch, published), Path(path))
+  figure = curves_figure(
+    metrics, title=title, best_epoch=best_epoch, published=published
+  )
+  save(figure, Path(path))
 
 
 def histogram(
@@ -83,12 +86,14 @@ def histogram(
   save(_histogram_figure(values, title, xlabel), Path(path))
 
 
-def _curves_figure(
+def curves_figure(
   metrics: Sequence[Mapping[str, Any]],
+  *,
   title: str,
-  best_epoch: int | None,
-  published: Mapping[str, float] | None,
+  best_epoch: int | None = None,
+  published: Mapping[str, float] | None = None,
 ) -> Figure:
+  """The picture of `curves`; raises ValueError as it does."""
   epochs = [line for line in metrics if line['event'] == 'epoch']
   if not epochs:
     raise ValueError('curves needs at least one line of event epoch')
@@ -242,8 +247,14 @@ def new_figure(title: str, width: float, height: float) -> Figure:
   from matplotlib.figure import Figure
   from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+  class Shown(Figure):
+    """A notebook draws it where it is the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+      return as_png(self)
+
   layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)  # inches round each panel
-  figure = Figure(figsize=(width, height), dpi=150, layout=layout)
+  figure = Shown(figsize=(width, height), dpi=150, layout=layout)
   per_line = int(width * 13)  # characters of this size that fit an inch
   lines = [textwrap.fill(line, per_line) for line in title.splitlines()]
   figure.suptitle('\n'.join(lines), fontsize=11)
@@ -257,13 +268,18 @@ def dress(axes: Axes) -> None:
   axes.spines[['top', 'right']].set_visible(False)
 
 
-def save(figure: Figure, path: Path) -> None:
-  """Writes a PNG, whole or not at all; raises InputError where it cannot be."""
+def as_png(figure: Figure) -> bytes:
+  """The picture as a PNG file holds it."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   picture = io.BytesIO()
   FigureCanvasAgg(figure).print_png(picture)
+  return picture.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+  """Writes a PNG, whole or not at all; raises InputError where it cannot be."""
   try:
-    whole.write(path, picture.getvalue())
+    whole.write(path, as_png(figure))
   except OSError as error:
     raise InputError(f'cannot write {path}: {error.strerror or error}') from error

@@ -11,14 +11,15 @@ from seqjax import models
 from seqjax.config import TrainConfig
 from seqjax.training.state import TrainState
 from seqjax.view import console, plots
-from seqjax.workdir.checkpoint import Checkpoints, Restored, digest
+from seqjax.workdir.checkpoint import Restored, digest
 from seqjax.workdir.log import read_metrics
 from seqjax.workdir.progress import Progress
+from seqjax.workdir.record import Saves
 
 
 def show_start(
   name: str,
-  folder: Path,
+  folder: Path | None,
   model: nn.Module,
   x: Any,
   environment: Mapping[str, Any],
@@ -35,32 +36,37 @@ def show_start(
   )
   device = f'{environment["devices_used"]} x {environment["device_kind"]}'
   console.facts_table(
-    {**(facts or {}), 'steps': num_steps, 'devices': device, 'workdir': folder}
+    {
+      **(facts or {}),
+      'steps': num_steps,
+      'devices': device,
+      **({'workdir': folder} if folder else {}),
+    }
   )
 
 
 def show_restored(
-  checkpoints: Checkpoints, restored: Restored | None, changes: Mapping[str, str]
+  checkpoints: Saves, restored: Restored | None, changes: Mapping[str, str]
 ) -> None:
   """Prints where the run goes on, what was refused, and what may change its bits."""
   show_rejected(checkpoints)
   if restored is not None:
-    print(f'resumed from step {restored.step}', flush=True)
+    console.say(f'resumed from step {restored.step}')
     for name, change in changes.items():
-      print(f'{name} {change}: expect the same values, but not bit for bit', flush=True)
+      console.say(f'{name} {change}: expect the same values, but not bit for bit')
   elif checkpoints.rejected:
-    print('no intact checkpoint: starting at step 0', flush=True)
+    console.say('no intact checkpoint: starting at step 0')
 
 
-def show_rejected(checkpoints: Checkpoints) -> None:
+def show_rejected(checkpoints: Saves) -> None:
   """Prints which checkpoints the last restore refused, and why."""
   for reason in checkpoints.rejected:
-    print(f'checkpoint {reason}: refused', flush=True)
+    console.say(f'checkpoint {reason}: refused')
 
 
 def make_result(
   name: str,
-  config: TrainConfig,
+  seed: int,
   progress: Progress,
   state: TrainState,
   tested_epoch: int,
@@ -72,7 +78,7 @@ def make_result(
     rate = progress.timed_examples / progress.timed_seconds
   return {
     'experiment': name,
-    'seed': config.seed,
+    'seed': seed,
     'steps': int(state.step),
     'epochs': progress.epochs,
     'best': progress.best,
@@ -94,16 +100,20 @@ def draw(
   published: Mapping[str, float] | None,
 ) -> None:
   """Draws the learning curves."""
-  settings = (
-    f'{config.optimizer}, rate {config.learning_rate:g}, batch {config.batch_size}, '
-    f'seed {config.seed}'
-  )
   plots.curves(
     read_metrics(folder),
     folder / 'curves.png',
-    title=f'{title}: {settings}',
+    title=f'{title}: {settings(config)}',
     best_epoch=int(progress.best['epoch']) if progress.best else None,
     published=published,
+  )
+
+
+def settings(config: TrainConfig) -> str:
+  """The most important ones, in a line."""
+  return (
+    f'{config.optimizer}, rate {config.learning_rate:g}, batch {config.batch_size}, '
+    f'seed {config.seed}'
   )
 
 

@@ -36,6 +36,9 @@ __all__ = [
 
 _FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
 _FORMAT = 1
+_MEAN = '/mean_params/'  # in the paths of a running mean; see `optim.with_mean`
+# What was saved, path -> kind -> (template of what is wanted, beginning of its paths).
+_Choose = Callable[[dict[str, str]], tuple[PyTree, str]]
 
 
 class Restored(NamedTuple):
@@ -236,19 +239,28 @@ class Checkpoints:
         unreadable.append(error)
 
     restored = _newest(
-      self.directory, template, self._thread, reject, only_best=only_best
+      self.directory,
+      lambda kinds: (template, ''),
+      self._thread,
+      reject,
+      only_best=only_best,
     )
     if restored is None and unreadable:  # to begin anew would in time remove it
       raise RuntimeError(f'{self.directory}: {unreadable[-1]}') from unreadable[-1]
     return restored
 
 
-def best_params(workdir: str | os.PathLike[str], template: PyTree) -> PyTree:
+def best_params(
+  workdir: str | os.PathLike[str], template: PyTree | None = None
+) -> PyTree:
   """Returns the parameters of the best epoch; without a lock: the run may be going on.
+
+  Where the run kept a running mean of them it is that: what it evaluated.
 
   Args:
     workdir: Of the run; nothing is written there.
     template: Tree of the parameters' shapes and dtypes; `jax.eval_shape` gives one.
+      None: nested dicts, as they were saved.
 
   Returns:
     The tree with arrays, each compared with the checksum it was saved with.
@@ -258,18 +270,39 @@ def best_params(workdir: str | os.PathLike[str], template: PyTree) -> PyTree:
       those of the template.
   """
   directory = pathlib.Path(workdir, 'checkpoints').absolute()
-  rejected = []
+  rejected: list[str] = []
+  parents: list[str] = []
 
   def reject(name: str, error: Exception) -> None:
     rejected.append(f'{name}: {one_line(error)}')
 
+  def choose(kinds: dict[str, str]) -> tuple[PyTree, str]:
+    means = [path for path in kinds if _MEAN in path]
+    prefix = means[0].partition(_MEAN)[0] + _MEAN if means else 'params/'
+    wanted = template
+    if wanted is None:
+      wanted = {}
+      for path, kind in kinds.items():
+        if path.startswith(prefix):
+          *above, name = path.removeprefix(prefix).split('/')
+          node = wanted
+          for parent in above:
+            node = node.setdefault(parent, {})
+          node[name] = leaves.described(kind)
+    parents[:] = prefix.split('/')[:-1]
+    for name in reversed(parents):
+      wanted = {name: wanted}
+    return wanted, prefix
+
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    wanted = {'params': template}
-    best = _newest(directory, wanted, thread, reject, only_best=True, only='params/')
+    best = _newest(directory, choose, thread, reject, only_best=True)
   if best is None:
     reason = f' ({"; ".join(rejected)})' if rejected else ''
     raise InputError(f'{directory} holds no intact checkpoint of a best epoch{reason}')
-  return best.state['params']
+  params = best.state
+  for parent in parents:
+    params = params[parent]
+  return params
 
 
 def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -284,28 +317,27 @@ class _UnreadableError(Exception):
 
 def _newest(
   directory: pathlib.Path,
-  template: PyTree,
+  choose: _Choose,
   thread: concurrent.futures.Executor,
   reject: Callable[[str, Exception], None],
   *,
   only_best: bool,
-  only: str = '',
 ) -> Restored | None:
   """Reads the newest save that can be; `reject` is told of each before it.
 
   Args:
     directory: Of the saves.
-    template: Tree like the saved one, or the part of it at the paths of `only`.
+    choose: From what was saved (path -> kind) to a template of what is wanted, and
+      what the paths of its leaves begin with; the others are not returned.
     thread: Where Orbax is called.
     reject: Takes the name of a save, and why it is not used.
     only_best: Whether none but those called best count.
-    only: What the paths of the wanted leaves begin with; the others are not returned.
   """
   for folder in reversed(saves(directory).values()):
     try:
       manifest = integrity.read_manifest(folder)
       if manifest['best'] or not only_best:
-        state = _read(folder, manifest, template, thread, only)
+        state = _read(folder, manifest, choose, thread)
         return Restored(manifest['step'], state, manifest['progress'])
     except (DamagedError, OSError, _UnreadableError) as error:
       reject(folder.name, error)
@@ -315,16 +347,16 @@ def _newest(
 def _read(
   folder: pathlib.Path,
   manifest: dict[str, Any],
-  template: PyTree,
+  choose: _Choose,
   thread: concurrent.futures.Executor,
-  only: str,
 ) -> PyTree:
   """Loads one save; raises DamagedError, OSError, _UnreadableError or InputError."""
   if manifest['format'] != _FORMAT:
     raise InputError(f'{folder}: format {manifest["format"]}, expected {_FORMAT}')
   sealed.check(folder, manifest['files'])
-  wanted = leaves.by_path(template)
   kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
+  template, only = choose(kinds)
+  wanted = leaves.by_path(template)
   ours = {path: kind for path, kind in kinds.items() if path.startswith(only)}
   if wrong := leaves.mismatches(ours, wanted):
     raise InputError(f'{folder}: the model has changed: {wrong}')

@@ -68,6 +68,7 @@ def start_config(
   config: Mapping[str, Any],
   environment: Mapping[str, Any],
   ignore: Set[str] = frozenset(),
+  defaults: Mapping[str, Any] | None = None,
 ) -> bool:
   """Writes config.json on the first start; on a later one checks it and adds the start.
 
@@ -87,7 +88,7 @@ def start_config(
       )
     write_config(folder, config, environment)
     return False
-  changed = check_config(folder, config, ignore)
+  changed = check_config(folder, config, ignore, defaults)
   stored = read_config(folder)
   start = {**environment, 'config': changed} if changed else dict(environment)
   _write_json(folder, 'config.json', {**stored, 'starts': [*stored['starts'], start]})
@@ -108,6 +109,7 @@ def check_config(
   workdir: str | os.PathLike[str],
   config: Mapping[str, Any],
   ignore: Set[str] = frozenset(),
+  defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Compares a config with the one that the run was started with.
 
@@ -115,6 +117,7 @@ def check_config(
     workdir: Folder of the run.
     config: The config of this start.
     ignore: Fields that may differ, as they do not change what is computed.
+    defaults: Values of fields that the run was started without, as they are younger.
 
   Returns:
     The ignored fields that differ, with their new values (None: no longer there).
@@ -122,7 +125,8 @@ def check_config(
   Raises:
     InputError: Other fields differ, or config.json is missing or damaged.
   """
-  old = read_config(Path(workdir))['config']
+  stored = read_config(Path(workdir))['config']
+  old = {**json.loads(to_json(dict(defaults or {}))), **stored}
   new = json.loads(to_json(dict(config)))  # as the file has it: tuples are lists
   names = [k for k in {**old, **new} if old.get(k, ...) != new.get(k, ...)]
   refused = [

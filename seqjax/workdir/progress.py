@@ -84,6 +84,10 @@ class Progress:
       self.best = self.last
     return values, is_best
 
+  def is_plateau(self, patience: int) -> bool:
+    """Whether this epoch is the last of `patience` without a better one."""
+    return self.epochs_since_best > 0 and self.epochs_since_best % patience == 0
+
   def to_json(self) -> dict[str, Any]:
     """All fields, as `Progress(**values)` takes them."""
     return dataclasses.asdict(self)

@@ -70,3 +70,49 @@ def test_losses_are_float32_for_bfloat16_logits():
   logits, labels = jnp.zeros(3, jnp.bfloat16), jnp.ones(3, jnp.bfloat16)
   for loss in (losses.binary_xent, losses.binary_accuracy, losses.absolute_error):
     assert loss(logits, labels).dtype == jnp.float32
+
+
+def test_label_smoothing_is_that_of_keras():
+  rng = np.random.default_rng(0)
+  logits, y = rng.normal(size=6).astype(np.float32), np.array([0, 1, 1, 0, 1, 0])
+  keras_loss = keras.losses.BinaryCrossentropy(
+    from_logits=True, label_smoothing=0.2, reduction=None
+  )
+  smoothed = losses.smoothed(losses.binary_xent, 0.2)
+  want = keras_loss(y[:, None], logits[:, None])
+  np.testing.assert_allclose(smoothed(logits, y), want, rtol=1e-6)
+  logits, y = rng.normal(size=(6, 4)).astype(np.float32), np.array([0, 1, 3, 2, 1, 0])
+  keras_loss = keras.losses.CategoricalCrossentropy(
+    from_logits=True, label_smoothing=0.2, reduction=None
+  )
+  want = keras_loss(np.eye(4)[y], logits)
+  smoothed = losses.smoothed(losses.softmax_xent, 0.2)
+  np.testing.assert_allclose(smoothed(jnp.array(logits), y), want, rtol=1e-6)
+  with pytest.raises(ValueError, match='no such argument'):
+    losses.smoothed(losses.absolute_error, 0.2)
+
+
+def test_steps_without_a_label_count_for_nothing():
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
+  y = jnp.array([[1, -1, 2], [-1, -1, -1]])
+  p = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
+  want = -(np.log(p[0, 1]) + np.log(p[2, 2])) / 2
+  np.testing.assert_allclose(losses.softmax_xent(logits, y), [want, 0], rtol=1e-6)
+  chosen = logits.at[0, 0, 1].set(9.0).at[0, 2, 0].set(9.0)
+  np.testing.assert_array_equal(losses.accuracy(chosen, y), [0.5, 0])
+  np.testing.assert_array_equal(
+    losses.accuracy(jnp.array([1.0, -1.0]), jnp.array([1, 1])), [1, 0]
+  )
+
+
+def test_class_weights_are_those_of_keras():
+  y = jnp.array([0.0, 1.0, 1.0, 2.0])
+  ones = lambda output, y: jnp.ones_like(y)  # noqa: E731
+  weighted = losses.class_weighted(ones, {0: 3.0, 1: 0.5})
+  np.testing.assert_array_equal(weighted(y, y), [3.0, 0.5, 0.5, 1.0])
+  assert losses.balanced(np.array([0, 0, 0, 1])) == {0: 4 / 6, 1: 2.0}
+  with pytest.raises(ValueError, match='whole numbers'):
+    losses.balanced(np.array([0.5, 1.0]))
+  with pytest.raises(ValueError, match='one label an example'):
+    weighted(jnp.ones((2, 3)), jnp.ones((2, 3)))

@@ -110,9 +110,9 @@ def test_a_schedule_counts_updates():
 @pytest.mark.parametrize(
   ('kwargs', 'message'),
   [
-    ({'name': 'sgd'}, "optimizer must be one of rmsprop, adam, got 'sgd'"),
-    ({'clip_norm': 0.0}, 'clip_norm must be positive, got 0.0'),
-    ({'clip_value': float('nan')}, 'clip_value must be positive, got nan'),
+    ({'name': 'sdg'}, "`optimizer` must be one of sgd, rmsprop.* got 'sdg'"),
+    ({'clip_norm': 0.0}, '`clip_norm` must be positive, got 0.0'),
+    ({'clip_value': float('nan')}, '`clip_value` must be positive, got nan'),
     ({'clip_norm': 1.0, 'clip_value': 1.0}, 'give only one of clip_value, clip_norm'),
   ],
 )
@@ -180,3 +180,129 @@ def test_the_others_move_as_if_alone():
 def test_a_path_that_names_nothing_is_refused(path):
   with pytest.raises(ValueError, match=f"no parameter to freeze at '{path}'"):
     optim.freeze(optim.adam(0.1), 'encoder', path).init(model_params())
+
+
+def named(tensors):
+  return dict(zip(('kernel', 'bias'), map(jnp.asarray, tensors), strict=True))
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'theirs'),
+  [
+    ('sgd', {}, lambda: keras.optimizers.SGD(0.1)),
+    ('sgd', {'momentum': 0.9}, lambda: keras.optimizers.SGD(0.1, momentum=0.9)),
+    (
+      'sgd',
+      {'momentum': 0.9, 'nesterov': True},
+      lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    ),
+    ('rmsprop', {'momentum': 0.5}, lambda: keras.optimizers.RMSprop(0.1, momentum=0.5)),
+    ('adamw', {}, lambda: keras.optimizers.AdamW(0.1)),
+    (
+      'adamw',
+      {'weight_decay': 0.3},
+      lambda: keras.optimizers.AdamW(0.1, weight_decay=0.3),
+    ),
+    (
+      'sgd',
+      {'weight_decay': 0.3},
+      lambda: keras.optimizers.SGD(0.1, weight_decay=0.3),
+    ),
+    ('lion', {}, lambda: keras.optimizers.Lion(0.1)),
+  ],
+)
+def test_every_optimizer_is_that_of_keras(name, options, theirs):
+  start, gradients = random_gradients((1.0, 1.0), 1)[0], random_gradients((1.0, 2.0), 5)
+  optimizer = theirs()
+  if optimizer.weight_decay:
+    optimizer.exclude_from_weight_decay(var_names=['bias'])
+  variables = [
+    keras.Variable(p, name=n) for p, n in zip(start, ('kernel', 'bias'), strict=True)
+  ]
+  optimizer.build(variables)
+  tx = optim.make_optimizer(name, 0.1, **options)
+  params = named(start)
+  state = tx.init(params)
+  for grads in gradients:
+    optimizer.apply(list(map(jnp.asarray, grads)))
+    updates, state = tx.update(named(grads), state, params)
+    params = optax.apply_updates(params, updates)
+  for variable in variables:
+    got = params[variable.name]
+    np.testing.assert_allclose(got, variable.value, rtol=1e-6, atol=1e-6)
+
+
+def test_adafactor_is_optax_s_and_decay_takes_kernels_alone():
+  start, grads = (
+    named([np.ones((3, 4)), np.ones(5)]),
+    named([np.ones((3, 4)), np.ones(5)]),
+  )
+  tx, plain = optim.make_optimizer('adafactor', 0.1), optax.adafactor(0.1)
+  got, want = (t.update(grads, t.init(start), start)[0] for t in (tx, plain))
+  np.testing.assert_allclose(got['kernel'], want['kernel'], rtol=1e-6)
+  tx = optim.make_optimizer('sgd', 0.1, weight_decay=0.5)
+  updates, _ = tx.update(jax.tree.map(jnp.zeros_like, grads), tx.init(start), start)
+  np.testing.assert_allclose(updates['kernel'], -0.1 * 0.5)
+  np.testing.assert_array_equal(updates['bias'], 0)
+
+
+@pytest.mark.parametrize(
+  ('options', 'theirs'),
+  [
+    ({'name': 'constant'}, lambda step: 0.2),
+    ({'name': 'cosine'}, keras.optimizers.schedules.CosineDecay(0.2, 40)),
+    (
+      {'name': 'cosine', 'final_share': 0.1, 'warmup_steps': 10},
+      keras.optimizers.schedules.CosineDecay(
+        0.0, 30, alpha=0.1, warmup_target=0.2, warmup_steps=10
+      ),
+    ),
+    (
+      {'name': 'linear', 'final_share': 0.25},
+      keras.optimizers.schedules.PolynomialDecay(0.2, 40, 0.05),
+    ),
+    (
+      {'name': 'exponential', 'final_share': 0.01},
+      keras.optimizers.schedules.ExponentialDecay(0.2, 40, 0.01),
+    ),
+    (
+      {'name': 'piecewise', 'changes': {10: 0.5, 20: 0.1}},
+      # Keras changes after the boundary, optax at it.
+      keras.optimizers.schedules.PiecewiseConstantDecay([9, 19], [0.2, 0.1, 0.01]),
+    ),
+  ],
+)
+def test_every_schedule_is_that_of_keras(options, theirs):
+  rate = optim.make_schedule(
+    options.pop('name'), learning_rate=0.2, num_steps=40, **options
+  )
+  for step in range(41):
+    got = rate(step) if callable(rate) else rate
+    np.testing.assert_allclose(got, theirs(step), rtol=1e-6, atol=1e-7, err_msg=step)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'name': 'step'}, "`schedule` must be one of constant, .* got 'step'"),
+    ({'name': 'exponential'}, '`final_share` above 0'),
+    ({'name': 'constant', 'final_share': 0.1}, 'for a rate that falls'),
+    ({'name': 'cosine', 'changes': {1: 0.1}}, 'need each other'),
+    ({'name': 'cosine', 'warmup_steps': 40}, 'less than the 40'),
+  ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    optim.make_schedule(learning_rate=0.1, num_steps=40, **options)
+
+
+def test_a_mean_and_a_plateau_lie_in_the_state():
+  tx = optim.with_mean(optax.chain(optax.sgd(1.0), optim.reducible()), 0.75)
+  params = named([np.zeros((3, 4)), np.zeros(5)])
+  state = optim.reduce_rate(tx.init(params), 0.5)
+  ones = jax.tree.map(jnp.ones_like, params)
+  for _ in range(2):
+    updates, state = tx.update(ones, state, params)
+    params = optax.apply_updates(params, updates)
+  np.testing.assert_allclose(params['bias'], -1.0)  # two steps of a half
+  np.testing.assert_allclose(optim.mean_params(state)['bias'], 0.75 * -0.125 - 0.25)

@@ -13,6 +13,12 @@ from seqjax.types import InputError
 from seqjax.view import plots
 
 
+def curves_figure(metrics, title, best_epoch=None, published=None):
+  return plots.curves_figure(
+    metrics, title=title, best_epoch=best_epoch, published=published
+  )
+
+
 def epoch_lines(num_epochs, names=('loss', 'accuracy')):
   rng = np.random.default_rng(1)
   lines = []
@@ -39,7 +45,7 @@ def lines_by_label(axes):
 def test_panels_hold_the_metrics_of_each_epoch(num_epochs):
   metrics = epoch_lines(num_epochs)
   epochs = [line for line in metrics if line['event'] == 'epoch']
-  figure = plots._curves_figure(metrics, 'imdb_lstm: LSTM 32', None, None)
+  figure = curves_figure(metrics, 'imdb_lstm: LSTM 32', None, None)
   assert figure.get_suptitle() == 'imdb_lstm: LSTM 32'
   loss, accuracy = figure.axes
   assert loss.get_ylabel() == 'Loss (mean per example)'
@@ -69,7 +75,7 @@ def test_panels_hold_the_metrics_of_each_epoch(num_epochs):
 
 def test_best_epoch_and_published_value_are_marked():
   metrics = epoch_lines(6)
-  figure = plots._curves_figure(metrics, 'x', 4, {'accuracy': 0.88})
+  figure = curves_figure(metrics, 'x', 4, {'accuracy': 0.88})
   loss, accuracy = figure.axes
   best = next(line for line in metrics if line.get('epoch') == 4)
   for axes, key in ((loss, 'val_loss'), (accuracy, 'val_accuracy')):
@@ -86,7 +92,7 @@ def test_only_metrics_with_a_validation_side_are_drawn():
   metrics = epoch_lines(3, ('mae_celsius',))
   for line in metrics:
     line['grad_norm'] = 1.0
-  (axes,) = plots._curves_figure(metrics, 'x', None, None).axes
+  (axes,) = curves_figure(metrics, 'x', None, None).axes
   assert axes.get_ylabel() == 'MAE (°C)'
 
 
@@ -94,11 +100,11 @@ def test_a_run_without_validation_and_one_that_skips_epochs():
   metrics = epoch_lines(4)
   for line in metrics:
     line.pop('val_accuracy', None), line.pop('val_loss', None)
-  figure = plots._curves_figure(metrics, 'x', 2, None)
+  figure = curves_figure(metrics, 'x', 2, None)
   assert len(figure.axes) == 2
   assert 'validation' not in lines_by_label(figure.axes[0])
   metrics[3]['val_loss'], metrics[7]['val_loss'] = 0.5, 0.25
-  (axes,) = plots._curves_figure(metrics, 'x', None, None).axes
+  (axes,) = curves_figure(metrics, 'x', None, None).axes
   line = lines_by_label(axes)['validation']
   assert [list(line.get_xdata()), list(line.get_ydata())] == [[2, 4], [0.5, 0.25]]
 
@@ -106,7 +112,7 @@ def test_a_run_without_validation_and_one_that_skips_epochs():
 @pytest.mark.parametrize('count', [4, 5])
 def test_many_metrics_get_one_panel_each(count):
   names = [f'metric_{i}' for i in range(count)]
-  figure = plots._curves_figure(epoch_lines(2, names), 'x', None, None)
+  figure = curves_figure(epoch_lines(2, names), 'x', None, None)
   assert [axes.get_ylabel() for axes in figure.axes] == [
     f'Metric {i}' for i in range(count)
   ]
@@ -123,7 +129,7 @@ def test_many_metrics_get_one_panel_each(count):
 )
 def test_wrong_calls(arguments, message):
   with pytest.raises(ValueError, match=message):
-    plots._curves_figure(*arguments)
+    curves_figure(*arguments)
 
 
 def test_ticks_are_the_first_epoch_and_round_ones():
@@ -139,7 +145,7 @@ def test_nothing_overlaps_or_is_cut_off(names):
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   title = 'imdb_lstm: ' + 'a long description of the config, ' * 5
-  figure = plots._curves_figure(epoch_lines(20, names), title, 3, {names[0]: 0.5})
+  figure = curves_figure(epoch_lines(20, names), title, 3, {names[0]: 0.5})
   FigureCanvasAgg(figure).draw()
   boxes = [axes.get_tightbbox() for axes in figure.axes]
   boxes += [figure.legends[0].get_window_extent(), figure._suptitle.get_window_extent()]

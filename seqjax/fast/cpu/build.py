@@ -1,4 +1,4 @@
-"""Builds the CPU kernels: `python seqjax/fast/cpu/build.py [--zig] [--wheels]`.
+"""Builds the CPU kernels: `python seqjax/fast/cpu/build.py [--zig]`.
 
 Takes the compiler that $CXX names, g++, clang++, or zig from the package ziglang, which
 is 100 MB and needs nothing else of the system; with --zig that is installed if there is
@@ -22,13 +22,6 @@ _BUILDS = {
   'amd64': ('x86-64-v4', 'x86-64-v3'),
   'aarch64': ('aarch64',),
   'arm64': ('aarch64',),
-}
-# A wheel's platform -> zig's name for it.
-WHEELS = {
-  'manylinux_2_28_x86_64': 'x86_64-linux-gnu.2.28',
-  'manylinux_2_28_aarch64': 'aarch64-linux-gnu.2.28',
-  'macosx_11_0_arm64': 'aarch64-macos.11.0',
-  'win_amd64': 'x86_64-windows-gnu',
 }
 
 
@@ -86,21 +79,6 @@ def build(
   return made
 
 
-def wheels(root: pathlib.Path) -> None:
-  """Builds a wheel for each of `WHEELS` into dist/ of the checkout at `root`."""
-  zig = _zig()
-  if zig is None:
-    raise RuntimeError('wheels for other systems need the package ziglang')
-  for tag, target in WHEELS.items():
-    with tempfile.TemporaryDirectory() as scratch:
-      copy = pathlib.Path(scratch, 'seqjax')
-      shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.*', '*.so', 'dist'))
-      environment = {**os.environ, 'SEQJAX_TARGET': target}
-      command = [sys.executable, '-m', 'build', '--wheel', '--no-isolation']
-      options = [f'--config-setting=--build-option=--plat-name={tag}', str(copy)]
-      _run([*command, f'--outdir={root / "dist"}', *options], environment)
-
-
 def _flags(name: str, command: list[str], target: str) -> list[str]:
   flags = ['-std=gnu++17', '-O3', '-shared', '-fvisibility=hidden', '-w']
   if name.startswith('x86'):
@@ -129,8 +107,8 @@ def _zig() -> list[str] | None:
   return [sys.executable, '-m', 'ziglang', 'c++'] if found else None
 
 
-def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
-  done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def _run(command: list[str]) -> None:
+  done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr[-2000:]}')
 
@@ -139,12 +117,8 @@ def main() -> int:
   """Builds, and says what came of it; 1 if nothing did."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--zig', action='store_true', help='install ziglang if need be')
-  parser.add_argument('--wheels', action='store_true', help='wheels for all systems')
   arguments = parser.parse_args()
   try:
-    if arguments.wheels:
-      wheels(FOLDER.parents[2])
-      return 0
     if compiler() is None and arguments.zig:
       _run([sys.executable, '-m', 'pip', 'install', '--quiet', 'ziglang==0.15.1'])
       importlib.invalidate_caches()

@@ -5,7 +5,7 @@
 // inputs) is done for all steps of a chunk at once, and only the product with U and the
 // cell itself step by step. Forward keeps the carry at the start of each chunk; backward
 // runs a chunk again from there, so that what it needs is in cache, and goes back over
-// it; or, where `Left` still has what forward found at each step, goes back over that.
+// it; or, where `Scratch` still has what forward found at each step, goes back over that.
 // Sums over tasks are added in the order of the tasks: the bits do not depend on
 // who ran which.
 #pragma once
@@ -641,15 +641,14 @@ void forward(const Threads& threads, std::vector<Problem> problems, bool leaves)
   const Scratch tables = make_tables<Cell>(threads, weights, problems);
   const int64_t tasks = problems[0].tasks(), size = left_floats<Cell>(problems[0]);
   std::vector<Scratch> left;
-  leaves = leaves && size * int64_t(problems.size()) <= Left::MOST;
+  leaves = leaves && size * int64_t(problems.size()) <= Scratch::KEPT * 3 / 4;
   for (size_t m = 0; m < problems.size(); ++m) left.emplace_back(leaves ? size : 0);
   deal(threads, tasks * problems.size(), [&](int64_t i) {
     const int64_t m = i / tasks, t = i % tasks;
     float* place = leaves ? left[m].data() + size / tasks * t : nullptr;
     Task<Cell>(problems[m], *weights[m], t, false, place).forward();
   });
-  for (size_t m = 0; m < problems.size(); ++m)
-    Left::put(std::move(left[m]), leaves ? size : 0, ticket<Cell>(problems[m]));
+  for (size_t m = 0; m < problems.size(); ++m) left[m].leave(ticket<Cell>(problems[m]));
 }
 
 template <class Cell> void backward(const Threads& threads, std::vector<Problem> problems) {
@@ -662,7 +661,7 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
   const int64_t width = like.table ? wide : D;
   const bool looks_up = like.ids && (like.dx || like.table);
   std::vector<Scratch> sums, left;
-  for (const Problem& p : problems) left.push_back(Left::take(ticket<Cell>(p), left_floats<Cell>(p)));
+  for (const Problem& p : problems) left.emplace_back(left_floats<Cell>(p), ticket<Cell>(p));
   for (int64_t i = 0; i < tasks * models; ++i) sums.emplace_back(size);
   Scratch rows(looks_up ? models * places * width : 0);
   deal(threads, tasks * models, [&](int64_t i) {

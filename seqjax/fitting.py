@@ -1,0 +1,397 @@
+"""`fit`: a run from Python, on one's own arrays and model; `load`: an earlier run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from seqjax import train as train_lib
+from seqjax import workdir as workdir_lib
+from seqjax.cluster import compilation_cache, signals
+from seqjax.cluster import mesh as mesh_lib
+from seqjax.cluster.watchdog import Watchdog
+from seqjax.config import TrainConfig
+from seqjax.data.batches import Batches, Bucketed, InOrder, Shuffled
+from seqjax.data.sources import Sequences, Source, as_rows, make_source
+from seqjax.layers.base import call_options
+from seqjax.training import evaluation, losses, steps
+from seqjax.training.losses import ExampleFn
+from seqjax.training.plan import (
+  Data,
+  EpochFn,
+  Task,
+  choose_monitor,
+  is_higher_better,
+  make_plan,
+)
+from seqjax.types import InputError, PyTree
+from seqjax.view import plots, report
+from seqjax.workdir import checkpoint, modules
+from seqjax.workdir.progress import Monitor
+from seqjax.workdir.record import InMemory, OnDisk, Record
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+_NAME = 'fit'  # where a command has its experiment's
+
+# What Keras calls it, and what there is here.
+ELSEWHERE = {
+  'epochs': 'it is called num_epochs',
+  'validation_data': 'it is called validation',
+  'validation_split': 'cut the arrays, and hand the part over as validation',
+  'x': 'hand over (x, y) as train',
+  'y': 'hand over (x, y) as train',
+  'sample_weight': 'hand over (x, y, weight) as train',
+  'callbacks': 'see early_stopping, plateau_epochs, workdir, and on_epoch',
+  'verbose': 'its opposite is called quiet',
+  'shuffle': 'each epoch has an order of its own, by seed',
+  'steps_per_epoch': 'an epoch is all examples once; num_steps ends a run early',
+  'initial_epoch': 'a second call with the same workdir goes on by itself',
+  'lr': 'it is called learning_rate',
+  'clipnorm': 'it is called clip_norm',
+  'clipvalue': 'it is called clip_value',
+  'global_clipnorm': 'it is called clip_global_norm',
+  'ema_momentum': 'it is called mean_decay',
+  'use_ema': 'set mean_decay',
+  'patience': 'it is called early_stopping',
+  'units': 'it is an option of a layer: sj.LSTM(features)',
+  'return_state': 'it is an option of a layer: sj.LSTM(..., return_carry=True)',
+  'deterministic': 'fit sets train by itself',
+  'training': 'fit sets train by itself',
+}
+
+
+def fit(
+  model: nn.Module,
+  train: Any,
+  validation: Any = None,
+  *,
+  loss: str | ExampleFn,
+  metrics: Sequence[str] | Mapping[str, str | ExampleFn] = (),
+  test: Any = None,
+  optimizer: str | optax.GradientTransformation = 'rmsprop',
+  encode: Callable[[Any], tuple] | None = None,
+  length: int | None = None,
+  frozen: Sequence[str] = (),
+  workdir: str | Path | None = None,
+  quiet: bool = False,
+  on_epoch: EpochFn | None = None,
+  **settings: Any,
+) -> Fitted:
+  """Trains a model on one's own data.
+
+  With a workdir it is the run that a command makes: kill it, call it again, and it goes
+  on to the same bits. Without, nothing is written. Ctrl-C, or a notebook's stop button,
+  ends it when the state is whole: what there is comes back, and `resume` goes on.
+
+  Args:
+    model: Called as (x, train=, mask=), as far as it takes them; 'deterministic' of
+      linen is understood too.
+    train: (x, y) or (x, y, weight), arrays or lists of sequences of unequal length,
+      which are padded, masked, and batched with their like; or anything with len() and
+      [i], such as a data set of tfds, grain or Hugging Face, with `encode`. A label a
+      step has the shape of its sequence; -1 is no label.
+    validation: The same, to run through after every epoch.
+    loss: 'binary_crossentropy' (logits [B], labels 0 and 1), 'crossentropy' (logits
+      [B, ..., C], whole labels [B, ...]), 'mae', 'mse', or (output, y) -> [B].
+    metrics: More of such to report: names, or name -> function; 'accuracy' too.
+    test: The same as `validation`, to run through at the end.
+    optimizer: A name of `optim.OPTIMIZERS`, or any optax transformation.
+    encode: Makes (x, y) or (x, y, weight) of an example of such a data set.
+    length: Sequences longer than this keep their last steps.
+    frozen: Parameters that stay as they are; see `optim.freeze`.
+    workdir: Folder of the run, started or resumed.
+    quiet: Print nothing.
+    on_epoch: Called after every epoch as (values, parameters): the values of the epoch
+      by name, `epoch` among them, when all is saved. What it raises ends the run.
+    **settings: Fields of `TrainConfig`, by the names of the commands' flags:
+      num_epochs, batch_size, seed, learning_rate, schedule, early_stopping, ...
+
+  Returns:
+    Parameters of the best epoch, history, and what can be done with them.
+
+  Raises:
+    InputError: Something in the data or settings cannot be used; said before training.
+    TypeError: An argument that there is not, with its name here.
+    train.DivergedError: A loss or a gradient is not finite.
+  """
+  config, given = _config(settings, optimizer, workdir)
+  named = {'loss': losses.named(loss), **_metrics(metrics)}
+  source = make_source(train, encode=encode, length=length, name='train')
+  longest = source.longest if isinstance(source, Sequences) else None
+  feed = Shuffled(source, config.batch_size, config.seed)
+  if source.lengths is not None:
+    feed = Bucketed(source, source.lengths, config.batch_size, config.seed)
+
+  def held_out(data: Any, name: str) -> InOrder | None:
+    if data is None:
+      return None
+    source = make_source(data, encode=encode, length=length, longest=longest, name=name)
+    return InOrder(source, config.batch_size)
+
+  parts = Data(feed, held_out(validation, 'validation'), held_out(test, 'test'))
+  loss_fn = named.pop('loss')
+  monitor = Monitor('loss')
+  if 'accuracy' in named:
+    monitor = Monitor('accuracy', is_higher_better('accuracy'))
+  task = Task(model, loss_fn, named, monitor, tuple(frozen))
+  task = choose_monitor(config, task)
+  _try(task, source)
+  plan = make_plan(config, feed, given, on_epoch)
+  record: Record = InMemory()
+  if workdir is not None:
+    record = train_lib.disk_record(config, _NAME, model)
+  shown = train_lib.Show(
+    _NAME,
+    {'examples': len(source)},
+    config.log_every,
+    config.save_every if workdir is not None else None,
+    quiet,
+  )
+  compilation_cache.use_compilation_cache(config.compilation_cache)
+  call = functools.partial(train_lib.train, task, parts, plan, record, shown)
+  return _run(model, task, config, record, call)
+
+
+def load(workdir: str | Path, model: nn.Module | None = None) -> Fitted:
+  """What `fit` returned for a workdir, or a command would have.
+
+  Args:
+    workdir: Of a run that has ended an epoch.
+    model: The model of the run, if its class has no name that leads to it.
+
+  Raises:
+    InputError: There is no such run, or its model cannot be built.
+  """
+  folder = Path(workdir).expanduser().absolute()
+  stored = workdir_lib.read_config(folder)['config']
+  fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
+  config = TrainConfig(**{k: v for k, v in stored.items() if k in fields})
+  if model is None:
+    model = _saved_model(folder)
+  params = checkpoint.best_params(folder)
+  result = {}
+  if (folder / 'result.json').exists():
+    result = json.loads((folder / 'result.json').read_text())
+  record = OnDisk(folder, stored)
+  return Fitted(model, params, record, config, result=result)
+
+
+@dataclasses.dataclass
+class Fitted:
+  """A trained model.
+
+  Attributes:
+    model: As it was handed over.
+    params: Of the best epoch (without validation: the last), on the host.
+    record: Where the run is kept.
+    config: Its settings.
+    task: Loss and metrics; None after `load`.
+    result: As result.json has it: the best epoch, test values, digest; {} if stopped.
+    stopped: Whether Ctrl-C ended it early.
+    resume: Goes on with a run that was stopped, to the same numbers as uninterrupted.
+  """
+
+  model: nn.Module
+  params: PyTree
+  record: Record
+  config: TrainConfig
+  task: Task | None = None
+  result: dict[str, Any] = dataclasses.field(default_factory=dict)
+  stopped: bool = False
+  resume: Callable[[], Fitted] | None = None
+
+  @property
+  def history(self) -> dict[str, np.ndarray]:
+    """'loss', 'val_loss', ... -> [number of epochs]."""
+    epochs = [line for line in self.record.lines() if line['event'] == 'epoch']
+    names = [name for name in (epochs[0] if epochs else {}) if name != 'event']
+    return {name: np.array([line[name] for line in epochs]) for name in names}
+
+  @property
+  def title(self) -> str:
+    """The model's class and the settings."""
+    return f'{type(self.model).__name__}: {report.settings(self.config)}'
+
+  def predict(self, x: Any, *, length: int | None = None) -> Any:
+    """The model's outputs, computed batch by batch.
+
+    Args:
+      x: [N, ...], or a list of N sequences of unequal length.
+      length: As for `fit`.
+
+    Returns:
+      float32 [N, ...]; for sequences with an output a step a list of [T_i, ...].
+    """
+    rows = as_rows(x, 'x')
+    if not len(rows):
+      raise InputError('x is empty: there is nothing to predict')
+    y = np.zeros(len(rows), np.float32)
+    source = make_source((rows, y), length=length, name='x')
+    size = min(self.config.batch_size, len(rows))
+    found = []
+    for batch in InOrder(source, size):
+      found.append(jax.device_get(self._apply(self.params, batch.x, batch.mask)))
+    outputs = np.concatenate(found)[: len(rows)].astype(np.float32, copy=False)
+    if isinstance(source, Sequences) and outputs.shape[1:2] == (source.longest,):
+      return [out[:n] for out, n in zip(outputs, source.lengths, strict=True)]
+    return outputs
+
+  @functools.cached_property
+  def _apply(self) -> Callable[..., Any]:
+    def apply(params: PyTree, x: Any, mask: Any) -> Any:
+      options = call_options(self.model, train=False, mask=mask)
+      return self.model.apply({'params': params}, x, **options)
+
+    return jax.jit(apply)
+
+  def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
+    """Loss and metrics over some data, each example once.
+
+    Args:
+      data: As `validation` of `fit`.
+      **options: `encode` and `length`, as of `fit`; after `load` also `loss` and
+        `metrics`.
+    """
+    loss, metrics = options.pop('loss', None), options.pop('metrics', ())
+    task = self.task
+    if loss is not None:
+      task = Task(self.model, losses.named(loss), _metrics(metrics))
+    if task is None:
+      raise InputError('a run that was loaded needs `loss` (and `metrics`) here')
+    source = make_source(data, **options)
+    return _evaluate(task, self.params, InOrder(source, self.config.batch_size))
+
+  def plot(self, path: str | Path | None = None) -> Figure:
+    """The curves of all epochs; written as PNG where a path is given."""
+    best = self.result.get('best')
+    figure = plots.curves_figure(
+      self.record.lines(),
+      title=self.title,
+      best_epoch=int(best['epoch']) if best else None,
+    )
+    if path is not None:
+      plots.save(figure, Path(path))
+    return figure
+
+
+def _run(
+  model: nn.Module,
+  task: Task,
+  config: TrainConfig,
+  record: Record,
+  call: Callable[[signals.Stop], train_lib.Outcome],
+) -> Fitted:
+  with _interrupts() as stop:
+    outcome = call(stop)
+  again = functools.partial(_run, model, task, config, record, call)
+  result = outcome.result
+  if isinstance(record, OnDisk) and not outcome.stop:
+    workdir_lib.write_result(record.folder, result)
+    name = type(model).__name__
+    report.draw(name, record.folder, config, outcome.progress, None)
+  if outcome.stop:
+    result = {'best': outcome.progress.best}
+  return Fitted(
+    model,
+    jax.device_get(outcome.params),
+    record,
+    config,
+    task,
+    result,
+    bool(outcome.stop),
+    again,
+  )
+
+
+@contextlib.contextmanager
+def _interrupts() -> Any:
+  """Ctrl-C alone, and in the main thread alone: SIGTERM is the caller's."""
+  if threading.current_thread() is not threading.main_thread():
+    yield signals.Stop()
+    return
+  with signals.catch(terminates=False) as stop:
+    yield stop
+
+
+def _config(
+  settings: dict[str, Any],
+  optimizer: str | optax.GradientTransformation,
+  workdir: str | Path | None,
+) -> tuple[TrainConfig, optax.GradientTransformation | None]:
+  """The settings as a config, and the optimizer if it is none that it can name."""
+  fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
+  for name in settings:
+    if name in fields and name not in ('data_dir', 'cache_dir', 'distributed'):
+      continue
+    hint = ELSEWHERE.get(name)
+    raise TypeError(
+      f'fit has no {name}: {hint}' if hint else f'fit has no argument {name}'
+    )
+  if workdir is not None:
+    settings['workdir'] = str(Path(workdir).expanduser().absolute())
+  if isinstance(optimizer, str):
+    return TrainConfig(optimizer=optimizer, **settings), None  # type: ignore[arg-type]
+  return TrainConfig(**settings), optimizer
+
+
+def _metrics(
+  metrics: Sequence[str] | Mapping[str, str | ExampleFn],
+) -> dict[str, ExampleFn]:
+  if isinstance(metrics, str):
+    metrics = [metrics]
+  if not isinstance(metrics, Mapping):
+    metrics = {str(name): name for name in metrics}
+  return {name: losses.named(fn) for name, fn in metrics.items()}
+
+
+def _try(task: Task, source: Source) -> None:
+  """Raises InputError if model, loss and metrics do not fit the data: by shapes."""
+  rows = source.take(np.arange(min(2, len(source))))
+  options = call_options(task.model, train=False, mask=rows.mask)
+
+  def run(x: Any, y: Any) -> Any:
+    output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
+    return {k: f(output, y) for k, f in {'loss': task.loss, **task.metrics}.items()}
+
+  try:
+    found = jax.eval_shape(run, rows.x, rows.y)
+  except ValueError as error:
+    raise InputError(
+      f'model and loss do not fit x {rows.x.shape} and y {rows.y.shape}: {error}'
+    ) from error
+  for name, value in found.items():
+    if getattr(value, 'shape', None) != (len(rows.x),):
+      raise InputError(
+        f'{name} must give a value an example, [{len(rows.x)}] here; got '
+        f'{getattr(value, "shape", value)}'
+      )
+
+
+def _saved_model(folder: Path) -> nn.Module:
+  path = folder / modules.FILE
+  if not path.exists():
+    raise InputError(f'{folder} has no {modules.FILE}: hand over `model`')
+  record = json.loads(path.read_text())
+  if 'unnamed' in record:
+    raise InputError(f'{path}: {record["unnamed"]}; hand over `model`')
+  return modules.build(record)
+
+
+def _evaluate(task: Task, params: PyTree, batches: Batches) -> dict[str, float]:
+  mesh = mesh_lib.make_mesh(1, 1)
+  step = steps.make_eval_step(task.model, task.loss, task.metrics, mesh)
+  evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None))
+  return evaluate(mesh_lib.replicate(params, mesh), batches)

@@ -1,0 +1,163 @@
+"""What a run is made of: what is learned, from what, and how; a config taken apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+import optax
+
+from seqjax.config import TrainConfig
+from seqjax.data.batches import Batches, Feed
+from seqjax.training import losses, optim
+from seqjax.training.losses import ExampleFn
+from seqjax.types import InputError, PyTree
+from seqjax.workdir.progress import Monitor
+
+# Called after every epoch: (its number and values, the parameters that were evaluated).
+EpochFn = Callable[[Mapping[str, float], PyTree], None]
+
+
+class Task(NamedTuple):
+  """What is learned."""
+
+  model: nn.Module  # called as (x, train=, mask=), as far as it takes them
+  loss: ExampleFn  # (output, y) -> [B], whose mean is minimised
+  metrics: Mapping[str, ExampleFn] = {}  # more of such, to report
+  monitor: Monitor = Monitor()  # what makes an epoch the best
+  frozen: Sequence[str] = ()  # parameters left as they are; see `optim.freeze`
+
+
+class Data(NamedTuple):
+  """What is learned from; what the feed's batches are indices into, the others' are."""
+
+  feed: Feed
+  validation: Batches | None = None  # after every epoch, each example once
+  test: Batches | None = None  # at the end, with the parameters of the best epoch
+
+
+class Devices(NamedTuple):
+  """Where steps are computed."""
+
+  number: int | None = None  # None: all accelerators, or one CPU
+  batch_size: int = 128  # over all of them
+  parts: int = 1  # of a batch, one after the other
+  pmap: bool = False
+  step_timeout: float | None = None  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How it is learned, and for how long."""
+
+  optimizer: optax.GradientTransformation
+  num_epochs: int = 10
+  num_steps: int | None = None  # an end before the last epoch
+  seed: int = 0
+  early_stopping: int | None = None  # epochs without a better one
+  plateau: tuple[int, float] | None = None  # such epochs, and the factor of the rate
+  mean_decay: float | None = None  # of a running mean of parameters
+  label_smoothing: float = 0.0
+  class_weight: Mapping[int, float] | None = None
+  compute_dtype: str = 'float32'
+  devices: Devices = dataclasses.field(default_factory=Devices)
+  on_epoch: EpochFn | None = None
+
+  def training_loss(self, loss: ExampleFn) -> ExampleFn:
+    """The loss that steps minimise; evaluation takes the plain one."""
+    loss = losses.smoothed(loss, self.label_smoothing)
+    return losses.class_weighted(loss, self.class_weight) if self.class_weight else loss
+
+
+def make_plan(
+  config: TrainConfig,
+  feed: Feed,
+  optimizer: optax.GradientTransformation | None = None,
+  on_epoch: EpochFn | None = None,
+) -> Plan:
+  """What the flags say of how to train; `optimizer` instead of theirs.
+
+  Raises:
+    InputError: Some of them do not fit each other or the feed.
+  """
+  steps = config.num_epochs * feed.steps_per_epoch
+  if optimizer is None:
+    rate = optim.make_schedule(
+      config.schedule,
+      config.learning_rate,
+      min(steps, config.num_steps or steps),
+      warmup_steps=config.warmup_steps,
+      final_share=config.final_share,
+      changes=config.pairs('rate_changes'),
+    )
+    optimizer = optim.make_optimizer(
+      config.optimizer,
+      rate,
+      momentum=config.momentum,
+      nesterov=config.nesterov,
+      weight_decay=config.weight_decay,
+      clip_value=config.clip_value,
+      clip_norm=config.clip_norm,
+      clip_global_norm=config.clip_global_norm,
+    )
+  weights: Mapping[int, float] | None = None
+  if config.class_weight == 'balanced':
+    weights = losses.balanced(_labels(feed))
+  elif config.class_weight:
+    weights = config.pairs('class_weight')
+  plateau = None
+  if config.plateau_epochs is not None:
+    plateau = config.plateau_epochs, config.plateau_factor
+  return Plan(
+    optimizer,
+    num_epochs=config.num_epochs,
+    num_steps=config.num_steps,
+    seed=config.seed,
+    early_stopping=config.early_stopping,
+    plateau=plateau,
+    mean_decay=config.mean_decay,
+    label_smoothing=config.label_smoothing,
+    class_weight=weights,
+    compute_dtype=config.compute_dtype,
+    devices=Devices(
+      config.num_devices,
+      config.batch_size,
+      config.accumulate_steps,
+      config.data_parallel == 'pmap',
+      config.step_timeout,
+    ),
+    on_epoch=on_epoch,
+  )
+
+
+def choose_monitor(config: TrainConfig, task: Task) -> Task:
+  """The task, its best epoch found by the metric that a flag names, if one does.
+
+  Raises:
+    InputError: The task has none of that name.
+  """
+  if not config.monitor:
+    return task
+  if config.monitor not in ('loss', *task.metrics):
+    raise InputError(
+      f'`monitor` must be one of {", ".join(("loss", *task.metrics))}, '
+      f'got {config.monitor!r}'
+    )
+  higher = is_higher_better(config.monitor)
+  return task._replace(monitor=Monitor(config.monitor, higher))
+
+
+def is_higher_better(metric: str) -> bool:
+  """Losses and errors are better lower, by their names; anything else higher."""
+  lower = ('loss', 'mae', 'mse', 'error', 'xent', 'crossentropy', 'perplexity')
+  return not any(word in metric for word in lower)
+
+
+def _labels(feed: Feed) -> np.ndarray:
+  labels: Any = getattr(feed, 'labels', None)
+  if labels is None:
+    raise InputError('`class_weight=balanced` needs data with one label an example')
+  return np.asarray(labels)

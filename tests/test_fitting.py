@@ -1,0 +1,401 @@
+"""`fit` from Python: it is a command's run, and what is set does what it says."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+
+import seqjax as sj
+from seqjax.cluster import signals
+from seqjax.types import InputError
+
+TOY = {
+  'loss': 'binary_crossentropy',
+  'metrics': ['accuracy'],
+  'num_epochs': 4,
+  'batch_size': 32,
+  'learning_rate': 0.01,
+  'log_every': 3,
+  'save_every': 3,
+  'quiet': True,
+}
+
+
+def data():
+  x, y = toy.examples()
+  return (x[:150], y[:150]), (x[150:], y[150:])
+
+
+def fit(**more):
+  train, held_out = data()
+  return sj.fit(toy.model(), train, held_out, test=held_out, **{**TOY, **more})
+
+
+class Tagger(nn.Module):
+  """A class a step."""
+
+  classes: int = 3
+
+  @nn.compact
+  def __call__(self, ids, train, mask=None):
+    x = sj.Embedding(12, 5)(ids)
+    x = sj.GRU(6, return_sequences=True)(x, train=train, mask=mask)
+    return nn.Dense(self.classes)(x)
+
+
+def ragged(N=60):
+  rng = np.random.default_rng(0)
+  x = [rng.integers(1, 12, rng.integers(2, 9)) for _ in range(N)]
+  return x, [row % 3 for row in x]
+
+
+@pytest.fixture(scope='module')
+def fitted():
+  return fit()
+
+
+def test_it_is_the_run_of_a_command_with_or_without_a_workdir(tmp_path, fitted):
+  result = toy.train(tmp_path / 'command')
+  on_disk = fit(workdir=tmp_path / 'fit')
+  assert fitted.result['params_sha256'] == result['params_sha256']
+  assert on_disk.result['params_sha256'] == result['params_sha256']
+  assert fitted.result['best'] == on_disk.result['best'] == result['best']
+  assert fitted.result['test_loss'] == result['test_loss']
+  lines = [(tmp_path / k / 'metrics.jsonl').read_bytes() for k in ('command', 'fit')]
+  assert lines[0] == lines[1]
+
+
+def test_what_comes_back_can_be_used(tmp_path, fitted):
+  (x, _), held_out = data()
+  assert fitted.history['epoch'].tolist() == [1, 2, 3, 4]
+  assert fitted.history.keys() == {
+    'step', 'epoch', 'loss', 'accuracy', 'val_loss', 'val_accuracy'
+  }  # fmt: skip
+  again = fitted.evaluate(held_out)
+  assert again['loss'] == pytest.approx(fitted.result['test_loss'], rel=1e-5)
+  logits = fitted.predict(x)
+  assert logits.shape == (150,)
+  want = fitted.model.apply({'params': fitted.params}, x, train=False)
+  np.testing.assert_allclose(logits, want, rtol=1e-5, atol=1e-6)
+  assert fitted.predict(x[:1]).shape == (1,)
+  figure = fitted.plot(tmp_path / 'curves.png')
+  assert (tmp_path / 'curves.png').stat().st_size > 10_000
+  assert figure.axes[0].get_ylabel().startswith('Loss')
+
+
+def test_a_run_is_loaded_by_its_folder_a_command_s_too(tmp_path, fitted):
+  (x, _), held_out = data()
+  fit(workdir=tmp_path / 'fit', num_epochs=2)
+  toy.train(tmp_path / 'command', num_epochs=2)
+  loaded = [sj.load(tmp_path / name) for name in ('fit', 'command')]
+  assert loaded[0].model == loaded[1].model == toy.model()
+  np.testing.assert_array_equal(loaded[0].predict(x), loaded[1].predict(x))
+  assert len(loaded[0].history['loss']) == 2
+  values = loaded[0].evaluate(held_out, loss='binary_crossentropy')
+  assert values['loss'] == pytest.approx(loaded[0].result['test_loss'], rel=1e-5)
+  with pytest.raises(InputError, match='needs `loss`'):
+    loaded[0].evaluate(held_out)
+  with pytest.raises(InputError, match=r'config\.json'):
+    sj.load(tmp_path)
+
+
+def test_lists_of_unequal_length_are_padded_arrays_with_masks():
+  x, _ = ragged()
+  y = np.array([row.sum() % 2 for row in x], np.float32)
+  T = max(map(len, x))
+  padded = np.array([np.pad(row, (0, T - len(row))) for row in x]).astype(np.int32)
+  lists = sj.fit(
+    toy.model(rate=0.0), (x, y), loss='binary_crossentropy', num_epochs=2, quiet=True
+  )
+  model = toy.model(rate=0.0).clone(mask_zero=True)
+  arrays = sj.fit(
+    model, (padded, y), loss='binary_crossentropy', num_epochs=2, quiet=True
+  )
+  # All in one batch: the order within it does not matter.
+  np.testing.assert_allclose(lists.history['loss'], arrays.history['loss'], rtol=1e-6)
+  np.testing.assert_allclose(
+    lists.predict(x), arrays.predict(padded), rtol=1e-5, atol=1e-6
+  )
+
+
+def test_a_tagger_of_unequal_sequences_learns_and_answers_a_step_each():
+  x, y = ragged(120)
+  found = sj.fit(
+    Tagger(), (x[:100], y[:100]), (x[100:], y[100:]), loss='crossentropy',
+    metrics=['accuracy'], optimizer='adam', learning_rate=0.03, num_epochs=30,
+    batch_size=20, quiet=True,
+  )  # fmt: skip
+  assert found.history['val_accuracy'][-1] > 0.97
+  tags = found.predict(x[100:])
+  assert [t.shape for t in tags] == [(len(row), 3) for row in x[100:]]
+  right = np.mean(
+    np.concatenate([t.argmax(-1) for t in tags]) == np.concatenate(y[100:])
+  )
+  assert right > 0.9
+
+
+def test_a_source_with_encode_is_the_arrays_it_holds():
+  (x, y), _ = data()
+
+  class Table:
+    def __len__(self):
+      return len(x)
+
+    def __getitem__(self, i):
+      return {'ids': x[i].tolist(), 'label': float(y[i])}
+
+  def encode(row):
+    return np.array(row['ids']), row['label']
+
+  got = sj.fit(toy.model(), Table(), encode=encode, **{**TOY, 'num_epochs': 2})
+  want = sj.fit(toy.model(), (x, y), **{**TOY, 'num_epochs': 2})
+  np.testing.assert_array_equal(got.history['loss'], want.history['loss'])
+  with pytest.raises(InputError, match=r'`encode` fails for example \d+: KeyError'):
+    sj.fit(toy.model(), Table(), encode=lambda row: row['text'], **TOY)
+  with pytest.raises(InputError, match='give `encode`'):
+    sj.fit(toy.model(), Table(), **TOY)
+
+
+def test_weights_of_examples_count():
+  (x, y), _ = data()
+  weight = np.zeros(150, np.float32)
+  weight[:70] = 2
+  options = {**TOY, 'num_epochs': 1, 'batch_size': 150, 'num_steps': 1}
+  some = sj.fit(toy.model(rate=0.0), (x, y, weight), **options)
+  part = sj.fit(toy.model(rate=0.0), (x[:70], y[:70]), **{**options, 'batch_size': 70})
+  np.testing.assert_allclose(some.history['loss'], part.history['loss'], rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    some.params,
+    part.params,
+  )
+
+
+def test_a_plain_linen_model_needs_neither_train_nor_mask():
+  class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(1)(x.mean(1))[:, 0]
+
+  x = np.random.default_rng(0).standard_normal((40, 5, 3))
+  y = x.sum((1, 2))
+  found = sj.fit(
+    Plain(), (x, y), loss='mse', optimizer=optax.adam(0.1), num_epochs=80, quiet=True
+  )
+  assert found.history['loss'][-1] < 0.01 * found.history['loss'][0]
+  with pytest.raises(TypeError, match=r'does not take.*mask'):
+    sj.fit(Plain(), ([x[0], x[1, :3]], y[:2]), loss='mse', quiet=True)
+
+
+@pytest.mark.parametrize(
+  ('change', 'error', 'match'),
+  [
+    ({'epochs': 3}, TypeError, 'fit has no epochs: it is called num_epochs'),
+    ({'validation_data': 1}, TypeError, 'it is called validation'),
+    ({'units': 3}, TypeError, r'sj.LSTM\(features\)'),
+    ({'deterministic': True}, TypeError, 'sets train by itself'),
+    ({'lurning_rate': 1}, TypeError, 'fit has no argument lurning_rate'),
+    ({'distributed': True}, TypeError, 'fit has no argument distributed'),
+    ({'loss': 'xent'}, InputError, 'one of binary_crossentropy'),
+    ({'loss': 'crossentropy'}, InputError, 'do not fit.*integer labels'),
+    ({'loss': lambda o, y: (o - y).mean()}, InputError, r'a value an example, \[2\]'),
+    ({'monitor': 'auc'}, InputError, '`monitor` must be one of loss, accuracy'),
+    ({'optimizer': 'sdg'}, InputError, "must be one of.*'sdg'"),
+    ({'learning_rate': -1}, InputError, '`learning_rate` must be above 0'),
+    ({'schedule': 'piecewise'}, InputError, 'rate_changes'),
+    ({'rate_changes': '10=2'}, InputError, "NUMBER:NUMBER.*'10=2'"),
+    ({'warmup_steps': 20}, InputError, 'less than the 20'),
+    ({'nesterov': True}, InputError, 'momentum'),
+  ],
+)
+def test_what_cannot_be_is_said_before_any_training(change, error, match):
+  with pytest.raises(error, match=match):
+    fit(**change)
+
+
+@pytest.mark.parametrize(
+  ('train', 'match'),
+  [
+    ((np.zeros((3, 2), int), np.zeros(2)), "as many in each part.*'x': 3, 'y': 2"),
+    ((['a b', 'c'], [0, 1]), 'must hold numbers'),
+    (([[1, 2], [[3]]], [0.0, 1.0]), r'x\[1\] is \(1, 1\)'),
+    (([[1, 2], []], [0.0, 1.0]), 'sequence 1 is empty'),
+    (([[1, 2], [3]], [[1.0], [1.0, 2.0]]), 'sequence 0 has 2 steps and 1 labels'),
+    (([[2**40]], [1.0]), 'fit in 32 bits'),
+    (np.zeros(()), 'train must be'),
+    ((np.zeros((2, 2), int), np.zeros(2), [1, np.nan]), 'weights must be'),
+  ],
+)
+def test_data_that_cannot_be_used_is_named(train, match):
+  with pytest.raises(InputError, match=match):
+    sj.fit(toy.model(), train, loss='mse', quiet=True)
+
+
+def test_an_interrupt_returns_what_there_is_and_resume_goes_on(fitted):
+  handler = signal.getsignal(signal.SIGINT)
+
+  def interrupt(values, params):
+    if values['epoch'] == 2:
+      signal.raise_signal(signal.SIGINT)
+
+  stopped = fit(on_epoch=interrupt)
+  assert signal.getsignal(signal.SIGINT) is handler
+  assert stopped.stopped
+  assert len(stopped.history['loss']) == 2
+  assert stopped.predict(data()[0][0]).shape == (150,)
+  whole = stopped.resume()
+  assert not whole.stopped
+  assert whole.result['params_sha256'] == fitted.result['params_sha256']
+  for name, values in fitted.history.items():
+    np.testing.assert_array_equal(whole.history[name], values)
+
+
+def test_outside_the_main_thread_no_signal_is_touched(fitted):
+  before = {n: signal.getsignal(n) for n in signals.EXIT_CODES}
+  found, seen = [], []
+
+  def on_epoch(values, params):
+    seen.append({n: signal.getsignal(n) for n in signals.EXIT_CODES} == before)
+
+  thread = threading.Thread(target=lambda: found.append(fit(on_epoch=on_epoch)))
+  thread.start()
+  thread.join()
+  assert seen == [True] * 4
+  assert found[0].result['params_sha256'] == fitted.result['params_sha256']
+
+
+def test_on_epoch_sees_values_and_parameters_and_may_end_the_run(tmp_path):
+  class PrunedError(Exception):
+    pass
+
+  seen = []
+
+  def on_epoch(values, params):
+    seen.append(values)
+    assert params['head']['kernel'].shape == (6, 1)
+    if values['epoch'] == 3:
+      raise PrunedError
+
+  with pytest.raises(PrunedError):
+    fit(on_epoch=on_epoch, workdir=tmp_path)
+  assert [v['epoch'] for v in seen] == [1, 2, 3]
+  assert seen[0].keys() >= {'loss', 'val_loss', 'val_accuracy'}
+  assert len(fit(workdir=tmp_path).history['loss']) == 4  # all was saved
+
+
+SETTINGS = {
+  'sgd with momentum and a cosine': {
+    'optimizer': 'sgd', 'momentum': 0.9, 'nesterov': True, 'schedule': 'cosine',
+    'warmup_steps': 4,
+  },
+  'all at once': {
+    'optimizer': 'adamw', 'weight_decay': 0.1, 'schedule': 'exponential',
+    'final_share': 0.1, 'plateau_epochs': 1, 'plateau_factor': 0.5,
+    'mean_decay': 0.9, 'class_weight': 'balanced', 'label_smoothing': 0.1,
+    'compute_dtype': 'bfloat16', 'monitor': 'loss', 'clip_global_norm': 1.0,
+  },
+  'adafactor': {'optimizer': 'adafactor', 'schedule': 'linear'},
+  'lion': {
+    'optimizer': 'lion', 'schedule': 'piecewise', 'rate_changes': '5:0.5,10:0.1',
+    'class_weight': '0:1,1:3', 'learning_rate': 1e-3,
+  },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('settings', SETTINGS.values(), ids=SETTINGS.keys())
+def test_whatever_is_set_is_resumed_to_the_bit(tmp_path, settings):
+  def interrupt(values, params):
+    raise KeyboardInterrupt
+
+  whole = fit(**settings)
+  assert np.isfinite(whole.history['loss']).all()
+  for _ in range(2):  # killed after an epoch, twice
+    with pytest.raises(KeyboardInterrupt):
+      fit(**settings, workdir=tmp_path, on_epoch=interrupt)
+  again = fit(**settings, workdir=tmp_path)
+  assert again.result['params_sha256'] == whole.result['params_sha256']
+  assert again.result['test_loss'] == whole.result['test_loss']
+  x = data()[0][0]
+  np.testing.assert_array_equal(sj.load(tmp_path).predict(x), whole.predict(x))
+
+
+def test_a_mean_of_parameters_is_what_is_evaluated_tested_and_loaded(tmp_path):
+  found = fit(workdir=tmp_path, mean_decay=0.5, num_steps=3, num_epochs=1)
+  _, held_out = data()
+  plain = fit(num_steps=3, num_epochs=1)
+  assert found.result['params_sha256'] == plain.result['params_sha256']
+  assert found.evaluate(held_out)['loss'] == pytest.approx(
+    found.result['test_loss'], rel=1e-6
+  )
+  assert found.result['test_loss'] != plain.result['test_loss']
+  steps = [fit(num_steps=n, num_epochs=1).params for n in (1, 2, 3)]
+  key = jax.random.split(jax.random.key(0))[0]
+  mean = toy.model().init(key, data()[0][0][:32], train=False)['params']
+  for params in steps:
+    mean = jax.tree.map(lambda m, p: 0.5 * m + 0.5 * p, mean, params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    found.params,
+    mean,
+  )
+
+
+def test_a_plateau_lowers_the_rate():
+  settings = {'optimizer': 'sgd', 'monitor': 'loss', 'learning_rate': 1e-30}
+  # Nothing moves: epoch 1 is the best, and each after it a plateau.
+  low = fit(**settings, plateau_epochs=2, plateau_factor=0.5, num_epochs=5)
+  state = low.record.restore_newest() if hasattr(low.record, 'restore_newest') else None
+  newest = low.record._newest.state.opt_state
+  assert state is None
+  assert float(optax.tree.get(newest, 'rate_factor')) == 0.25
+
+
+def test_bfloat16_learns_as_float32_does(fitted):
+  found = fit(compute_dtype='bfloat16', num_epochs=8)
+  want = fit(num_epochs=8)
+  assert jax.tree.leaves(found.params)[0].dtype == jnp.float32
+  assert found.history['loss'][-1] == pytest.approx(want.history['loss'][-1], abs=0.03)
+  assert not np.array_equal(found.history['loss'], want.history['loss'])
+
+
+def test_a_second_fit_of_other_shapes_in_one_process(fitted):
+  x, y = toy.examples(N=64, T=4)
+  found = sj.fit(toy.model(features=3), (x, y), **{**TOY, 'num_epochs': 1})
+  assert found.predict(x).shape == (64,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'environment', [{'LC_ALL': 'POSIX'}, {'PYTHONIOENCODING': 'ascii'}, {'CLOSED': '1'}]
+)
+def test_any_console_and_any_name_of_a_folder_will_do(tmp_path, environment):
+  code = (
+    'import os, sys; '
+    "os.environ.get('CLOSED') and sys.stdout.close(); "
+    'import numpy as np, seqjax as sj, flax.linen as nn; '
+    'x = np.random.default_rng(0).standard_normal((40, 5, 3)); '
+    'f = sj.fit(sj.SequenceRegressor(sj.GRU(4)), (x, x.sum((1, 2))), loss="mse", '
+    f'num_epochs=2, workdir={str(tmp_path / "wörk 网")!r}); '
+    'assert len(f.history["loss"]) == 2'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  (folder,) = tmp_path.iterdir()
+  assert json.loads((folder / 'result.json').read_text())['epochs'] == 2
