@@ -381,9 +381,8 @@ def test_a_second_fit_of_other_shapes_in_one_process(fitted):
 )
 def test_any_console_and_any_name_of_a_folder_will_do(tmp_path, environment):
   code = (
-    'import os, sys; '
-    "os.environ.get('CLOSED') and sys.stdout.close(); "
-    'import numpy as np, seqjax as sj, flax.linen as nn; '
+    'import os, sys; import numpy as np, seqjax as sj, flax.linen as nn; '
+    "os.environ.get('CLOSED') and sys.stdout.close(); "  # JAX itself needs it
     'x = np.random.default_rng(0).standard_normal((40, 5, 3)); '
     'f = sj.fit(sj.SequenceRegressor(sj.GRU(4)), (x, x.sum((1, 2))), loss="mse", '
     f'num_epochs=2, workdir={str(tmp_path / "wörk 网")!r}); '

@@ -40,8 +40,8 @@ def test_a_sweep_runs_each_once_and_names_the_best(tmp_path, capfd):
     grid=('learning_rate=1e-6,0.02', 'optimizer=adam'),
     flags=(
       'dataset=synthetic',
-      'num_epochs=2',
-      'synthetic_size=400',
+      'num_epochs=6',
+      'synthetic_size=1200',
       'length=60',
       'features=8',
     ),
