@@ -78,7 +78,7 @@ def machine() -> dict[str, Any]:
   rate = sgemm_rate()
   return {
     'sgemm_gflops': round(rate / 1e9, 1),
-    'kernels': library.loaded() or 'none',
+    'kernels': library.loaded()[0] or 'none',
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
     'commit': commit,
     'cpu': model,

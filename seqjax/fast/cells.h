@@ -1,12 +1,11 @@
 // The equations of the cells, once, for every kernel: V is a number or a vector of them.
 //
-// A cell's pre-activations lie in `groups` side by side. The input's product gives the
-// groups from 0, the state's product those from `h_first`, `gates` each; `x_order` says
-// which of the layer's gates the input's groups are (the state's are in order). Where
-// both give a group it is their sum. `forward` turns the sums s into what `backward` wants, and h, c
-// into those after the step; `backward`, given h and c before it, turns s into the
-// gradients of the sums, and the cotangents dh, dc into those before the step, less what
-// comes through the state's product. A cell without memory leaves c alone.
+// A cell's pre-activations lie in `groups` side by side. The input's product gives the groups
+// from 0, the state's those from `h_first`, `gates` each; `x_order` says which of the layer's
+// gates the input's groups are (the state's are in order). Where both give a group it is their
+// sum. `forward` turns the sums s into what `backward` wants, and h, c into those after the
+// step; `backward`, given h and c before it, turns s into the gradients of the sums, and the
+// cotangents dh, dc into those before the step, less what comes through the state's product.
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -197,7 +197,8 @@ def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
     bias = arrays.get('bias')
     if bias is not None and cell.name != 'gru':
       bias = jnp.squeeze(bias, 0)
-    params = _PARAMS[cell.name](arrays['kernel'], arrays['recurrent_kernel'], bias)
+    # The fields are those of any cell's parameters.
+    params = cells.LSTMParams(arrays['kernel'], arrays['recurrent_kernel'], bias)
     carry = None
     if 'h' in arrays:
       carry = cell.carry(*(arrays[k] for k in cell.carry._fields))  # type: ignore[attr-defined]
@@ -220,14 +221,6 @@ def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
   if models == 1:
     return jax.tree.map(lambda y: y[None], one(shared))
   return jax.vmap(lambda own: one({**shared, **own}))(own)
-
-
-_PARAMS: dict[str, Any] = {
-  'simple_rnn': cells.SimpleRNNParams,
-  'lstm': cells.LSTMParams,
-  'gru': cells.GRUParams,
-  'gru_reset_before': cells.GRUParams,
-}
 
 
 def _reference_gradients(

@@ -73,10 +73,8 @@ def path(
   reason = _unsupported(cell, params, sequence)
   if reason is None and jax.default_backend() != 'cpu':
     reason = f'there are no kernels for {jax.default_backend()}'
-  reason = reason or library.missing()
-  if reason:
-    return 'reference', reason
-  return 'cpu', f'kernels for {library.loaded()}'
+  build, missing = library.loaded() if reason is None else (None, reason)
+  return ('cpu', f'kernels for {build}') if build else ('reference', missing)
 
 
 def check_implementation(implementation: str) -> None:

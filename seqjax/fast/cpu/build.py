@@ -17,12 +17,8 @@ import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 # The builds for a kind of processor, the fastest first.
-_BUILDS = {
-  'x86_64': ('x86-64-v4', 'x86-64-v3'),
-  'amd64': ('x86-64-v4', 'x86-64-v3'),
-  'aarch64': ('aarch64',),
-  'arm64': ('aarch64',),
-}
+_X86, _ARM = ('x86-64-v4', 'x86-64-v3'), ('aarch64',)
+_BUILDS = {'x86_64': _X86, 'amd64': _X86, 'aarch64': _ARM, 'arm64': _ARM}
 
 
 def builds(machine: str = '') -> tuple[str, ...]:
@@ -45,15 +41,13 @@ def compiler() -> list[str] | None:
   return _zig()
 
 
-def build(
-  folder: pathlib.Path = FOLDER, command: list[str] | None = None, target: str = ''
-) -> list[pathlib.Path]:
+def build(folder: pathlib.Path = FOLDER) -> list[pathlib.Path]:
   """Compiles the builds that are older than their source, each whole or not at all.
+
+  $SEQJAX_TARGET is zig's name of another system to build for.
 
   Args:
     folder: Where to put them.
-    command: The compiler; None: the first that is found.
-    target: Zig's name of another system to build for; '': this one.
 
   Returns:
     The files.
@@ -61,8 +55,8 @@ def build(
   Raises:
     RuntimeError: There is no compiler, no jaxlib for its headers, or it fails.
   """
-  target = target or os.environ.get('SEQJAX_TARGET', '')
-  command = command or (_zig() if target else compiler())
+  target = os.environ.get('SEQJAX_TARGET', '')
+  command = _zig() if target else compiler()
   if command is None:
     raise RuntimeError('no C++ compiler: there is no g++, no clang++ and no ziglang')
   made = []

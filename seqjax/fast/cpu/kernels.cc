@@ -77,11 +77,8 @@ struct Call {
 
   void refuse(int i) { error += std::string(error.empty() ? "" : "; ") + names[i] + " does not fit"; }
 
-  const float* floats(int i, int64_t model) const {
-    return static_cast<const float*>(parts[i].data) + (parts[i].data ? model * parts[i].size : 0);
-  }
-  const uint8_t* flags(int i, int64_t model) const {
-    return static_cast<const uint8_t*>(parts[i].data) + (parts[i].data ? model * parts[i].size : 0);
+  template <class T = float> const T* part(int i, int64_t model) const {
+    return static_cast<const T*>(parts[i].data) + (parts[i].data ? model * parts[i].size : 0);
   }
 
   // `results` are those of all models, each [models, ...].
@@ -89,13 +86,13 @@ struct Call {
     std::vector<Problem> all(models, problem);
     for (int64_t m = 0; m < models; ++m) {
       Problem& p = all[m];
-      p.x = floats(X, m), p.U = floats(U, m), p.W = floats(WX, m), p.bias = floats(BIAS, m);
-      p.h0 = floats(H0, m), p.c0 = floats(C0, m);
-      p.x_mask = floats(X_MASK, m), p.h_mask = floats(H_MASK, m);
-      p.ids = reinterpret_cast<const int32_t*>(floats(IDS, m));
-      p.mask = flags(MASK, m), p.reset = flags(RESET, m);
-      p.kept = const_cast<float*>(floats(KEPT, m));
-      p.dys = floats(DYS, m), p.dh1 = floats(DH1, m), p.dc1 = floats(DC1, m);
+      p.x = part(X, m), p.U = part(U, m), p.W = part(WX, m), p.bias = part(BIAS, m);
+      p.h0 = part(H0, m), p.c0 = part(C0, m);
+      p.x_mask = part(X_MASK, m), p.h_mask = part(H_MASK, m);
+      p.ids = part<int32_t>(IDS, m);
+      p.mask = part<uint8_t>(MASK, m), p.reset = part<uint8_t>(RESET, m);
+      p.kept = const_cast<float*>(part(KEPT, m));
+      p.dys = part(DYS, m), p.dh1 = part(DH1, m), p.dc1 = part(DC1, m);
     }
     return all;
   }
@@ -113,23 +110,18 @@ struct Results {
   }
 };
 
-template <class F> ffi::Error by_cell(int64_t cell, F f) {
-  switch (cell) {  // in the order of `CELLS` in kernels.py
-    case 0: return f(SimpleRnn{});
-    case 1: return f(Lstm{});
-    case 2: return f(Gru{});
-    default: return f(GruResetBefore{});
-  }
+template <class F> ffi::Error by_cell(int64_t cell, F f) {  // as `CELLS` in kernels.py
+  if (cell == 0) return f(SimpleRnn{});
+  if (cell == 1) return f(Lstm{});
+  return cell == 2 ? f(Gru{}) : f(GruResetBefore{});
 }
 
-ffi::Error run(bool back, ffi::ThreadPool pool, ffi::Span<const int64_t> attribute,
-               ffi::RemainingArgs args, ffi::RemainingRets rets) {
+template <bool back> ffi::Error Run(ffi::ThreadPool pool, ffi::Span<const int64_t> attribute,
+                                    ffi::RemainingArgs args, ffi::RemainingRets rets) {
   static_assert(sizeof(Header) == 9 * sizeof(int64_t));
   if (attribute.size() != 9) return ffi::Error::InvalidArgument("recurrence: wrong header");
   const Header& header = *reinterpret_cast<const Header*>(attribute.begin());
-  const Threads threads{pool.num_threads(), [&pool](std::function<void()> work) {
-    pool.Schedule(std::move(work));
-  }};
+  const Threads threads{pool.num_threads(), [&](auto work) { pool.Schedule(std::move(work)); }};
   return by_cell(header.cell, [&](auto cell) {
     typedef decltype(cell) Cell;
     Call call(header, args, Cell::gates, Weights<Cell>::two_biases, Cell::memory);
@@ -138,7 +130,7 @@ ffi::Error run(bool back, ffi::ThreadPool pool, ffi::Span<const int64_t> attribu
     Results results{rets};
     auto put = [&](bool given, float* Problem::*field) { if (given) results.put(problems, field); };
     const bool sequences = rets.size() > 2 + Cell::memory;
-    if (!back) {
+    if constexpr (!back) {
       put(true, &Problem::h1);
       put(Cell::memory, &Problem::c1);
       put(true, &Problem::kept);
@@ -157,15 +149,6 @@ ffi::Error run(bool back, ffi::ThreadPool pool, ffi::Span<const int64_t> attribu
   });
 }
 
-ffi::Error Forward(ffi::ThreadPool pool, ffi::Span<const int64_t> header, ffi::RemainingArgs args,
-                   ffi::RemainingRets rets) {
-  return run(false, pool, header, args, rets);
-}
-ffi::Error Backward(ffi::ThreadPool pool, ffi::Span<const int64_t> header, ffi::RemainingArgs args,
-                    ffi::RemainingRets rets) {
-  return run(true, pool, header, args, rets);
-}
-
 }  // namespace
 }  // namespace seqjax
 
@@ -173,8 +156,8 @@ ffi::Error Backward(ffi::ThreadPool pool, ffi::Span<const int64_t> header, ffi::
   xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()                              \
       .Attr<xla::ffi::Span<const int64_t>>("header").RemainingArgs().RemainingRets()
 #pragma GCC visibility push(default)
-XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxForward, seqjax::Forward, BINDING);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxBackward, seqjax::Backward, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxForward, seqjax::Run<false>, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(SeqjaxBackward, seqjax::Run<true>, BINDING);
 #pragma GCC visibility pop
 
 #if defined(__x86_64__)

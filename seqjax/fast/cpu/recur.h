@@ -119,6 +119,13 @@ template <class Cell> struct Weights {
   static constexpr bool two_biases = Cell::groups > Cell::gates;
 };
 
+// Rows first to last - 1 of an array [., width], as pointers.
+inline std::vector<const float*> row_list(const float* from, int64_t width, int64_t first, int64_t last) {
+  std::vector<const float*> rows(last - first);
+  for (int64_t v = first; v < last; ++v) rows[v - first] = from + v * width;
+  return rows;
+}
+
 template <class Cell> class Task {
   static constexpr int G = Cell::gates, S = Cell::groups;
   static constexpr int64_t STATES = 1 + Cell::memory;
@@ -130,7 +137,7 @@ template <class Cell> class Task {
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
         HP(padded(H)), K(p.options.chunk), stride(S * HP + W),
         width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
-        alike(alike_steps()), left(left), memory(0) {
+        alike(alike_steps(p, b0, n)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
     const int64_t many = K * n, state = n * HP;
     int64_t size = 0;
@@ -147,8 +154,8 @@ template <class Cell> class Task {
     if (backward && Cell::two_phases) std::fill(drh, drh + state, 0.f);
     std::fill(special, special + width, 0.f);
     std::fill(special + width, special + 2 * width, NAN);
-    list(masked_x_rows, masked_x, p.x_masks * many, D);
-    list(masked_h_rows, masked_h, p.h_masks * many, HP);
+    masked_x_rows = row_list(masked_x, D, 0, p.x_masks * many);
+    masked_h_rows = row_list(masked_h, HP, 0, p.h_masks * many);
     x_rows.resize(many);
     locate(0);
   }
@@ -188,11 +195,9 @@ template <class Cell> class Task {
     if (Cell::memory) begin(dc, p.dc1);
     for (int64_t chunk = p.chunks(); chunk--;) {
       const int64_t first = chunk * K, steps = std::min(K, p.T - first);
-      if (first < alike && first + steps >= alike) {  // from here on one row stands for all
-        for (int64_t r = 1; r < n; ++r) {
-          add(dh, dh + r * HP, HP);
-          if (Cell::memory) add(dc, dc + r * HP, HP);
-        }
+      for (int64_t r = 1; r < n && first < alike && first + steps >= alike; ++r) {
+        add(dh, dh + r * HP, HP);  // from here on one row stands for all
+        if (Cell::memory) add(dc, dc + r * HP, HP);
       }
       locate(first);
       if (!left) for (int64_t r = 0; r < rows(first); ++r) each_state([&](float* state, int64_t i) {
@@ -203,14 +208,12 @@ template <class Cell> class Task {
       for (int64_t k = 0; k < steps && any && left; ++k) mask_state(k, rows(first));
       for (int64_t k = steps; k--;) back_step(first + k, k, rows(first));
       if (any) collect(first, steps, sums, dx);
-      else if (dx) clear(first, steps, dx);
+      else if (dx && !p.ids) clear(first, steps, dx);  // others are not added up
     }
-    for (int64_t r = 0; r < n; ++r) {
+    for (int64_t r = 0; r < n; ++r) for (int64_t u = 0; u < H; ++u) {
       const bool counted = alike && r;  // in the first row
-      for (int64_t u = 0; u < H; ++u) {
-        p.dh0[(b0 + r) * H + u] = counted ? 0 : dh[r * HP + u];
-        if (Cell::memory) p.dc0[(b0 + r) * H + u] = counted ? 0 : dc[r * HP + u];
-      }
+      p.dh0[(b0 + r) * H + u] = counted ? 0 : dh[r * HP + u];
+      if (Cell::memory) p.dc0[(b0 + r) * H + u] = counted ? 0 : dc[r * HP + u];
     }
   }
 
@@ -227,10 +230,6 @@ template <class Cell> class Task {
   }
 
  private:
-  static void list(std::vector<const float*>& rows, const float* from, int64_t number, int64_t width) {
-    rows.resize(number);
-    for (int64_t i = 0; i < number; ++i) rows[i] = from + i * width;
-  }
   // Points s, h, c and r h at the chunk that begins with a step.
   void locate(int64_t first) {
     const int64_t many = K * n;
@@ -238,11 +237,10 @@ template <class Cell> class Task {
     h = s + many * stride;
     c = h + (many + n) * HP;
     reset_h = c + Cell::memory * (many + n) * HP;
-    list(s_rows, s, many, stride);
-    list(h_rows, h, many + n, HP);
-    list(reset_rows, reset_h, Cell::two_phases * many, HP);
+    s_rows = row_list(s, stride, 0, many);
+    h_rows = row_list(h, HP, 0, many + n);
+    reset_rows = row_list(reset_h, HP, 0, Cell::two_phases * many);
   }
-  int64_t alike_steps() const { return alike_steps(p, b0, n); }
   int64_t rows(int64_t first) const { return first < alike ? 1 : n; }
   int64_t place(int64_t r, int64_t step) const {
     return (b0 + r) * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
@@ -278,12 +276,8 @@ template <class Cell> class Task {
   static void times(float* to, const float* from, const float* mask, int64_t size) {
     for (int64_t i = 0; i < size; ++i) to[i] = from[i] * mask[i];
   }
-  const float* mask_of_h(int64_t g, int64_t r) const {
-    return p.h_mask + ((p.h_masks > 1 ? g : 0) * p.B + b0 + r) * H;
-  }
-  const float* mask_of_x(int64_t g, int64_t r) const {
-    return p.x_mask + ((p.x_masks > 1 ? g : 0) * p.B + b0 + r) * D;
-  }
+  const float* mask_of_h(int64_t g, int64_t r) const { return p.h_mask + ((p.h_masks > 1 ? g : 0) * p.B + b0 + r) * H; }
+  const float* mask_of_x(int64_t g, int64_t r) const { return p.x_mask + ((p.x_masks > 1 ? g : 0) * p.B + b0 + r) * D; }
   // Inputs of a chunk as group g takes them, and states as gate g takes them.
   Rows x_of(int64_t g) const {
     if (!p.x_masks) return x_rows.data();
@@ -391,27 +385,32 @@ template <class Cell> class Task {
     });
   }
 
-  template <class K> void step_row(K kinds, int64_t i, int64_t to) {
+  // f(sums of row i, place) for all units, some groups at a time; the sums may be changed.
+  template <int GROUPS, class F> void each_unit(int64_t i, F f) {
     float* sums = s + i * stride;
     for (int64_t u = 0; u < HP; u += W) {
-      Vector v[S], y = load(h + i * HP + u), memory{};
-      for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
-      if (Cell::memory) memory = load(c + i * HP + u);
+      Vector v[GROUPS];
+      for (int g = 0; g < GROUPS; ++g) v[g] = load(sums + g * HP + u);
+      f(v, u);
+      for (int g = 0; g < GROUPS; ++g) store(sums + g * HP + u, v[g]);
+    }
+  }
+
+  template <class K> void step_row(K kinds, int64_t i, int64_t to) {
+    each_unit<S>(i, [&](Vector* v, int64_t u) {
+      Vector y = load(h + i * HP + u), memory = Cell::memory ? load(c + i * HP + u) : Vector{};
       Cell::forward(kinds, v, y, memory);
-      for (int g = 0; g < S; ++g) store(sums + g * HP + u, v[g]);
       store(h + to * HP + u, y);
       if (Cell::memory) store(c + to * HP + u, memory);
-    }
+    });
   }
 
   void reset_row(int64_t i, int64_t r) {
     if constexpr (Cell::two_phases) {
-      float *sums = s + i * stride, *out = reset_h + i * HP;
-      for (int64_t u = 0; u < HP; u += W) {
-        Vector v[2] = {load(sums + u), load(sums + HP + u)};
+      float* out = reset_h + i * HP;
+      each_unit<2>(i, [&](Vector* v, int64_t u) {
         store(out + u, Cell::reset(kinds, v, load(h + i * HP + u)));
-        for (int g = 0; g < 2; ++g) store(sums + g * HP + u, v[g]);
-      }
+      });
       if (p.h_masks) times(out, out, mask_of_h(2, r), H);
     }
   }
@@ -504,30 +503,22 @@ template <class Cell> class Task {
   }
 
   template <class K> void back_row(K kinds, int64_t i, int64_t r) {
-    float* sums = s + i * stride;
-    for (int64_t u = 0; u < HP; u += W) {
-      Vector v[S], memory{}, dy = load(dh + r * HP + u), dm{};
-      for (int g = 0; g < S; ++g) v[g] = load(sums + g * HP + u);
-      if (Cell::memory) {
-        memory = load(c + i * HP + u);
-        dm = load(dc + r * HP + u);
-      }
+    each_unit<S>(i, [&](Vector* v, int64_t u) {
+      Vector dy = load(dh + r * HP + u), memory{}, dm{};
+      if (Cell::memory) memory = load(c + i * HP + u), dm = load(dc + r * HP + u);
       Cell::backward(kinds, v, load(h + i * HP + u), memory, dy, dm);
-      for (int g = 0; g < S; ++g) store(sums + g * HP + u, v[g]);
       store(dh + r * HP + u, dy);
       if (Cell::memory) store(dc + r * HP + u, dm);
-    }
+    });
   }
 
   void reset_back_row(int64_t i, int64_t r) {
     if constexpr (Cell::two_phases) {
-      float* sums = s + i * stride;
-      for (int64_t u = 0; u < HP; u += W) {
-        Vector v[2] = {load(sums + u), load(sums + HP + u)}, dy = load(dh + r * HP + u);
+      each_unit<2>(i, [&](Vector* v, int64_t u) {
+        Vector dy = load(dh + r * HP + u);
         Cell::reset_backward(kinds, v, load(h + i * HP + u), load(drh + r * HP + u), dy);
-        for (int g = 0; g < 2; ++g) store(sums + g * HP + u, v[g]);
         store(dh + r * HP + u, dy);
-      }
+      });
     }
   }
   const Problem& p;
@@ -546,10 +537,12 @@ template <class Cell> class Task {
 // slice of the vocabulary a piece of work, so no two write one row.
 class Scatter {
  public:
-  // The places by id, those of ids outside [0, V) and those that `skip` names left out.
+  // The places by id; steps that are not real, ids outside [0, V) and what `skip` names
+  // are left out.
   template <class Skip> Scatter(const Problem& p, Skip skip) : p(p), starts(p.V + 1) {
     auto counts = [&](int64_t at) {
-      return p.ids[at] >= 0 && p.ids[at] < p.V && !skip(at / p.T, at % p.T);
+      const bool real = !p.mask || p.mask[at];
+      return real && p.ids[at] >= 0 && p.ids[at] < p.V && !skip(at / p.T, at % p.T);
     };
     for (int64_t at = 0; at < p.B * p.T; ++at) if (counts(at)) ++starts[p.ids[at] + 1];
     for (int64_t v = 0; v < p.V; ++v) starts[v + 1] += starts[v];
@@ -575,47 +568,34 @@ class Scatter {
 
  private:
   int64_t border(int64_t slice, int64_t slices) const {
-    const int64_t weight = (p.V + starts[p.V]) * slice / slices;
-    int64_t low = 0, high = p.V;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (middle + starts[middle] < weight) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    int64_t v = 0;
+    while (v < p.V && (v + starts[v]) * slices < (p.V + starts[p.V]) * slice) ++v;
+    return v;
   }
   const Problem& p;
   std::vector<int64_t> starts, places;
 };
 
-template <class Cell> using Shared = std::vector<std::shared_ptr<Weights<Cell>>>;
+template <class Cell> using PerModel = std::vector<std::unique_ptr<Weights<Cell>>>;
 
-// The weights of each model, packed once where models have the same.
-template <class Cell> Shared<Cell> pack(const std::vector<Problem>& problems, bool backward) {
-  Shared<Cell> weights;
-  for (size_t i = 0; i < problems.size(); ++i) {
-    const Problem &p = problems[i], &q = problems[i ? i - 1 : 0];
-    const bool same = i && p.U == q.U && p.W == q.W && p.bias == q.bias;
-    weights.push_back(same ? weights.back() : std::make_shared<Weights<Cell>>(p, backward));
-  }
+template <class Cell>
+PerModel<Cell> pack(const Threads& threads, const std::vector<Problem>& problems, bool backward) {
+  PerModel<Cell> weights(problems.size());
+  deal(threads, problems.size(), [&](int64_t m) {
+    weights[m] = std::make_unique<Weights<Cell>>(problems[m], backward);
+  });
   return weights;
-}
-
-// Rows first to last - 1 of an array [., width], as pointers.
-inline std::vector<const float*> row_list(const float* from, int64_t width, int64_t first, int64_t last) {
-  std::vector<const float*> rows;
-  for (int64_t v = first; v < last; ++v) rows.push_back(from + v * width);
-  return rows;
 }
 
 // Tables for the models that want one, which are all or none.
 template <class Cell>
-Scratch make_tables(const Threads& threads, const Shared<Cell>& weights, std::vector<Problem>& problems) {
+Scratch make_tables(const Threads& threads, const PerModel<Cell>& weights, std::vector<Problem>& problems,
+                    bool filled) {
   const Problem& like = problems[0];
   const int64_t width = Cell::gates * padded(like.H), models = problems.size(), pieces = 8;
   if (!like.wants_table(Cell::gates)) return Scratch(0);
   Scratch tables(models * like.V * width);
-  deal(threads, models * pieces, [&](int64_t i) {
+  if (filled) deal(threads, models * pieces, [&](int64_t i) {
     const Problem& p = problems[i / pieces];
     const int64_t first = p.V * (i % pieces) / pieces, last = p.V * (i % pieces + 1) / pieces;
     const auto rows = row_list(p.x, p.D, first, last);
@@ -637,8 +617,8 @@ template <class Cell> float* ticket(const Problem& p) {
 
 template <class Cell>
 void forward(const Threads& threads, std::vector<Problem> problems, bool leaves) {
-  const auto weights = pack<Cell>(problems, false);
-  const Scratch tables = make_tables<Cell>(threads, weights, problems);
+  const auto weights = pack<Cell>(threads, problems, false);
+  const Scratch tables = make_tables<Cell>(threads, weights, problems, true);
   const int64_t tasks = problems[0].tasks(), size = left_floats<Cell>(problems[0]);
   std::vector<Scratch> left;
   leaves = leaves && size * int64_t(problems.size()) <= Scratch::KEPT * 3 / 4;
@@ -652,16 +632,20 @@ void forward(const Threads& threads, std::vector<Problem> problems, bool leaves)
 }
 
 template <class Cell> void backward(const Threads& threads, std::vector<Problem> problems) {
-  const auto weights = pack<Cell>(problems, true);
-  const Scratch tables = make_tables<Cell>(threads, weights, problems);
+  const auto weights = pack<Cell>(threads, problems, true);
+  std::vector<Scratch> sums, left;
+  bool runs = false;  // some steps again, which read the tables
+  for (const Problem& p : problems) {
+    left.emplace_back(left_floats<Cell>(p), ticket<Cell>(p));
+    runs = runs || !left.back().data();
+  }
+  const Scratch tables = make_tables<Cell>(threads, weights, problems, runs);
   const Problem& like = problems[0];
   const int64_t tasks = like.tasks(), G = Cell::gates, HP = padded(like.H), D = like.D, H = like.H;
   const int64_t wide = G * HP, size = (D + H) * wide + Cell::groups * HP;
   const int64_t models = problems.size(), places = like.B * like.T, pieces = 8;
   const int64_t width = like.table ? wide : D;
   const bool looks_up = like.ids && (like.dx || like.table);
-  std::vector<Scratch> sums, left;
-  for (const Problem& p : problems) left.emplace_back(left_floats<Cell>(p), ticket<Cell>(p));
   for (int64_t i = 0; i < tasks * models; ++i) sums.emplace_back(size);
   Scratch rows(looks_up ? models * places * width : 0);
   deal(threads, tasks * models, [&](int64_t i) {
