@@ -83,7 +83,7 @@ _HOMES: dict[str, str] = {
   **dict.fromkeys(_MODELS, 'seqjax.models'),
 }
 # What was public under another name -> where it is now.
-_MOVED = {'loop': 'seqjax.train', 'parallel': 'seqjax.cluster.mesh'}
+_MOVED = {'parallel': 'seqjax.cluster.mesh'}
 
 __all__ = ['__version__', *_HOMES]
 

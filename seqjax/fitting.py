@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import optax
 
+from seqjax import loop
 from seqjax import train as train_lib
 from seqjax import workdir as workdir_lib
 from seqjax.cluster import compilation_cache, signals
@@ -125,7 +126,7 @@ def fit(
   Raises:
     InputError: Something in the data or settings cannot be used; said before training.
     TypeError: An argument that there is not, with its name here.
-    train.DivergedError: A loss or a gradient is not finite.
+    loop.DivergedError: A loss or a gradient is not finite.
   """
   config, given = _config(settings, optimizer, workdir)
   named = {'loss': losses.named(loss), **_metrics(metrics)}
@@ -153,7 +154,7 @@ def fit(
   record: Record = InMemory()
   if workdir is not None:
     record = train_lib.disk_record(config, _NAME, model)
-  shown = train_lib.Show(
+  shown = loop.Show(
     _NAME,
     {'examples': len(source)},
     config.log_every,
@@ -161,7 +162,7 @@ def fit(
     quiet,
   )
   compilation_cache.use_compilation_cache(config.compilation_cache)
-  call = functools.partial(train_lib.train, task, parts, plan, record, shown)
+  call = functools.partial(loop.train, task, parts, plan, record, shown)
   return _run(model, task, config, record, call)
 
 
@@ -292,7 +293,7 @@ def _run(
   task: Task,
   config: TrainConfig,
   record: Record,
-  call: Callable[[signals.Stop], train_lib.Outcome],
+  call: Callable[[signals.Stop], loop.Outcome],
 ) -> Fitted:
   with _interrupts() as stop:
     outcome = call(stop)

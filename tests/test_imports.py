@@ -25,8 +25,9 @@ _RANKS = {
   'workdir': 7,
   'training': 8,
   'view': 9,
-  'train': 10,
-  'fitting': 11,
+  'loop': 10,
+  'train': 11,
+  'fitting': 12,
 }
 # Who alone may import a package: a room, or a file in it.
 _OWNERS = {

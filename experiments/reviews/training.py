@@ -1,9 +1,4 @@
-"""What the experiments on reviews share: flags, data, and the call of the loop.
-
-An experiment holds a config with the fields of its own, `make_model`, and `run`, and
-`task`, this package. `predict` builds the model of a finished run by
-the same `make_model`.
-"""
+"""What the experiments on reviews share: flags, data, and the call of the loop."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
@@ -19,9 +14,7 @@ from seqjax.data.batches import Bucketed, InOrder, Shuffled
 from seqjax.data.reviews import imdb, word_ids
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.text import Tokenizer
-from seqjax.training import losses
-from seqjax.training.plan import Data as TrainingData
-from seqjax.training.plan import Task
+from seqjax.training import losses, plan
 from seqjax.types import Examples, InputError
 from seqjax.workdir.progress import Monitor
 
@@ -144,29 +137,26 @@ def train(
   if isinstance(config, RecurrentConfig) and config.bucket_by_length:
     lengths = np.count_nonzero(data.train.x, axis=1)
     feed = Bucketed(data.train, lengths, config.batch_size, config.seed)
+  counts = (len(part.x) for part in (data.train, data.validation, data.test))
+  sizes = '{:,} training, {:,} validation, {:,} test'.format(*counts)
   number = rows.published(name, 'best.val_accuracy')
   published = {} if number is None else {'accuracy': number}
   return train_lib.run(
     config,
-    Task(
+    plan.Task(
       model,
       losses.binary_xent,
       {'accuracy': losses.binary_accuracy},
       Monitor('accuracy', higher_is_better=True),
     ),
-    TrainingData(
+    plan.Data(
       feed,
       InOrder(data.validation, config.batch_size),
       InOrder(data.test, config.batch_size),
     ),
     name=name,
     title=f'{title} on {config.dataset} reviews',
-    facts={
-      'data': config.dataset,
-      'reviews': f'{len(data.train.x):,} training, {len(data.validation.x):,} '
-      f'validation, {len(data.test.x):,} test',
-      **data.facts,
-    },
+    facts={'data': config.dataset, 'reviews': sizes, **data.facts},
     published=published if config.dataset == 'imdb' else None,
     test_last=test_last,
     files={VOCABULARY_FILE: data.vocabulary.save},

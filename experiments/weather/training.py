@@ -18,9 +18,7 @@ from experiments.suites import rows as suites
 from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import train as train_lib
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
-from seqjax.training import losses
-from seqjax.training.plan import Data as TrainingData
-from seqjax.training.plan import Task
+from seqjax.training import losses, plan
 from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
@@ -80,8 +78,8 @@ def train(
   number = suites.published(name, 'val_mae') if data.is_published else None
   result = train_lib.run(
     config,
-    Task(model, losses.absolute_error, {metric: in_unit}, Monitor('loss')),
-    TrainingData(
+    plan.Task(model, losses.absolute_error, {metric: in_unit}, Monitor('loss')),
+    plan.Data(
       RandomWindows(data.train, config.batch_size, config.seed, steps),
       WindowsInOrder(data.validation, config.batch_size),
       WindowsInOrder(data.test, config.batch_size),

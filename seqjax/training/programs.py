@@ -1,0 +1,61 @@
+"""The compiled steps of a run, and the optimiser in them."""
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from seqjax.cluster import mesh as mesh_lib
+from seqjax.layers import frozen_parameters
+from seqjax.layers.base import call_options
+from seqjax.training import optim, steps
+from seqjax.training.plan import Data, Plan, Task
+from seqjax.training.state import TrainState
+from seqjax.types import PyTree
+
+
+class Programs:
+  """Those of a task, made once.
+
+  Attributes:
+    x: Inputs like a batch's.
+    tx: The optimiser.
+    train_step: See `steps.make_train_step`.
+    eval_step: See `steps.make_eval_step`.
+    norm: Tree -> the L2 norm of all of it.
+  """
+
+  def __init__(self, task: Task, data: Data, plan: Plan, mesh: Mesh) -> None:
+    feed, devices = data.feed, plan.devices
+    resident, x = feed.resident, feed.batch(0).x
+    if resident is not None:
+      shape = jax.eval_shape(resident.gather, resident.arrays, feed.batch(0)).x
+      x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
+      resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
+    model, self.x = task.model, x
+    tx = plan.optimizer
+    if plan.plateau:
+      tx = optax.chain(tx, optim.reducible())
+    frozen = frozen_parameters(model, x, **call_options(model, train=False))
+    tx = optim.freeze(tx, *task.frozen, *frozen)
+    self.tx = tx if plan.mean_decay is None else optim.with_mean(tx, plan.mean_decay)
+    self.train_step = steps.make_train_step(
+      model,
+      plan.training_loss(task.loss),
+      task.metrics,
+      self.tx,
+      mesh,
+      resident,
+      parts=devices.parts,
+      pmap=devices.pmap,
+      dtype=plan.compute_dtype,
+    )
+    self.eval_step = steps.make_eval_step(
+      model, task.loss, task.metrics, mesh, resident, dtype=plan.compute_dtype
+    )
+    self.norm = jax.jit(optax.tree.norm)
+    self._has_mean = plan.mean_decay is not None
+
+  def params(self, state: TrainState) -> PyTree:
+    """Those to evaluate: their running mean, where there is one."""
+    return optim.mean_params(state.opt_state) if self._has_mean else state.params
