@@ -11,7 +11,8 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.mark.slow
 def test_the_example_runs(capsys):
-  (code,) = re.findall(r'```python\n(.*?)```', (_ROOT / 'README.md').read_text(), re.S)
+  text = (_ROOT / 'README.md').read_text()
+  _, code = re.findall(r'```python\n(.*?)```', text, re.S)  # the first has no data
   with jax.numpy_rank_promotion('allow'):  # nn.Dense adds [5] to [B, T, 5]
     exec(compile(code, 'README.md', 'exec'), {})
   assert "'kernel': (32, 5)" in capsys.readouterr().out

@@ -95,12 +95,6 @@ def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Arr
     'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H]; and what
     the way back wants, [M, chunks B states + 2, H].
   """
-  return _forward(static, arrays)
-
-
-def _forward(
-  static: Static, arrays: dict[str, Array]
-) -> tuple[dict[str, Array], Array]:
   given = tuple(name for name in _NAMES if name in arrays)
   results = _bind_forward(static._replace(given=given), *(arrays[n] for n in given))
   names = static.cell.carry._fields  # type: ignore[attr-defined]
@@ -133,7 +127,7 @@ def _run_forward(static: Static, arrays: dict[str, Any]) -> tuple[Any, Any]:
   # By its structure a residual may say what is no array.
   wanted = {'dx': None} if arrays['x'].perturbed else {}
   arrays = {name: a.value for name, a in arrays.items()}
-  outputs, kept = _forward(static._replace(leaves=True), arrays)
+  outputs, kept = run(static._replace(leaves=True), arrays)
   return (outputs, kept), (arrays, kept, wanted)
 
 
