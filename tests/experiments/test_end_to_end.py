@@ -42,22 +42,30 @@ def _wait_for_step(workdir, process, step):
     time.sleep(0.002)
 
 
+_EVERYTHING = [
+  'optimizer=adamw', 'schedule=cosine', 'warmup_steps=20', 'plateau_epochs=2',
+  'plateau_factor=0.8', 'mean_decay=0.9', 'compute_dtype=bfloat16', 'monitor=loss',
+  'class_weight=balanced', 'label_smoothing=0.1',
+]  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures('own_programs')
-def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path):
+@pytest.mark.parametrize('settings', [[], _EVERYTHING], ids=['plain', 'everything'])
+def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path, settings):
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  process = _toy(whole)
+  process = _toy(whole, *settings)
   output, _ = process.communicate()
   assert process.returncode == 0, output
   rng = random.Random(0)
   for number in range(10):
-    process = _toy(killed)
+    process = _toy(killed, *settings)
     _wait_for_step(killed, process, rng.randrange(28 * number, 28 * (number + 1)))
     time.sleep(rng.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
-  process = _toy(killed)
+  process = _toy(killed, *settings)
   output, _ = process.communicate()
   assert process.returncode == 0, output
   assert 'resumed from step' in output
