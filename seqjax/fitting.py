@@ -118,7 +118,8 @@ def fit(
     on_epoch: Called after every epoch as (values, parameters): the values of the epoch
       by name, `epoch` among them, when all is saved. What it raises ends the run.
     **settings: Fields of `TrainConfig`, by the names of the commands' flags:
-      num_epochs, batch_size, seed, learning_rate, schedule, early_stopping, ...
+      num_epochs, batch_size, seed, learning_rate, schedule, early_stopping, ...;
+      `class_weight` and `rate_changes` may be dicts.
 
   Returns:
     Parameters of the best epoch, history, and what can be done with them.
@@ -341,6 +342,9 @@ def _config(
     raise TypeError(
       f'fit has no {name}: {hint}' if hint else f'fit has no argument {name}'
     )
+  for name in ('class_weight', 'rate_changes'):  # a dict says what the flag's text does
+    if isinstance(pairs := settings.get(name), Mapping):
+      settings[name] = ','.join(f'{key}:{value}' for key, value in pairs.items())
   if workdir is not None:
     settings['workdir'] = str(Path(workdir).expanduser().absolute())
   if isinstance(optimizer, str):

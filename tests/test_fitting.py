@@ -334,7 +334,7 @@ SETTINGS = {
   'adafactor': {'optimizer': 'adafactor', 'schedule': 'linear'},
   'lion': {
     'optimizer': 'lion', 'schedule': 'piecewise', 'rate_changes': '5:0.5,10:0.1',
-    'class_weight': '0:1,1:3', 'learning_rate': 1e-3,
+    'class_weight': {0: 1, 1: 3}, 'learning_rate': 1e-3,
   },
 }  # fmt: skip
 
