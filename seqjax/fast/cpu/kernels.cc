@@ -63,13 +63,16 @@ struct Call {
     p.x_masks = parts[X_MASK].data ? shapes[X_MASK][1] : 0;
     p.h_masks = parts[H_MASK].data ? shapes[H_MASK][1] : 0;
     const int64_t chunks = p.chunks();
-    const std::vector<int64_t> expected[] = {
-        parts[IDS].data ? std::vector<int64_t>{p.V, p.D} : std::vector<int64_t>{B, T, p.D},
-        {H, G}, {p.D, G}, {1 + two_biases, G}, {B, T}, {B, H}, {B, H}, {B, T}, {B, T},
-        {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states + 2, H}, {B * T, H}, {B, H}, {B, H}};
+    const bool looks_up = parts[IDS].data;
+    const int64_t none = -1, expected[][3] = {
+        {looks_up ? p.V : B, looks_up ? p.D : T, looks_up ? none : p.D}, {H, G, none}, {p.D, G, none},
+        {1 + two_biases, G, none}, {B, T, none}, {B, H, none}, {B, H, none}, {B, T, none}, {B, T, none},
+        {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states + 2, H, none}, {B * T, H, none},
+        {B, H, none}, {B, H, none}};
     for (int i = 0; i < NAMES; ++i) if (parts[i].data || shapes[i].size()) {
-      const bool fits = shapes[i].size() == expected[i].size() + 1 &&
-                        std::equal(expected[i].begin(), expected[i].end(), shapes[i].begin() + 1);
+      const int rank = expected[i][2] == none ? 2 : 3;
+      const bool fits = int(shapes[i].size()) == rank + 1 &&
+                        std::equal(expected[i], expected[i] + rank, shapes[i].begin() + 1);
       if (!fits || (shapes[i][0] != 1 && shapes[i][0] != models)) refuse(i);
     }
     for (auto masks : {p.x_masks, p.h_masks}) if (masks > 1 && masks != gates) refuse(H_MASK);

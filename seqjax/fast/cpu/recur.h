@@ -96,18 +96,12 @@ template <class Cell> struct Weights {
 
   Weights(const Problem& p, bool backward) : bias(Cell::groups * padded(p.H)) {
     const int64_t D = p.D, H = p.H, HP = padded(H);
-    auto gate = [](int64_t m, int64_t H) { return Cell::x_order[m / H] * H + m % H; };
-    // Row k of a transposed matrix is column k % HP of its group k / HP.
-    auto real = [&](int64_t k) { return k % HP < H; };
-    W = Packed(D, H, G, [&](int64_t k, int64_t m) { return p.W[k * G * H + gate(m, H)]; });
-    U = Packed(H, H, G, [&](int64_t k, int64_t m) { return p.U[k * G * H + m]; });
-    if (backward) {
-      W_back = Packed(G * HP, D, 1, [&](int64_t k, int64_t m) {
-        return real(k) ? p.W[m * G * H + Cell::x_order[k / HP] * H + k % HP] : 0.f;
-      });
-      U_back = Packed(G * HP, H, 1, [&](int64_t k, int64_t m) {
-        return real(k) ? p.U[m * G * H + k / HP * H + k % HP] : 0.f;
-      });
+    W = Packed(D, H, G, 1, [&](int64_t k, int64_t g) { return p.W + (k * G + Cell::x_order[g]) * H; });
+    U = Packed(H, H, G, 1, [&](int64_t k, int64_t g) { return p.U + (k * G + g) * H; });
+    if (backward) {  // transposed: row k is column k % HP of group k / HP
+      auto column = [&](const float* from, int64_t g, int64_t u) { return u < H ? from + g * H + u : nullptr; };
+      W_back = Packed(G * HP, D, 1, G * H, [&](int64_t k, int64_t) { return column(p.W, Cell::x_order[k / HP], k % HP); });
+      U_back = Packed(G * HP, H, 1, G * H, [&](int64_t k, int64_t) { return column(p.U, k / HP, k % HP); });
     }
     if (p.bias) for (int g = 0; g < G; ++g) for (int64_t u = 0; u < H; ++u) {
       bias[g * HP + u] += p.bias[Cell::x_order[g] * H + u];

@@ -5,7 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 namespace seqjax {
 
@@ -65,16 +65,20 @@ inline int64_t in_panels(int64_t K, int64_t M, int64_t k, int64_t m) {
 // A matrix [K, M] as panels, M padded with zeros to whole vectors.
 struct Packed {
   int64_t K = 0, M = 0;
-  std::vector<float> values;
-  // `at(k, m)` gives an element for m < M before padding; columns of one group each are
-  // padded to whole vectors.
-  template <class F> Packed(int64_t K, int64_t width, int64_t num_groups, F at)
-      : K(K), M(padded(width) * num_groups), values(K * M) {
-    const int64_t wide = padded(width);
-    for (int64_t g = 0; g < num_groups; ++g)
-      for (int64_t k = 0; k < K; ++k)
-        for (int64_t m = 0; m < width; ++m)
-          values[in_panels(K, M, k, g * wide + m)] = at(k, g * width + m);
+  std::unique_ptr<float[]> values;
+  // Columns are in groups, padded to whole vectors each: element u of row k in group g is
+  // at(k, g)[u * step], or zero where that is null.
+  template <class F> Packed(int64_t K, int64_t width, int64_t num_groups, int64_t step, F at)
+      : K(K), M(padded(width) * num_groups), values(new float[K * M]) {
+    for (int64_t m = 0; m < M; m += W) {  // a vector of columns
+      const int64_t g = m / padded(width), u = m % padded(width), stride = in_panels(K, M, 1, m) - in_panels(K, M, 0, m);
+      float* to = values.get() + in_panels(K, M, 0, m);
+      for (int64_t k = 0; k < K; ++k, to += stride) {
+        const float* from = at(k, g);
+        if (from && step == 1 && width - u >= W) store(to, load(from + u));
+        else for (int64_t i = 0; i < W; ++i) to[i] = from && u + i < width ? from[(u + i) * step] : 0;
+      }
+    }
   }
   Packed() = default;
 };
@@ -90,7 +94,7 @@ inline void multiply(int64_t n, const float* const* rows, int64_t shift, const P
   for (int64_t m = first; m < last;) {
     const int64_t panel = m / PANEL * PANEL, width = std::min<int64_t>(PANEL, p.M - panel);
     const int C = std::min(last, panel + width) - m > W ? 2 : 1;
-    const float* values = p.values.data() + panel * p.K + from_k * width + m - panel;
+    const float* values = p.values.get() + panel * p.K + from_k * width + m - panel;
     by_tiles(n, [&](int64_t r, auto R) {
       const float* row[R];
       for (int i = 0; i < R; ++i) row[i] = rows[r + i] + shift;
