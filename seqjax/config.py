@@ -158,7 +158,9 @@ class TrainConfig(ClusterConfig):
     below=1,
   )
   rate_changes: str = field(
-    '', 'Of piecewise: STEP:FACTOR,... multiplies the rate from that step on.'
+    '',
+    'Of piecewise: STEP:FACTOR,... multiplies the rate from that step on,'
+    ' after the warmup.',
   )
   plateau_epochs: int | None = field(
     None,

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from flax.errors import FlaxError
 
 from seqjax import loop
 from seqjax import train as train_lib
@@ -145,6 +146,10 @@ def fit(
 
   parts = Data(feed, held_out(validation, 'validation'), held_out(test, 'test'))
   loss_fn = named.pop('loss')
+  if validation is None:
+    for name in ('early_stopping', 'plateau_epochs', 'monitor'):
+      if getattr(config, name):
+        raise InputError(f'`{name}` needs `validation`, whose values it goes by')
   monitor = Monitor('loss')
   if 'accuracy' in named:
     monitor = Monitor('accuracy', is_higher_better('accuracy'))
@@ -154,7 +159,13 @@ def fit(
   plan = make_plan(config, feed, given, on_epoch)
   record: Record = InMemory()
   if workdir is not None:
-    record = train_lib.disk_record(config, _NAME, model)
+    arguments = {
+      'loss': _name_of(loss),
+      'metrics': {name: _name_of(fn) for name, fn in named.items()},
+      'frozen': list(frozen),
+      'length': length,
+    }
+    record = train_lib.disk_record(config, _NAME, model, arguments=arguments)
   shown = loop.Show(
     _NAME,
     {'examples': len(source)},
@@ -264,15 +275,17 @@ class Fitted:
 
     Args:
       data: As `validation` of `fit`.
-      **options: `encode` and `length`, as of `fit`; after `load` also `loss` and
-        `metrics`.
+      **options: `encode` and `length`, as of `fit`; `loss` and `metrics` for others
+        than those of the run, which after `load` are not known.
     """
     loss, metrics = options.pop('loss', None), options.pop('metrics', ())
     task = self.task
     if loss is not None:
-      task = Task(self.model, losses.named(loss), _metrics(metrics))
+      task = Task(self.model, losses.named(loss))
     if task is None:
       raise InputError('a run that was loaded needs `loss` (and `metrics`) here')
+    if metrics or loss is not None:
+      task = task._replace(metrics=_metrics(metrics))
     source = make_source(data, **options)
     return _evaluate(task, self.params, InOrder(source, self.config.batch_size))
 
@@ -362,6 +375,11 @@ def _metrics(
   return {name: losses.named(fn) for name, fn in metrics.items()}
 
 
+def _name_of(value: Any) -> str | None:
+  """What config.json says of a loss, metric or optimizer, to tell it from another."""
+  return value if isinstance(value, str) else getattr(value, '__qualname__', None)
+
+
 def _try(task: Task, source: Source) -> None:
   """Raises InputError if model, loss and metrics do not fit the data: by shapes."""
   rows = source.take(np.arange(min(2, len(source))))
@@ -373,7 +391,7 @@ def _try(task: Task, source: Source) -> None:
 
   try:
     found = jax.eval_shape(run, rows.x, rows.y)
-  except ValueError as error:
+  except (TypeError, ValueError, FlaxError) as error:
     raise InputError(
       f'model and loss do not fit x {rows.x.shape} and y {rows.y.shape}: {error}'
     ) from error

@@ -101,19 +101,25 @@ def disk_record(
   name: str,
   model: nn.Module,
   files: Mapping[str, Callable[[Path], None]] | None = None,
+  arguments: Mapping[str, Any] | None = None,
 ) -> OnDisk:
-  """The workdir that a config names, for runs of this config and model."""
+  """The workdir that a config names, for runs of this config and model.
+
+  `arguments` are what else makes the run, which its model then does, too: a later start
+  with others is refused.
+  """
   try:
     described = modules.describe(model)
   except InputError as error:  # `load` will want it from its caller
     described = {'unnamed': str(error)}
+  more = {} if arguments is None else {**arguments, 'model': json.dumps(described)}
   data = workdir.to_json(described, indent=2).encode() + b'\n'
   fields = dataclasses.fields(config)
   return OnDisk(
     Path(config.workdir or f'runs/{name}'),
-    {'experiment': name, **dataclasses.asdict(config)},
+    {'experiment': name, **dataclasses.asdict(config), **more},
     FREE_FIELDS,
-    {spec.name: spec.default for spec in fields},
+    {**{spec.name: spec.default for spec in fields}, **more},
     config.keep,
     {**(files or {}), modules.FILE: lambda path: whole.write(path, data)},
   )

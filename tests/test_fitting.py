@@ -39,7 +39,8 @@ def data():
 
 def fit(**more):
   train, held_out = data()
-  return sj.fit(toy.model(), train, held_out, test=held_out, **{**TOY, **more})
+  options = {'validation': held_out, 'test': held_out, **TOY, **more}
+  return sj.fit(toy.model(), train, **options)
 
 
 class Tagger(nn.Module):
@@ -243,11 +244,41 @@ def test_a_plain_linen_model_needs_neither_train_nor_mask():
     ({'rate_changes': '10=2'}, InputError, "NUMBER:NUMBER.*'10=2'"),
     ({'warmup_steps': 20}, InputError, 'less than the 20'),
     ({'nesterov': True}, InputError, 'momentum'),
+    ({'validation': None, 'early_stopping': 2}, InputError, '`early_stopping` needs'),
   ],
 )
 def test_what_cannot_be_is_said_before_any_training(change, error, match):
   with pytest.raises(error, match=match):
     fit(**change)
+
+
+def test_a_model_that_takes_other_inputs_is_said_with_its_reason():
+  (x, y), _ = data()
+  with pytest.raises(InputError, match=r'do not fit x \(2, \d+, 1\).*'):
+    sj.fit(toy.model(), (x[..., None].astype(np.float32), y), **TOY)
+
+
+def test_a_workdir_is_of_one_model_loss_and_metrics(tmp_path):
+  fit(workdir=tmp_path, num_epochs=1)
+  for change, match in (
+    ({'loss': 'mse'}, 'loss "binary_crossentropy" -> "mse"'),
+    ({'metrics': ['accuracy', 'mae']}, 'metrics .* -> .*"mae"'),
+    ({'length': 3}, 'length null -> 3'),
+  ):
+    with pytest.raises(InputError, match=match):
+      fit(workdir=tmp_path, num_epochs=1, **change)
+  train, held_out = data()
+  with pytest.raises(InputError, match=r'model .*7'):
+    sj.fit(
+      toy.model(features=7), train, held_out, **{**TOY, 'num_epochs': 1},
+      workdir=tmp_path,
+    )  # fmt: skip
+
+
+def test_evaluate_takes_other_metrics():
+  _, held_out = data()
+  values = fit(num_epochs=1).evaluate(held_out, metrics=['mae'])
+  assert set(values) == {'loss', 'mae'}
 
 
 @pytest.mark.parametrize(

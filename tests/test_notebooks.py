@@ -40,10 +40,10 @@ def stop(values, params):
 
 x = np.random.default_rng(0).standard_normal((600, 20, 3)).astype(np.float32)
 
-def fit(num_epochs, on_epoch=None):
+def fit(num_epochs, on_epoch=None, quiet=True):
   return sj.fit(
     sj.SequenceRegressor(sj.GRU(8)), (x, x.sum((1, 2))), loss='mse', batch_size=8,
-    num_epochs=num_epochs, on_epoch=on_epoch, quiet=True,
+    num_epochs=num_epochs, on_epoch=on_epoch, quiet=quiet,
   )
 """
 
@@ -53,7 +53,7 @@ def test_the_stop_button_returns_what_there_is_and_resume_goes_on():
   manager, client = jupyter_client.manager.start_new_kernel(kernel_name='python3')
 
   def ask(code, *, interrupt_after=None):
-    """What a cell prints; a cell that raises fails the test."""
+    """What a cell prints, and how its bar ends; one that raises fails the test."""
     said, identity = [], client.execute(code)
     if interrupt_after is not None:
       time.sleep(interrupt_after)
@@ -67,6 +67,8 @@ def test_the_stop_button_returns_what_there_is_and_resume_goes_on():
         pytest.fail('\n'.join(content['traceback']))
       if message['msg_type'] == 'stream':
         said.append(content['text'])
+      if message['msg_type'] == 'update_display_data':
+        said.append(content['data']['text/html'])
       if content.get('execution_state') == 'idle':
         return ''.join(said)
 
@@ -78,6 +80,8 @@ def test_the_stop_button_returns_what_there_is_and_resume_goes_on():
     stopped, epochs, shape = asked.split(maxsplit=2)
     assert (stopped, shape.strip()) == ('True', '(600,)')
     assert 0 < int(epochs) < 4000
+    shown = ask('fit(1, quiet=False)')
+    assert '<progress value="75" max="75"></progress> <code>step 75/75  loss' in shown
     ask('whole, parts = fit(5), fit(5, stop).resume()')
     whole, parts = (
       ast.literal_eval(ask(f'print({name}.history["loss"].tolist())'))

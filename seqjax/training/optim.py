@@ -86,8 +86,8 @@ def make_schedule(
     num_steps: Of the run.
     warmup_steps: Linearly from 0 within so many steps, before what the name says.
     final_share: Of `learning_rate`.
-    changes: Of 'piecewise': step, counted after the warmup -> factor of the rate from
-      there on, on top of those before.
+    changes: Of 'piecewise': step of the run, after the warmup -> factor of the rate
+      from there on, on top of those before.
 
   Raises:
     InputError: if the name is unknown, or an argument does not fit it.
@@ -106,14 +106,17 @@ def make_schedule(
       f'`warmup_steps={warmup_steps}` must be less than the {num_steps} of the run'
     )
   low = learning_rate * final_share
+  later = {step - warmup_steps: factor for step, factor in (changes or {}).items()}
+  if any(step <= 0 for step in later):
+    raise InputError(
+      f'`rate_changes` must come after the {warmup_steps} `warmup_steps`, got {changes}'
+    )
   made: dict[str, Callable[[], optax.Schedule]] = {
     'constant': lambda: optax.constant_schedule(learning_rate),
     'cosine': lambda: optax.cosine_decay_schedule(learning_rate, rest, final_share),
     'linear': lambda: optax.linear_schedule(learning_rate, low, rest),
     'exponential': lambda: optax.exponential_decay(learning_rate, rest, final_share),
-    'piecewise': lambda: optax.piecewise_constant_schedule(
-      learning_rate, dict(changes or {})
-    ),
+    'piecewise': lambda: optax.piecewise_constant_schedule(learning_rate, later),
   }
   if not warmup_steps:
     return learning_rate if name == 'constant' else made[name]()

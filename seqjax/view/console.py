@@ -1,19 +1,20 @@
 """What a run shows on the screen: tables, a progress bar, plain lines for a file.
 
-On a terminal there are colours and a bar that rewrites itself. Anything else (a pipe, a
-job's output file) gets the same tables and one plain line per event, without a single
-escape code.
+On a terminal there are colours and a bar that rewrites itself, in a notebook a bar
+below the cell. Anything else (a pipe, a job's output file) gets the same tables and one
+plain line per event, without a single escape code.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, NamedTuple, Self, TextIO
 
 from rich import box, progress
 from rich.console import Console
@@ -58,6 +59,8 @@ class Display:
     self._console = _console(stream)
     self._console.quiet = quiet
     self._bar: progress.Progress | None = None
+    self._cell: Any = None  # IPython's handle of what is shown below a cell
+    self._shows_cell = not quiet and stream is None and _in_notebook()
     if not quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
       self._bar = progress.Progress(
         progress.BarColumn(bar_width=None),
@@ -77,6 +80,8 @@ class Display:
     shown = f'{_numbers(values)}{self._time_left(now, step)}'
     if self._bar is not None:
       self._bar.update(progress.TaskID(0), completed=step, shown=shown)
+    elif self._cell is not None:
+      self._cell.update(_CellBar(step, self._num_steps, shown))
     elif now - self._last_line >= self._min_seconds:
       self._last_line = now
       width = len(str(self._num_steps))
@@ -104,6 +109,10 @@ class Display:
   def __enter__(self) -> Self:
     if self._bar is not None:
       self._bar.start()
+    if self._shows_cell:
+      from IPython.display import display  # a notebook has it
+
+      self._cell = display(_CellBar(0, self._num_steps, ''), display_id=True)
     return self
 
   def __exit__(
@@ -121,6 +130,28 @@ class Display:
     start, first_step = self._first
     rate = (now - start) / (step - first_step)
     return f'  {format_seconds(rate * (self._num_steps - step))} left'
+
+
+class _CellBar(NamedTuple):
+  """A bar as a notebook shows it."""
+
+  step: int
+  num_steps: int
+  shown: str
+
+  def __repr__(self) -> str:
+    return f'step {self.step}/{self.num_steps}  {self.shown}'
+
+  def _repr_html_(self) -> str:
+    bar = f'<progress value="{self.step}" max="{self.num_steps}"></progress>'
+    return f'{bar} <code>{html.escape(repr(self))}</code>'
+
+
+def _in_notebook() -> bool:
+  """Whether this process is a kernel, which shows more than text."""
+  ipython = sys.modules.get('IPython')
+  shell = None if ipython is None else ipython.get_ipython()
+  return getattr(shell, 'kernel', None) is not None
 
 
 def summary_table(

@@ -270,6 +270,10 @@ def test_adafactor_is_optax_s_and_decay_takes_kernels_alone():
       # Keras changes after the boundary, optax at it.
       keras.optimizers.schedules.PiecewiseConstantDecay([9, 19], [0.2, 0.1, 0.01]),
     ),
+    (
+      {'name': 'piecewise', 'changes': {10: 0.5}, 'warmup_steps': 4},
+      lambda step: step * 0.05 if step < 4 else 0.2 if step < 10 else 0.1,
+    ),
   ],
 )
 def test_every_schedule_is_that_of_keras(options, theirs):
@@ -289,6 +293,10 @@ def test_every_schedule_is_that_of_keras(options, theirs):
     ({'name': 'constant', 'final_share': 0.1}, 'for a rate that falls'),
     ({'name': 'cosine', 'changes': {1: 0.1}}, 'need each other'),
     ({'name': 'cosine', 'warmup_steps': 40}, 'less than the 40'),
+    (
+      {'name': 'piecewise', 'changes': {3: 0.1}, 'warmup_steps': 3},
+      'after the 3 `warmup_steps`',
+    ),
   ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(options, message):
