@@ -25,6 +25,7 @@ def names_in(module):
     ('experiments.md', 5),
     ('files.md', 15),
     ('weather.md', 15),
+    ('transformations.md', 15),
   ],
 )
 def test_named_tests_exist(name, least):
@@ -42,8 +43,9 @@ def test_every_point_of_the_semantics_names_a_test():
   assert not bare
 
 
-def test_every_feature_names_a_test_and_fills_every_column():
-  lines = (_ROOT / 'docs' / 'features.md').read_text().splitlines()
+@pytest.mark.parametrize('name', ['features.md', 'transformations.md'])
+def test_every_row_names_a_test_and_fills_every_column(name):
+  lines = (_ROOT / 'docs' / name).read_text().splitlines()
   header, _, *rows = [line.strip('|').split('|') for line in lines if line[:1] == '|']
   for row in rows:
     assert len(row) == len(header)

@@ -3,8 +3,10 @@
 `forward` and `backward` are primitives whose every array has the number of models in
 front, or 1 where all models share it: under vmap a model becomes one of many in one
 call. What they are made of is decided where a program is lowered: kernels where the
-platform has them, else, and for jax.export, the reference. `run` joins them for
-reverse-mode differentiation of any order; from the second on it is the reference's.
+platform has them, else, and for jax.export, the reference. A third, `tangent`, is the
+derivative of `forward`: the reference's in forward mode, and its transpose is
+`backward`, so that reverse mode is the kernels'. From the second derivative on all is
+the reference's.
 """
 
 import functools
@@ -15,9 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 from seqjax import cells, scan
 from seqjax.cells import Cell
@@ -80,8 +81,7 @@ def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], -(-T // K), K)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Array]:
+def run(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
   """The recurrence of all models.
 
   Args:
@@ -92,28 +92,20 @@ def run(static: Static, arrays: dict[str, Array]) -> tuple[dict[str, Array], Arr
       'h_mask' [M, n, B, H] that there are. M may be 1 in any of them.
 
   Returns:
-    'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H]; and what
-    the way back wants, [M, chunks B states + 2, H].
+    'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H].
   """
-  given = tuple(name for name in _NAMES if name in arrays)
-  results = _bind_forward(static._replace(given=given), *(arrays[n] for n in given))
+  results = _bind_forward(*_ordered(static, arrays))
   names = static.cell.carry._fields  # type: ignore[attr-defined]
   outputs = dict(zip(names, results, strict=False))
   if static.options.return_sequences:
     outputs['ys'] = results[-1]
-  return outputs, results[len(names)]
+  return outputs
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pull_back(
-  static: Static, arrays: dict[str, Array], kept: Array, cotangents: dict[str, Array]
-) -> dict[str, Array]:
-  """Gradients of what has one, in the places of the arrays."""
-  more = {f'd{name}': value for name, value in cotangents.items()}
-  arrays = {**arrays, 'kept': kept, **more}
+def _ordered(static: Static, arrays: Mapping[str, Array]) -> tuple[Any, ...]:
+  """The arguments of a primitive's `bind`."""
   given = tuple(name for name in _NAMES if name in arrays)
-  results = _bind_backward(static._replace(given=given), *(arrays[n] for n in given))
-  return dict(zip(_gradients(static, arrays), results, strict=True))
+  return static._replace(given=given), *(arrays[name] for name in given)
 
 
 def _gradients(static: Static, names: Any) -> list[str]:
@@ -123,63 +115,58 @@ def _gradients(static: Static, names: Any) -> list[str]:
   return wanted + (['x'] if static.wants_dx else [])
 
 
-def _run_forward(static: Static, arrays: dict[str, Any]) -> tuple[Any, Any]:
-  # By its structure a residual may say what is no array.
-  wanted = {'dx': None} if arrays['x'].perturbed else {}
-  arrays = {name: a.value for name, a in arrays.items()}
-  outputs, kept = run(static._replace(leaves=True), arrays)
-  return (outputs, kept), (arrays, kept, wanted)
-
-
-def _run_backward(
-  static: Static, residuals: Any, cotangents: Any
-) -> tuple[dict[str, Any]]:
-  arrays, kept, wanted = residuals
-  static = static._replace(wants_dx='dx' in wanted)
-  known = {k: d for k, d in cotangents[0].items() if not isinstance(d, SymbolicZero)}
-  zeros = jnp.zeros_like(arrays['recurrent_kernel'], shape=_carry_shape(static, arrays))
-  fields = static.cell.carry._fields  # type: ignore[attr-defined]
-  found = _pull_back(static, arrays, kept, {**dict.fromkeys(fields, zeros), **known})
-  return ({name: _summed(found.get(name), a) for name, a in arrays.items()},)
-
-
-def _carry_shape(static: Static, arrays: dict[str, Array]) -> tuple[int, ...]:
+def _carry_shape(static: Static, arrays: Mapping[str, Any]) -> tuple[int, ...]:
   sizes = sizes_of(static, {k: a.shape for k, a in arrays.items()})
   return sizes.models, sizes.B, sizes.H
 
 
-def _summed(gradient: Array | None, like: Array) -> Array | None:
+def _moving(static: Static, tangents: Any) -> dict[str, Array]:
+  """The tangents that are not zero; masks are constants, and `kept` is no number."""
+  named = zip(static.given, tangents, strict=True)
+  constant = ('x_mask', 'h_mask', 'kept')
+  return {k: t for k, t in named if type(t) is not ad.Zero and k not in constant}
+
+
+def _no_tangent(primal: Array) -> Any:
+  return ad.Zero(jax.typeof(primal).to_tangent_aval())
+
+
+def _forward_jvp(primals: Any, tangents: Any, *, static: Static) -> tuple[Any, Any]:
+  """Values by the kernels, which leave what the way back wants; it is no tangent's."""
+  moving = _moving(static, tangents)
+  results = _bind_forward(static._replace(leaves=bool(moving)), *primals)
+  found = list(map(_no_tangent, results))
+  if moving:
+    names = (*static.given, 'kept', *(f't{name}' for name in moving))
+    operands = (*primals, results[static.states], *moving.values())
+    changes = _bind_tangent(static._replace(given=names), *operands)
+    found = [*changes[: static.states], found[static.states], *changes[static.states :]]
+  return results, found
+
+
+def _tangent_transpose(cotangents: Any, *operands: Any, static: Static) -> list[Any]:
+  """Reverse mode: the way back of the kernels, with what forward kept."""
+  named = dict(zip(static.given, operands, strict=True))
+  arrays = {k: a for k, a in named.items() if not k.startswith('t')}
+  wanted = {k: a.aval for k, a in named.items() if ad.is_undefined_primal(a)}
+  zeros = jnp.zeros_like(arrays['kept'], shape=_carry_shape(static, arrays))
+  fields = static.cell.carry._fields  # type: ignore[attr-defined]
+  given = dict(zip((*fields, 'ys'), cotangents, strict=False))
+  known = {f'd{k}': d for k, d in given.items() if type(d) is not ad.Zero}
+  arrays = {**arrays, **dict.fromkeys((f'd{k}' for k in fields), zeros), **known}
+  static = static._replace(wants_dx='tx' in wanted, leaves=False)
+  results = _bind_backward(*_ordered(static, arrays))
+  found = dict(zip(_gradients(static, arrays), results, strict=True))
+  return [
+    _summed(found[name[1:]], wanted[name].shape) if name in wanted else None
+    for name in named
+  ]
+
+
+def _summed(gradient: Array, shape: tuple[int, ...]) -> Array:
   """A gradient of all models, for what they may share."""
-  if gradient is None:
-    return None
-  gradient = gradient.reshape(gradient.shape[0], *like.shape[1:])
-  if like.shape[0] < gradient.shape[0]:
-    return gradient.sum(0, keepdims=True)
-  return gradient
-
-
-def _pull_back_forward(
-  static: Static, arrays: dict[str, Array], kept: Array, cotangents: dict[str, Array]
-) -> tuple[Any, Any]:
-  found = _pull_back(static, arrays, kept, cotangents)
-  return found, (arrays, cotangents)
-
-
-def _pull_back_backward(static: Static, residuals: Any, second: Any) -> tuple[Any, ...]:
-  arrays, cotangents = residuals
-  floats = {k: a for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
-  names = _gradients(static, arrays)
-
-  def gradients(floats: dict[str, Array], first: dict[str, Array]) -> dict[str, Array]:
-    return _reference_gradients(static, {**arrays, **floats}, first, names)
-
-  _, pull = jax.vjp(gradients, floats, cotangents)
-  dfloats, dfirst = pull(second)
-  return {name: dfloats.get(name) for name in arrays}, None, dfirst
-
-
-run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
-_pull_back.defvjp(_pull_back_forward, _pull_back_backward)
+  gradient = gradient.reshape(gradient.shape[0], *shape[1:])
+  return gradient if shape[0] == len(gradient) else gradient.sum(0, keepdims=True)
 
 
 def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -223,7 +210,7 @@ def _reference_gradients(
   cotangents: dict[str, Array],
   names: list[str],
 ) -> dict[str, Array]:
-  """What `_pull_back` gives, each [M, rows, ...], by the reference."""
+  """The gradients, each [M, rows, ...], by the reference."""
   models = max(a.shape[0] for a in arrays.values())
   fields = static.cell.carry._fields  # type: ignore[attr-defined]
   zeros = jnp.zeros(_carry_shape(static, arrays), jnp.float32)
@@ -239,6 +226,12 @@ def _forward_shapes(static: Static, sizes: Sizes) -> list[Any]:
   M, B, T, _, H, _, chunks, _ = sizes
   shapes = [(M, B, H)] * static.states + [(M, chunks * B * static.states + 2, H)]
   return shapes + [(M, B * T, H)] * static.options.return_sequences
+
+
+def _tangent_shapes(static: Static, sizes: Sizes) -> list[Any]:
+  shapes = _forward_shapes(static, sizes)
+  del shapes[static.states]  # what is kept
+  return shapes
 
 
 def _backward_shapes(static: Static, sizes: Sizes) -> list[Any]:
@@ -264,6 +257,24 @@ def _forward_reference(static: Static, *operands: Array) -> list[Array]:
   return results + ([outputs['ys']] if 'ys' in outputs else [])
 
 
+def _tangent_reference(static: Static, *operands: Array) -> list[Array]:
+  arrays = dict(zip(static.given, operands, strict=True))
+  del arrays['kept']
+  models = max(a.shape[0] for a in arrays.values())
+
+  def of_all(array: Array) -> Array:
+    return jnp.broadcast_to(array, (models, *array.shape[1:]))
+
+  names = [name[1:] for name in arrays if name.startswith('t')]
+  moving = {name: of_all(arrays.pop(f't{name}')) for name in names}
+  own = {name: of_all(arrays[name]) for name in names}
+  _, found = jax.jvp(
+    lambda own: _reference(static, {**arrays, **own}), (own,), (moving,)
+  )
+  fields = static.cell.carry._fields  # type: ignore[attr-defined]
+  return [found[name] for name in (*fields, 'ys') if name in found]
+
+
 def _backward_reference(static: Static, *operands: Array) -> list[Array]:
   arrays = dict(zip(static.given, operands, strict=True))
   del arrays['kept']
@@ -277,9 +288,12 @@ def _define(
   name: str,
   shapes: Callable[[Static, Sizes], list[Any]],
   reference: Callable[..., list[Array]],
-  target: str,
-) -> Callable[..., list[Array]]:
-  """A primitive, its rules, and the function that binds it (once compiled, kept)."""
+  target: str = '',
+) -> tuple[Primitive, Callable[..., list[Array]]]:
+  """A primitive with its rules, and the function that binds it (once compiled, kept).
+
+  Its derivative is the reference's. Without a `target`, so is it.
+  """
   primitive = Primitive(f'seqjax_{name}')
   primitive.multiple_results = True
 
@@ -327,16 +341,31 @@ def _define(
   def of_reference(*operands: Array, static: Static) -> list[Array]:
     return reference(static, *operands)
 
+  def differentiate(primals: Any, tangents: Any, *, static: Static) -> tuple[Any, Any]:
+    results = bind(static, *primals)
+    moving = _moving(static, tangents)
+    if not moving:
+      return results, list(map(_no_tangent, results))
+    arrays = dict(zip(static.given, primals, strict=True))
+
+    def function(moved: dict[str, Array]) -> list[Array]:
+      return reference(static, *{**arrays, **moved}.values())
+
+    _, found = jax.jvp(function, ({k: arrays[k] for k in moving},), (moving,))
+    return results, found
+
   lower_reference = mlir.lower_fun(of_reference, multiple_results=True)
   batching.primitive_batchers[primitive] = batch
+  ad.primitive_jvps[primitive] = differentiate
   mlir.register_lowering(primitive, lower_reference)
-  mlir.register_lowering(primitive, lower_on_cpu, platform='cpu')
+  if target:
+    mlir.register_lowering(primitive, lower_on_cpu, platform='cpu')
 
   @functools.partial(jax.jit, static_argnums=0)
   def bind(static: Static, *operands: Array) -> list[Array]:
     return primitive.bind(*operands, static=static)
 
-  return bind
+  return primitive, bind
 
 
 def _header(static: Static, sizes: Sizes) -> np.ndarray:
@@ -356,10 +385,15 @@ def _header(static: Static, sizes: Sizes) -> np.ndarray:
   return np.array(fields, np.int64)
 
 
-_bind_forward = _define('forward', _forward_shapes, _forward_reference, library.FORWARD)
-_bind_backward = _define(
+_forward, _bind_forward = _define(
+  'forward', _forward_shapes, _forward_reference, library.FORWARD
+)
+_, _bind_backward = _define(
   'backward', _backward_shapes, _backward_reference, library.BACKWARD
 )
+_tangent, _bind_tangent = _define('tangent', _tangent_shapes, _tangent_reference)
+ad.primitive_jvps[_forward] = _forward_jvp
+ad.primitive_transposes[_tangent] = _tangent_transpose
 
 
 def memory(B: int, T: int, H: int, chunks: int, states: int, sequences: bool) -> int:

@@ -28,8 +28,8 @@ def recur(
   """Runs a cell over sequences: values and gradients of `scan.recur`, sooner.
 
   Where a mesh is set whose only axis is the batch's, each of its devices runs its rows.
-  Gradients flow to params, inputs and carry; masks are constants. Reverse mode works to
-  any order; forward mode needs the reference.
+  Gradients flow to params, inputs and carry; masks are constants. Both modes go to any
+  order; the first gradient is the kernels', all others the reference's.
 
   Args:
     cell: Which equations; `params` and the carry are its NamedTuples.
@@ -149,7 +149,7 @@ def _by_kernels(
     for k, a in arrays.items()
     if a is not None
   }
-  outputs, _ = kernels.run(kernels.Static(cell, options), arrays)
+  outputs = kernels.run(kernels.Static(cell, options), arrays)
   last = cell.carry(
     *(outputs[k].reshape(*batch, H) for k in cell.carry._fields)  # type: ignore[attr-defined]
   )

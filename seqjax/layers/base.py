@@ -72,10 +72,12 @@ class Layer(nn.Module):
     """Whether it returns (carry, y), not y."""
     return False
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y, given that of x: None where y has no time axis."""
     return None if self.return_sequences is False else mask
 
+  @nn.nowrap
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, given those at the steps of x."""
     return None if self.return_sequences is False else reset
@@ -91,6 +93,7 @@ class TrainedLayer(Layer, kw_only=True):
 
   train: bool | None = None
 
+  @nn.nowrap
   def is_training(self, train: bool | None, unknown: Iterable[str] = ()) -> bool:
     """What field and call say together.
 

@@ -100,6 +100,7 @@ class Conv1D(Layer):
     y = self.conv(x if mask is None else zero_padding(x, mask))
     return cells.activation_function(self.activation)(y)
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """Mask [..., T'] of the outputs.
 
@@ -142,9 +143,11 @@ class _Pooling1D(Layer):
     _check_input(type(self).__name__, x, least)
     return self._pools(x, mask)
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     raise NotImplementedError
 
+  @nn.nowrap
   def _pooled(self, x: Array, reduce: Any, start: float) -> Array:
     """linen's `pool` over x [..., T, D], which wants one batch axis."""
     y = nn.pool(
@@ -157,9 +160,11 @@ class _Pooling1D(Layer):
     )
     return y.reshape(*x.shape[:-2], *y.shape[-2:])
 
+  @nn.nowrap
   def _largest(self, x: Array) -> Array:
     return self._pooled(x, jax.lax.max, -jnp.inf)
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """Mask [..., T'] of the outputs: real where anything in the pool is."""
     if mask is None:
@@ -180,6 +185,7 @@ class MaxPooling1D(_Pooling1D):
     ValueError: when it is made, if a size is less than 1 or the padding is unknown.
   """
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
       return self._largest(x)
@@ -193,6 +199,7 @@ class AveragePooling1D(_Pooling1D):
   Attributes and errors: those of `MaxPooling1D`.
   """
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     real = jnp.ones_like(x) if mask is None else zero_padding(jnp.ones_like(x), mask)
     total = self._pooled(x if mask is None else zero_padding(x, mask), jax.lax.add, 0.0)
@@ -215,6 +222,7 @@ class _GlobalPooling1D(Layer):
     _check_input(type(self).__name__, x, 1)
     return self._pools(x, mask)
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     raise NotImplementedError
 
@@ -222,6 +230,7 @@ class _GlobalPooling1D(Layer):
 class GlobalMaxPooling1D(_GlobalPooling1D):
   """The largest of all real steps; 0 where there is none."""
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
       return jnp.max(x, axis=-2)
@@ -232,6 +241,7 @@ class GlobalMaxPooling1D(_GlobalPooling1D):
 class GlobalAveragePooling1D(_GlobalPooling1D):
   """The mean of all real steps; 0 where there is none."""
 
+  @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
     if mask is None:
       return jnp.mean(x, axis=-2)

@@ -124,6 +124,7 @@ class Embedding(Layer):
     lookup = fast.Lookup(ids, embedding)
     return lookup if late else lookup.rows()
 
+  @nn.nowrap
   def compute_mask(self, ids: Array, mask: Flags = None, y: Any = None) -> Flags:
     """Mask [..., T] of ids [..., T]: True where real, and where `mask` is."""
     if not self.mask_zero:

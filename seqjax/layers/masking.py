@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, zero_where_masked
@@ -28,6 +29,7 @@ class Masking(Layer):
     check_sequence('Masking', x, mask=mask)
     return zero_where_masked(x, jnp.asarray(self.compute_mask(x, mask)))
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags = None, y: Any = None) -> Flags:
     """Mask [..., T] of x [..., T, D]: True where real, and where `mask` is."""
     check_known('Masking', x)

@@ -119,14 +119,17 @@ class Recurrence(TrainedLayer, kw_only=True):
       y = carry.h.astype(loop.dtype)
     return (carry, y) if self.return_carry else y
 
+  @nn.nowrap
   def loop(self, x: Array | Lookup, train: bool) -> Loop:
     """Declares the parameters for x [..., T, D]."""
     raise NotImplementedError
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y in the order of its steps: None where y has no time axis."""
     return self._in_order(super().compute_mask(x, mask))
 
+  @nn.nowrap
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, in their order."""
     reset = super().compute_reset(reset)
@@ -137,9 +140,11 @@ class Recurrence(TrainedLayer, kw_only=True):
     """Whether the steps of y are those of x from the last to the first."""
     return self.go_backwards and not self.keep_order
 
+  @nn.nowrap
   def _in_order(self, flags: Flags) -> Flags:
     return jnp.flip(flags, -1) if flags is not None and self.turned else flags
 
+  @nn.nowrap
   def _state_resets(self, reset: Flags) -> Flags:
     """Where the state is zero again: backwards an episode begins with its last step."""
     if reset is None or not self.go_backwards:

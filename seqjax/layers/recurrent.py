@@ -34,9 +34,8 @@ class RecurrentLayer(Recurrence):
     use_bias: Whether there is a parameter `bias`.
     dropout: Rate on the inputs, one mask a sequence and call, in [0, 1).
     recurrent_dropout: Rate on the recurrent state, likewise.
-    implementation: 'auto' takes the fast path where it can run; its reverse-mode
-      gradients are exact, forward-mode ones need 'reference', the plain scan. 'fast'
-      raises ValueError where it can't run.
+    implementation: 'auto' takes the fast path where it can run, 'reference' is the
+      plain scan; 'fast' raises ValueError where it can't run.
     kernel_init: Of `kernel` [D, G], drawn for all gates at once.
     recurrent_kernel_init: Of `recurrent_kernel` [H, G], likewise.
     bias_init: Of `bias`.
@@ -71,18 +70,22 @@ class RecurrentLayer(Recurrence):
     self.cell()  # refuses an unknown activation here, not at the first call
     super().__post_init__()
 
+  @nn.nowrap
   def cell(self) -> cells.Cell:
     """The pure functions of the cell."""
     raise NotImplementedError
 
+  @nn.nowrap
   def bias_shape(self, G: int) -> tuple[int, ...]:
     """The shape of `bias`."""
     return (G,)
 
+  @nn.nowrap
   def draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """The initialiser of `bias`."""
     return self.bias_init(key, shape, dtype)
 
+  @nn.nowrap
   def declare(self, module: nn.Module, name: str, D: int = 0) -> Array | None:
     """Declares in `module` one of the layer's parameters; None: there is no such bias.
 
@@ -101,11 +104,13 @@ class RecurrentLayer(Recurrence):
       return None
     return module.param(name, in_float32(init), shape, self.param_dtype)
 
+  @nn.nowrap
   def zeros(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """The carry of zeros, each field [*batch_shape, H], in float32 or wider."""
     dtype = jnp.promote_types(jnp.float32, dtype)
     return cells.zero_carry(self.cell(), (*batch_shape, self.features), dtype)
 
+  @nn.nowrap
   def loop(self, x: Array | fast.Lookup, train: bool) -> Loop:
     """As `Recurrence` asks."""
     *batch_shape, _, D = x.shape
@@ -117,6 +122,7 @@ class RecurrentLayer(Recurrence):
     run = functools.partial(self._run, self.params_type(*params), train)
     return Loop(x, zeros, values.dtype, run)
 
+  @nn.nowrap
   def _run(
     self,
     params: PyTree,
@@ -149,6 +155,7 @@ class SimpleRNN(RecurrentLayer):
 
   params_type = cells.SimpleRNNParams
 
+  @nn.nowrap
   def cell(self) -> cells.Cell:
     return cells.simple_rnn(cells.activation_function(self.activation))
 
@@ -169,12 +176,14 @@ class LSTM(RecurrentLayer):
   unit_forget_bias: bool = True
   params_type = cells.LSTMParams
 
+  @nn.nowrap
   def cell(self) -> cells.Cell:
     return cells.lstm(
       cells.activation_function(self.activation),
       cells.activation_function(self.recurrent_activation),
     )
 
+  @nn.nowrap
   def draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     bias = super().draw_bias(key, shape, dtype)
     if not self.unit_forget_bias:
@@ -198,6 +207,7 @@ class GRU(RecurrentLayer):
   reset_after: bool = True
   params_type = cells.GRUParams
 
+  @nn.nowrap
   def cell(self) -> cells.Cell:
     return cells.gru(
       cells.activation_function(self.activation),
@@ -205,5 +215,6 @@ class GRU(RecurrentLayer):
       reset_after=self.reset_after,
     )
 
+  @nn.nowrap
   def bias_shape(self, G: int) -> tuple[int, ...]:
     return (2, G) if self.reset_after else (G,)

@@ -56,6 +56,7 @@ class _LayerNormCell(RNNCell, kw_only=True):
     for name in self.scales:
       setattr(self, name, self.param(name, ones, (G,), self.param_dtype))
 
+  @nn.nowrap
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """That of the cell without norms, of [*batch_shape, H]s."""
     return cells.zero_carry(self.pure, (*batch_shape, self.features), dtype)
@@ -67,15 +68,18 @@ class _LayerNormCell(RNNCell, kw_only=True):
     kernel = self.param('kernel', in_float32(self.kernel_init), shape, self.param_dtype)
     return self._projected(x @ kernel)
 
+  @nn.nowrap
   def _projected(self, x: Array) -> Array:
     return _scaled(self._normalize(x), self.x_scale, self.bias)
 
+  @nn.nowrap
   def _recurrent(self, h: Array) -> Array:
     return _scaled(self._normalize(h @ self.recurrent_kernel), self.h_scale)
 
   def _normalize(self, x: Array) -> Array:
     return normalize(x, self.epsilon)
 
+  @nn.nowrap
   def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jnp.zeros(shape, dtype)
 
@@ -100,6 +104,7 @@ class LayerNormSimpleRNNCell(_LayerNormCell):
     normal = self._normalize(x + carry.h @ self.recurrent_kernel)
     return cells.SimpleRNNCarry(jnp.tanh(_scaled(normal, self.scale, self.bias)))
 
+  @nn.nowrap
   def _projected(self, x: Array) -> Array:
     return x  # one norm of the sum, which is not known before the step
 
@@ -141,6 +146,7 @@ class LayerNormLSTMCell(_LayerNormCell):
     normal = _scaled(normalize(c, self.epsilon), self.c_scale, self.c_bias)
     return cells.LSTMCarry(h=jax.nn.sigmoid(o) * jnp.tanh(normal), c=c)
 
+  @nn.nowrap
   def _draw_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     H, forget = self.features, float(self.unit_forget_bias)
     return jnp.zeros(shape, dtype).at[H : 2 * H].set(forget)
@@ -200,6 +206,7 @@ class Zoneout(RNNCell):
     check_rate('c_rate', self.c_rate)
     super().__post_init__()
 
+  @nn.nowrap
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """That of the cell."""
     zeros = self.cell.zero_carry(batch_shape, dtype)

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import scan
+from seqjax.fast.devices import varying_as
 from seqjax.layers.recurrence import Loop, Recurrence
 from seqjax.layers.recurrent import RecurrentLayer
 from seqjax.types import Array, PyTree
@@ -37,6 +38,7 @@ class RNNCell(nn.Module):
   The rng collection `dropout` gives new draws in every step.
   """
 
+  @nn.nowrap
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """A NamedTuple of zeros [*batch_shape, ...]; its field `h` is the cell's output."""
     raise NotImplementedError
@@ -71,6 +73,7 @@ class RNN(Recurrence):
       raise ValueError(f'cell must be an RNNCell, got {type(self.cell).__name__}')
     super().__post_init__()
 
+  @nn.nowrap
   def loop(self, x: Any, train: bool) -> Loop:
     """As `Recurrence` asks."""
     dtype = jnp.promote_types(jnp.float32, x.dtype)
@@ -86,9 +89,10 @@ class RNN(Recurrence):
       return cell.apply(variables, carry, x, train=train, rngs=rngs)
 
     def run(sequence: scan.Sequence, options: scan.Options) -> tuple[PyTree, Any]:
+      carry = zeros if sequence.carry is None else sequence.carry
       return scan.scan_time(
         step,
-        zeros if sequence.carry is None else sequence.carry,
+        varying_as(sequence.values, carry),
         sequence.x,
         sequence.mask,
         project=project,
@@ -129,6 +133,7 @@ class LayerCell(RNNCell):
     self.recurrent_kernel = self.layer.declare(self, 'recurrent_kernel')
     self.bias = self.layer.declare(self, 'bias')
 
+  @nn.nowrap
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
     """Zeros, as the layer starts from."""
     return self.layer.zeros(batch_shape, dtype)
@@ -142,6 +147,7 @@ class LayerCell(RNNCell):
     """One step: carry of [..., H]s and projected x [..., G] -> the next carry."""
     return self.layer.cell().step(self._params(), carry, x)
 
+  @nn.nowrap
   def _params(self, D: int | None = None) -> PyTree:
     """The cell's parameters; without D those of a step, which needs no kernel."""
     kernel = None if D is None else self.layer.declare(self, 'kernel', D)

@@ -50,6 +50,7 @@ class Stack(TrainedLayer):
         raise ValueError(f'{name} is in an inner Stack, which returns no carries')
     super().__post_init__()
 
+  @nn.nowrap
   def _leaves(self, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """All layers by name, those of inner stacks one by one."""
     for index, layer in enumerate(self.layers):
@@ -112,6 +113,7 @@ class Stack(TrainedLayer):
       x = y
     return (tuple(carries), x) if carries else x
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y, given that of x: what the layers make of it in turn.
 
@@ -121,6 +123,7 @@ class Stack(TrainedLayer):
       mask = declared(layer).compute_mask(x if index == 0 else None, mask)
     return mask
 
+  @nn.nowrap
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, likewise."""
     for layer in self.layers:

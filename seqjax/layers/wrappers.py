@@ -113,6 +113,7 @@ class Bidirectional(TrainedLayer):
     y = self._merged(*ys)
     return (tuple(carries), y) if carries else y
 
+  @nn.nowrap
   def _merged(self, forward: Array, backward: Array) -> Any:
     if self.merge_mode is None:
       return forward, backward
@@ -182,6 +183,7 @@ class TimeDistributed(TrainedLayer):
     """Whether the layer's carry comes in front of y."""
     return declared(self.layer).return_carry
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """The mask of y: [B, T, S] if the layer leaves or makes one for its steps.
 
@@ -215,9 +217,11 @@ class RepeatVector(Layer):
     """x [..., F] -> [..., n, F]."""
     return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
 
+  @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """None: time is new, and every step real."""
 
+  @nn.nowrap
   def compute_reset(self, reset: Flags) -> Flags:
     """None, likewise."""
 

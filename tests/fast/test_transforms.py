@@ -90,14 +90,20 @@ def test_second_derivative(cell):
   assert_close(run(BY_KERNELS), run(scan.recur))
 
 
-def test_forward_mode_asks_for_the_reference_path():
-  cell, params, sequence, _ = make(Case())
+@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
+def test_forward_mode(cell):
+  case = Case(cell, T=8, padding='scattered', recurrent_dropout=0.4, vocab_size=5)
+  cell, params, sequence, options = make(case)
 
-  def last(x):
-    return BY_KERNELS(cell, params, sequence._replace(x=x))[1]
+  def run(recur):
+    def outputs(params, embedding, carry):
+      x = sequence.x._replace(embedding=embedding)
+      return recur(cell, params, sequence._replace(x=x, carry=carry), options)
 
-  with pytest.raises(TypeError, match='forward-mode'):
-    jax.jvp(last, (sequence.x,), (sequence.x,))
+    args = params, sequence.x.embedding, sequence.carry
+    return jax.jit(lambda: jax.jvp(outputs, args, jax.tree.map(jnp.cos, args)))()
+
+  assert_close(run(BY_KERNELS), run(scan.recur))
 
 
 def test_scan_remat_and_a_loop_around_it():
