@@ -354,6 +354,9 @@ def _define(
     _, found = jax.jvp(function, ({k: arrays[k] for k in moving},), (moving,))
     return results, found
 
+  primitive.def_impl(
+    of_reference
+  )  # under disable_jit, or where debug_nans looks closer
   lower_reference = mlir.lower_fun(of_reference, multiple_results=True)
   batching.primitive_batchers[primitive] = batch
   ad.primitive_jvps[primitive] = differentiate

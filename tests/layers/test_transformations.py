@@ -362,10 +362,19 @@ def test_bfloat16(kind):
 @each_layer
 def test_debug_nans(kind):
   layer, params, x, mask, _ = _given(kind)
+  for size in range(1, 60):  # memory that an operation finds is full of them
+    jnp.full(size, jnp.nan).block_until_ready().delete()
   with jax.debug_nans(True):
     _close(_gradients(layer, params, x, mask), _expected_gradients(kind))
     with pytest.raises(FloatingPointError):
       _run(kind)(params, x.at[0, 0, 0].set(jnp.nan), mask)
+
+
+@each_layer
+def test_disable_jit(kind):
+  layer, params, x, mask, _ = _given(kind)
+  with jax.disable_jit():
+    _close(_value(layer, params, x, mask), _differences(kind)[0])
 
 
 @each_layer
