@@ -15,9 +15,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from seqjax.text.vectors.formats import MAX_WIDTH, Layout, read_vectors
-from seqjax.text.vectors.rows import WordVectors
-from seqjax.text.vectors.streams import open_stream
+from seqjax.files.packed import open_stream
+from seqjax.text.vector_files import MAX_WIDTH, Layout, WordVectors, read_vectors
 
 _MISSING_SHOWN = 10
 
@@ -41,7 +40,9 @@ def load_vectors(
     layout: 'glove': a line `word v1 ... vE` for each word; 'word2vec': the same after
       a line `words E`; 'word2vec_binary': that line, then for each word its bytes, a
       space and E little-endian float32. Words with spaces are understood: lines are
-      split from the right.
+      split from the right. Where the width is not told (by `width`, or the line
+      `words E`), a word with a space can't end in a number: it is taken for a line
+      with a number too many.
     words: Keeps only these (a `word_index` will do). Of the lines of other words only
       the width is checked. None keeps all.
     max_words: Reads no further than this many lines; the files are sorted by falling

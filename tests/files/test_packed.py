@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqjax.text.vectors.streams import open_stream
+from seqjax.files.packed import open_stream
 from seqjax.types import InputError
 
 CONTENT = b''.join(b'line %d %r\n' % (i, i * 7919 % 1000) for i in range(500))
