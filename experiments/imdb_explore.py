@@ -30,9 +30,11 @@ class Config(config_lib.Flags):
   dataset: Literal['imdb', 'synthetic'] = field(
     'imdb', 'Reviews: imdb from --data_dir or the network, synthetic from a generator.'
   )
-  data_dir: str = field('', 'Folder of the real data.')
-  cache_dir: str = field('', 'Folder of prepared data, as for the experiments.')
-  workdir: str = field('runs/imdb_explore', 'Folder of the picture.')
+  data_dir: str = field('', 'Folder of the real data.', path=True)
+  cache_dir: str = field(
+    '', 'Folder of prepared data, as for the experiments.', path=True
+  )
+  workdir: str = field('runs/imdb_explore', 'Folder of the picture.', path=True)
   vocab_size: int = field(
     1_000, 'Ids, V: the most frequent words and four others.', at_least=5
   )

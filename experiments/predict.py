@@ -2,6 +2,7 @@
 
 python -m experiments.predict --workdir=RUN --text="A film to remember."
 python -m experiments.predict --workdir=RUN --file=reviews.txt
+python -m experiments.predict --workdir=RUN --file=reviews.csv --text_column=review
 cat reviews.txt | python -m experiments.predict --workdir=RUN
 python -m experiments.predict --workdir=RUN --file=weather.csv
 
@@ -27,10 +28,15 @@ from seqjax.types import InputError
 class Config(config_lib.Flags):
   """See --help."""
 
-  workdir: str = field('', 'Folder of the run.')
+  workdir: str = field('', 'Folder of the run.', path=True)
   text: str | None = field(None, 'One review.')
   file: str | None = field(
-    None, 'File of reviews, UTF-8, one a line, or CSV; default stdin.'
+    None,
+    'Reviews, UTF-8, one a line or a --text_column; or rows of weather; default stdin.',
+    path=True,
+  )
+  text_column: str | None = field(
+    None, 'Column of the reviews in a CSV file, by its name in the first line.'
   )
   json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
 
@@ -47,7 +53,13 @@ def run(config: Config) -> None:
       f'--workdir={config.workdir} is a run of {trained.experiment}, for which there '
       'is no prediction'
     )
-  trained.task.predict(trained, text=config.text, file=config.file, as_json=config.json)
+  trained.task.predict(
+    trained,
+    text=config.text,
+    file=config.file,
+    text_column=config.text_column,
+    as_json=config.json,
+  )
 
 
 if __name__ == '__main__':

@@ -29,9 +29,13 @@ class Config(config_lib.Flags):
   suite: str = field('text', f'Which experiments: {", ".join(suites.SUITES)}.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each experiment.', at_least=1)
   only: str = field('', 'Rows of the suite to run, by name, with commas; default all.')
-  data_dir: str = field('', 'Folder of the real data.')
-  cache_dir: str = field('', 'Folder of prepared data, as for the experiments.')
-  workdir: str = field('', 'Folder of runs and tables; default runs/<suite>.')
+  data_dir: str = field('', 'Folder of the real data.', path=True)
+  cache_dir: str = field(
+    '', 'Folder of prepared data, as for the experiments.', path=True
+  )
+  workdir: str = field(
+    '', 'Folder of runs and tables; default runs/<suite>.', path=True
+  )
   quick: bool = field(False, 'One epoch on generated data: to try the suite.')
 
 

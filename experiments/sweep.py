@@ -40,9 +40,11 @@ class Config(config_lib.Flags):
     '', "Of result.json; default the best epoch's validation accuracy, else its loss."
   )
   seeds: int = field(3, 'Seeds 0, 1, ... of each combination.', at_least=1)
-  data_dir: str = field('', 'Folder of the real data.')
-  cache_dir: str = field('', 'Folder of prepared data, as for the experiments.')
-  workdir: str = field('', 'Folder of runs and tables; default runs/sweep.')
+  data_dir: str = field('', 'Folder of the real data.', path=True)
+  cache_dir: str = field(
+    '', 'Folder of prepared data, as for the experiments.', path=True
+  )
+  workdir: str = field('', 'Folder of runs and tables; default runs/sweep.', path=True)
 
 
 def run(config: Config) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import operator
+import os
 import pathlib
 import re
 import sys
@@ -23,6 +24,7 @@ from typing import (
 from absl import app, flags
 from absl import logging as absl_logging
 
+from seqjax.files import texts
 from seqjax.types import CommandError, InputError
 
 flags.disclaim_key_flags()  # so that --help lists the experiment's flags as its own
@@ -37,16 +39,19 @@ def field(
   at_least: float | None = None,
   above: float | None = None,
   below: float | None = None,
+  path: bool = False,
 ) -> T:
   """A field of a config, with its default, the text that --help shows, and its limits.
 
   A field with limits holds a number `at_least` this, `above` this and `below` that, or
-  None if its type allows it; anything else, NaN too, is refused.
+  None if its type allows it; anything else, NaN too, is refused. Of a `path`, a ~ in
+  front becomes the user's home, as shells do not see it behind --flag= or in a file.
   """
   limits = {'at_least': at_least, 'above': above, 'below': below}
   metadata = {
     'help': help,
     'limits': {k: v for k, v in limits.items() if v is not None},
+    'path': path,
   }
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -57,7 +62,10 @@ class Flags:
 
   def __post_init__(self) -> None:
     for spec in dataclasses.fields(self):
-      _check_limits(spec, getattr(self, spec.name))
+      value = getattr(self, spec.name)
+      _check_limits(spec, value)
+      if value and spec.metadata['path']:
+        object.__setattr__(self, spec.name, os.path.expanduser(value))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +112,9 @@ class ClusterConfig(Flags):
     below=1e6,
   )
   compilation_cache: str = field(
-    '', 'Folder to keep compiled programs in, open to its owner alone; made if need be.'
+    '',
+    'Folder to keep compiled programs in, open to its owner alone; made if need be.',
+    path=True,
   )
 
   def __post_init__(self) -> None:
@@ -118,12 +128,14 @@ class ClusterConfig(Flags):
 class TrainConfig(ClusterConfig):
   """What every training run can be told; experiments read the folders of data."""
 
-  data_dir: str = field('', 'Folder of the real data.')
+  data_dir: str = field('', 'Folder of the real data.', path=True)
   cache_dir: str = field(
-    '', 'Folder of prepared data; default $XDG_CACHE_HOME/seqjax or ~/.cache/seqjax.'
+    '',
+    'Folder of prepared data; default $XDG_CACHE_HOME/seqjax or ~/.cache/seqjax.',
+    path=True,
   )
   workdir: str = field(
-    '', 'Folder of the run, started or resumed; default runs/<experiment>.'
+    '', 'Folder of the run, started or resumed; default runs/<experiment>.', path=True
   )
   seed: int = field(
     0, 'Seed of initial weights, dropout and the order of examples.', at_least=0
@@ -270,8 +282,8 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
   values = flags.FlagValues()
   _define_flags(config_class, values)
   try:
-    rest = values(['', *arguments])[1:]
-  except (flags.Error, OSError) as error:
+    rest = values(['', *_with_files(arguments)])[1:]
+  except flags.Error as error:
     raise InputError(str(error)) from error
   if rest:
     raise InputError(f'takes flags only, got the argument {rest[0]!r}')
@@ -294,9 +306,35 @@ def as_flags(message: str) -> str:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
+    return flags.FLAGS([argv[0], *_with_files(argv[1:])])
+  except (flags.Error, InputError) as error:
     _refuse(str(error), InputError.exit_code)
+
+
+def _with_files(
+  arguments: Sequence[str], within: tuple[pathlib.Path, ...] = ()
+) -> list[str]:
+  """Puts the lines of flag files in the places of --flagfile=FILE and --flagfile FILE.
+
+  absl does it as well, but takes whatever the system's encoding makes of a file.
+  """
+  found, rest = [], iter(arguments)
+  for argument in rest:
+    name, equals, value = argument.partition('=')
+    if name not in ('--flagfile', '-flagfile'):
+      found.append(argument)
+      continue
+    path = pathlib.Path(os.path.expanduser(value if equals else next(rest, '')))
+    if path in within:
+      raise InputError(f'--flagfile={path} is read within itself')
+    try:
+      raw = path.read_bytes().splitlines()
+    except OSError as error:
+      raise InputError(f'--flagfile={path}: {error.strerror}') from error
+    lines = (line.strip() for line in texts.lines(raw, f'--flagfile={path}'))
+    said = [line for line in lines if line and not line.startswith(('#', '//'))]
+    found += _with_files(said, (*within, path))
+  return found
 
 
 def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) -> None:

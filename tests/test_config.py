@@ -23,7 +23,11 @@ _BAD = {
   'stray': "'stray'",
   '--width=13': '--width=13 is unlucky',
   '--width=15': '--width=15 needs --kind=b, or another --seed; see `depth`, `a b`',
-  '--flagfile=missing.flags': 'missing.flags',
+  '--flagfile=missing.flags': '--flagfile=missing.flags: No such file',
+  '--flagfile=latin.flags': '--flagfile=latin.flags, line 2 is not UTF-8',
+  '--flagfile=wide.flags': 'wide.flags, line 1 is not UTF-8; it looks like UTF-16',
+  '--flagfile=itself.flags': '--flagfile=itself.flags is read within itself',
+  '--flagfile': '--flagfile=.: Is a directory',
 }
 _GOOD = '--flagfile=run.flags --num_steps=7 --workdir=w'
 
@@ -36,6 +40,11 @@ def run(tmp_path_factory):
   """
   folder = tmp_path_factory.mktemp('command')
   (folder / 'run.flags').write_text('# a comment\n--kind=b\n--clip_norm=0.5\n')
+  (folder / 'latin.flags').write_text('--width=3\n# grün\n', encoding='latin-1')
+  (folder / 'wide.flags').write_text('--width=3\n', encoding='utf-16')
+  (folder / 'itself.flags').write_text(
+    '--flagfile itself.flags\n--flagfile=itself.flags'
+  )
   (folder / 'command.py').write_text(
     textwrap.dedent('''
     """A command for a test."""
@@ -133,6 +142,35 @@ def test_parse_is_the_config_of_a_command(tmp_path):
   found = config.parse(_Width, [f'--flagfile={path}', '--width=6', '--half'])
   assert found == _Width(width=6, clip_norm=0.5, half=True)
   assert config.parse(_Width, []) == _Width()  # nothing is left of the call before
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_flag_files_of_any_system_in_any_place(tmp_path, monkeypatch, end):
+  home = tmp_path / 'a home'
+  home.mkdir()
+  monkeypatch.setenv('HOME', str(home))
+  monkeypatch.chdir(tmp_path)
+  lines = ['// grün', '', ' --width=5 ', '--flagfile=~/in ner.flags', '--workdir=a b']
+  text = end.join(lines).encode('utf-8-sig')
+  (home / 'some.flags').write_bytes(text)
+  (home / 'in ner.flags').write_bytes(b'--width=6')
+  expected = _Width(width=6, workdir='a b')
+  for path in ('~/some.flags', 'a home/some.flags', './a home/../a home/some.flags'):
+    assert config.parse(_Width, [f'--flagfile={path}']) == expected
+    assert config.parse(_Width, ['-flagfile', path]) == expected
+  # What comes later wins.
+  assert config.parse(_Width, ['--width=7', '--flagfile=~/some.flags']) == expected
+  after = config.parse(_Width, ['--flagfile=~/some.flags', '--width=7'])
+  assert after == dataclasses.replace(expected, width=7)
+
+
+def test_home_in_front_of_a_path_and_of_nothing_else(monkeypatch):
+  monkeypatch.setenv('HOME', '/a home')
+  paths = ('data_dir', 'cache_dir', 'workdir', 'compilation_cache')
+  found = config.parse(config.TrainConfig, [f'--{name}=~/x y/' for name in paths])
+  assert {getattr(found, name) for name in paths} == {'/a home/x y/'}
+  found = config.TrainConfig(workdir='x/~', monitor='~', data_dir='~')
+  assert (found.workdir, found.monitor, found.data_dir) == ('x/~', '~', '/a home')
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 _ROOT = pathlib.Path(__file__).parent.parent
 _RANKS = {
   'types': 0,
-  'config': 1,
   'files': 1,
   'cells': 1,
   'dropout': 1,
+  'config': 2,
   'text': 2,
   'scan': 2,
   'data': 3,

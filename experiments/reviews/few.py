@@ -25,6 +25,7 @@ class Config(reviews.Config):
     'glove.6B.100d.txt',
     'GloVe file, plain, gzip or zip: a path, or a name in --data_dir. Not used with '
     'scratch, nor with synthetic reviews, whose vectors are drawn at random.',
+    path=True,
   )
   num_train: int = field(200, 'Training reviews, drawn at random.', at_least=1)
   num_validation: int = field(

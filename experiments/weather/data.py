@@ -30,11 +30,15 @@ class Config(config_lib.TrainConfig):
   dataset: Literal['jena', 'synthetic'] = field(
     'jena', 'Series: jena from a file in --data_dir, synthetic from a generator.'
   )
-  csv: str = field('', 'File in --data_dir; default the Jena file that is there.')
+  csv: str = field(
+    '', 'File in --data_dir; default the Jena file that is there.', path=True
+  )
   time_column: str = field(csv_files.TIME_COLUMN, 'Column of time.')
   date_format: str = field(
     csv_files.DATE_FORMAT, 'How time is written, of %Y %m %d %H %M %S.'
   )
+  delimiter: Literal[',', ';', 'tab'] = field(',', 'What is between columns.')
+  decimal: Literal['.', ','] = field('.', 'What is in front of decimals.')
   target: str = field('T (degC)', 'Column to forecast; its unit in parentheses.')
   step_minutes: float | None = field(
     None, 'From a row to the next; default what occurs most often.', above=0
@@ -136,6 +140,8 @@ def read(config: Config) -> tuple[Series, str, bool]:
     source,
     time_column=config.time_column,
     date_format=config.date_format,
+    delimiter=config.delimiter,
+    decimal=config.decimal,
     cache_dir=config.cache_dir,
   )
   return series, source.name, source.is_published

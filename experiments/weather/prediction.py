@@ -15,13 +15,18 @@ from seqjax.types import InputError
 
 
 def predict(
-  trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+  trained: experiment.Run,
+  *,
+  text: str | None,
+  file: str | None,
+  text_column: str | None,
+  as_json: bool,
 ) -> None:
   """Prints a forecast for each row with enough rows before it.
 
   Args:
     trained: A run of an experiment on weather.
-    text: Refused: a forecast needs rows.
+    text, text_column: Refused: a forecast needs rows.
     file: CSV with the columns of the run's own file; None: standard input.
     as_json: Print an object a line, not a table.
 
@@ -29,8 +34,9 @@ def predict(
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it.
   """
-  if text is not None:
-    raise InputError(f'--text: a run of {trained.experiment} needs --file')
+  for flag, value in (('--text', text), ('--text_column', text_column)):
+    if value is not None:
+      raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is weather
   scaling = Scaling.load(trained.folder / SCALING_FILE)
@@ -40,6 +46,8 @@ def predict(
     name,
     time_column=config.time_column,
     date_format=config.date_format,
+    delimiter=config.delimiter,
+    decimal=config.decimal,
   )
   if raw.columns != scaling.columns:
     raise InputError(

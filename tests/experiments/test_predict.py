@@ -77,6 +77,94 @@ def test_a_relative_workdir_is_that_folder(trained, capsys, monkeypatch):
   assert answer == expected
 
 
+def test_paths_of_every_kind_are_those_files(trained, tmp_path, capsys, monkeypatch):
+  folder, _ = trained
+  (expected,) = _answers(capsys, workdir=str(folder), text='a clever plot')
+  home = tmp_path / 'a home'
+  home.mkdir()
+  (home / 'my runs').symlink_to(folder)
+  (home / 'my text').write_text('a clever plot\n')
+  (tmp_path / 'link').symlink_to(home / 'my text')
+  monkeypatch.setenv('HOME', str(home))
+  monkeypatch.chdir(tmp_path)
+  runs = ('~/my runs', './a home/my runs/', 'a home/../a home/my runs', '~/my runs/.')
+  files = ('~/my text', './a home/my text', 'link', str(home / 'my text'))
+  for run, file in zip(runs, files, strict=True):
+    (answer,) = _answers(capsys, workdir=run, file=file)
+    assert answer['probability'] == pytest.approx(expected['probability'], rel=1e-5)
+    assert answer['words'] == 3
+
+
+_REVIEWS = ['a clever plot', 'the cast was dull,\nand the "plot" was silly', 'the plot']
+_TABLE = (
+  'id; label ,review\n'
+  '1,pos,a clever plot\n'
+  '2, neg, "the cast was dull,\nand the ""plot"" was silly"\n'
+  '3,,the plot\n'
+)
+
+
+@pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
+@pytest.mark.parametrize(
+  ('name', 'table'),
+  [
+    ('a.csv', _TABLE.replace('id; label ', 'id, label ')),
+    ('a.CSV', _TABLE.replace('id; label ', 'id, label ').replace('\n', '\r\n')),
+    ('a.csv', 'review\n' + '\n'.join(f'"{t}"' for t in (_REVIEWS[0], *_REVIEWS[2:]))),
+    ('a.tsv', '"id"\t"review"\n1\ta clever plot\n\n2\tthe plot\n  \n'),
+    ('a.txt', '"review" ; "id"\r\n"a clever plot";1\r\n"the plot";2'),
+  ],
+)
+def test_a_column_of_a_table_is_its_reviews(
+  trained, tmp_path, capsys, monkeypatch, name, table, mark
+):
+  path = tmp_path / name
+  path.write_bytes(mark + table.encode())
+  run = {'workdir': str(trained[0])}
+  texts = _REVIEWS if 'dull' in table else [_REVIEWS[0], _REVIEWS[2]]
+  answers = _answers(capsys, **run, file=str(path), text_column='review')
+  stream = types.SimpleNamespace(buffer=io.BytesIO(path.read_bytes()))
+  monkeypatch.setattr('sys.stdin', stream)
+  assert _answers(capsys, **run, text_column='review') == answers
+  alone = [_answers(capsys, **run, text=text)[0] for text in texts]
+  found = [[each.pop('probability') for each in part] for part in (answers, alone)]
+  np.testing.assert_allclose(*found, rtol=1e-5)
+  assert answers == alone
+
+
+def test_a_mark_in_front_is_no_word(trained, tmp_path, capsys):
+  path = tmp_path / 'reviews.txt'
+  path.write_text('the plot\rthe the\r\n', encoding='utf-8-sig')
+  answers = _answers(capsys, workdir=str(trained[0]), file=str(path))
+  assert [answer['unknown'] for answer in answers] == [[], []]
+
+
+@pytest.mark.parametrize(
+  ('table', 'message'),
+  [
+    ('id,text\n1,a\n', "line 1: expected a column 'review', once, found 'id', 'text'"),
+    ('review,review\n1,a\n', "line 1: .* found 'review', 'review'"),
+    ('', "line 1: expected a column 'review', once, found $"),
+    ('id,review\n1,a\n2,b,c\n', 'line 3: expected 2 fields, found 3'),
+    ('id,review\n1,a\n2\n', 'line 3: expected 2 fields, found 1'),
+    ('id,review\n1,"a\nb\n', 'line 3: unexpected end of data'),
+    ('id,review\n1,gr\xfcn', 'line 2 is not UTF-8'),
+  ],
+)
+def test_a_table_that_does_not_do(trained, tmp_path, table, message):
+  path = tmp_path / 'a.csv'
+  path.write_text(table, encoding='latin-1')
+  run = {'workdir': str(trained[0]), 'file': str(path)}
+  _refused(f'--file={path}, {message}', **run, text_column='review')
+  _refused(f'--file={path} is a table: say its column with --text_column', **run)
+  _refused(
+    'only one of --text, --text_column',
+    workdir=run['workdir'],
+    text='a',
+    text_column='b',
+  )
+
+
 def test_a_short_review_is_padded_as_in_training(trained, capsys):
   folder, _ = trained
   run = experiment.open_run(str(folder))

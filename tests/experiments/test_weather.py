@@ -201,6 +201,12 @@ def test_another_csv_by_flags(tmp_path):
   data = weather.load(weather.Config(**sizes, **flags))
   assert (data.target, data.unit, data.report.step_seconds) == (0, 'units', 900)
   assert not data.is_published
+  (tmp_path / 'b.csv').write_text(text.replace(',', ';').replace('.', ','))
+  as_in_france = {'delimiter': ';', 'decimal': ',', 'date_format': '%d,%m,%Y %H:%M:%S'}
+  as_in_france |= {'csv': 'b.csv'}
+  same = weather.load(weather.Config(**sizes, **(flags | as_in_france)))
+  np.testing.assert_array_equal(same.series.values, data.series.values)
+  np.testing.assert_array_equal(same.series.times, data.series.times)
   with pytest.raises(InputError, match=r'--target=T: .*a.csv has load, T \(degC\)'):
     weather.load(weather.Config(**sizes, **(flags | {'target': 'T'})))
 

@@ -10,18 +10,24 @@ import csv
 import datetime
 import io
 import re
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from seqjax.data.series.series import Series
+from seqjax.files import texts
 from seqjax.types import InputError
+
+Delimiter: TypeAlias = Literal[',', ';', 'tab']
+Decimal: TypeAlias = Literal['.', ',']
 
 TIME_COLUMN = 'Date Time'
 DATE_FORMAT = '%d.%m.%Y %H:%M:%S'
 
 _WIDTHS = {'%Y': 4, '%m': 2, '%d': 2, '%H': 2, '%M': 2, '%S': 2}
 _SPAN = (1, 9999)  # years that datetime64 and datetime agree about
+_SIGNS = {',': ',', ';': ';', 'tab': '\t'}
+_SWAP = str.maketrans(',.', '.,')
 
 
 def read_csv(
@@ -30,15 +36,20 @@ def read_csv(
   *,
   time_column: str = TIME_COLUMN,
   date_format: str = DATE_FORMAT,
+  delimiter: Delimiter = ',',
+  decimal: Decimal = '.',
 ) -> Series:
   """Reads a header and rows; every row and value of the file is in the result.
 
   Args:
-    content: The file, with commas between fields, quoted or not; UTF-8 or Latin-1.
+    content: The file; UTF-8, with a mark in front or not, or Latin-1; lines end as on
+      any system, fields may be quoted, and have blanks in front.
     source: Its name, for messages.
     time_column: Name of the column of time; all others hold numbers.
     date_format: How time is written, of the directives %Y %m %d %H %M %S, each with as
       many digits as the largest value has, and other characters between them.
+    delimiter: What is between fields.
+    decimal: What is between the whole part of a number and the rest.
 
   Returns:
     Series in the order of the file, faults included.
@@ -47,55 +58,82 @@ def read_csv(
     InputError: Something is not as it should be; the message has line and column.
   """
   pieces = _pieces(date_format)
-  names = _header(content, source, time_column)
-  if not content.rstrip().count(b'\n'):
+  if decimal == delimiter:
+    raise InputError(f'`delimiter={delimiter}` is `decimal={decimal}` too')
+  if 0 in content:
+    texts.decode(content, source)  # says that it is no text
+  sign = _SIGNS[delimiter]
+  content = content.replace(b'\r\r\n', b'\n').replace(b'\r\n', b'\n')
+  header, _, body = content.replace(b'\r', b'\n').rstrip().partition(b'\n')
+  for before in ('\n', sign):  # blanks in front of fields
+    while f'{before} '.encode() in body and f'{before} ' not in date_format:
+      body = body.replace(f'{before} '.encode(), before.encode())
+  body = body.lstrip(b' ')
+  names = _header(header, source, time_column, delimiter)
+  if not body:
     raise InputError(f'{source}: line 2: expected a row of numbers, the file ends')
+  plain = body
+  if decimal == ',':  # both change sides: 1.234,5 is to stay no number
+    plain = body.decode('latin-1').translate(_SWAP).encode('latin-1')
+    pieces = [(digits, piece.translate(_SWAP)) for digits, piece in pieces]
   where = names.index(time_column)
-  width = sum(len(piece) if kind is None else kind for kind, piece in pieces)
+  read = _parse(plain, pieces, sign, where, len(names) - 1 - where)
+  if read is None:
+    _explain(body, source, names, time_column, date_format, delimiter, decimal)
+    raise InputError(f'{source}: expected a row on each line, and no quoted line ends')
+  return Series(*read, tuple(names[:where] + names[where + 1 :]))
+
+
+def _parse(
+  body: bytes, pieces: list[tuple[int | None, str]], sign: str, before: int, after: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Times [N] and values [N, D], or None where a line is not as it should be."""
+  width = sum(len(piece) if digits is None else digits for digits, piece in pieces)
   parts: list[Any] = [
-    ('before', np.float64, (where,)),
+    ('before', np.float64, (before,)),
     ('time', f'S{width + 1}'),  # one more, so that a longer text is not cut to fit
-    ('after', np.float64, (len(names) - 1 - where,)),
+    ('after', np.float64, (after,)),
   ]
   fields = [part for part in parts if part[-1] != (0,)]
   try:
     rows = np.loadtxt(
-      io.BytesIO(content),
+      io.BytesIO(body),
       np.dtype(fields),
-      delimiter=',',
-      skiprows=1,
+      delimiter=sign,
       comments=None,
       quotechar='"',
       encoding='latin-1',
       ndmin=1,
     )
-  except ValueError as e:
-    _explain(content, source, names, time_column, date_format)
-    raise InputError(f'{source}: {" ".join(str(e).split())}') from e
+  except ValueError:
+    return None  # what it is about is told by a look at each line
   times, good = _parse_times(rows['time'], pieces, width)
   numbers = [rows[field[0]] for field in fields if field[0] != 'time']
   with np.errstate(over='ignore'):  # becomes infinite, and is refused
     values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
-  blank = len(rows) != content.rstrip().count(b'\n')
-  if blank or not good.all() or not np.isfinite(values).all():
-    _explain(content, source, names, time_column, date_format)
-    raise InputError(f'{source}: expected a row on each line, and no quoted line ends')
-  columns = tuple(name for name in names if name != time_column)
-  return Series(times, values, columns)
+  whole = len(rows) == body.count(b'\n') + 1  # it passes over empty lines
+  return (times, values) if whole and good.all() and np.isfinite(values).all() else None
 
 
-def _header(content: bytes, source: str, time_column: str) -> list[str]:
+def _header(
+  line: bytes, source: str, time_column: str, delimiter: Delimiter
+) -> list[str]:
   """Names of the columns, which must be distinct, the time column among them."""
-  line = content.split(b'\n', 1)[0].rstrip(b'\r')
   try:
     text = line.decode('utf-8-sig')
   except UnicodeDecodeError:
     text = line.decode('latin-1')  # the institute's newer files
-  names = next(csv.reader([text]), [])
+  headers = {}
+  for sign, letter in _SIGNS.items():
+    titles = next(csv.reader([text], delimiter=letter, skipinitialspace=True), [])
+    headers[sign] = [title.strip() for title in titles]
+  names = headers[delimiter]
   found = ', '.join(map(repr, names[:20]))
   if time_column not in names:
+    others = [sign for sign, titles in headers.items() if time_column in titles]
+    hint = f'; with `delimiter={others[0]}` it is there' if others else ''
     raise InputError(
-      f'{source}: line 1: expected a time column {time_column!r}, found {found}'
+      f'{source}: line 1: expected a time column {time_column!r}, found {found}{hint}'
     )
   if len(set(names)) != len(names) or len(names) < 2:
     raise InputError(
@@ -151,12 +189,20 @@ def _parse_times(
 
 
 def _explain(
-  content: bytes, source: str, names: list[str], time_column: str, date_format: str
+  body: bytes,
+  source: str,
+  names: list[str],
+  time_column: str,
+  date_format: str,
+  delimiter: Delimiter,
+  decimal: Decimal,
 ) -> None:
   """Raises InputError about the first line that is not as it should be, if any is."""
-  lines = content.rstrip().decode('latin-1').split('\n')
-  for number, line in enumerate(lines[1:], 2):
-    fields = next(csv.reader([line.rstrip('\r')]), [])
+  for number, line in enumerate(body.decode('latin-1').split('\n'), 2):
+    try:
+      fields = next(csv.reader([line], delimiter=_SIGNS[delimiter], strict=True), [])
+    except csv.Error as error:
+      raise InputError(f'{source}: line {number}: {error}') from error
     if len(fields) != len(names):
       raise InputError(
         f'{source}: line {number}: expected {len(names)} fields, found {len(fields)}'
@@ -166,8 +212,9 @@ def _explain(
       if name == time_column:
         if not _is_time(field, date_format):
           raise InputError(f'{place} a time like {date_format}, got {field!r}')
-      elif not _is_number(field):
-        raise InputError(f'{place} a number, got {field!r}')
+      elif not _is_number(field.translate(_SWAP) if decimal == ',' else field):
+        hint = '; see `decimal`' if ',' in field else ''
+        raise InputError(f'{place} a number, got {field!r}{hint}')
 
 
 def _is_time(text: str, date_format: str) -> bool:
@@ -180,6 +227,7 @@ def _is_time(text: str, date_format: str) -> bool:
 
 def _is_number(text: str) -> bool:
   try:
-    return abs(float(text)) <= float(np.finfo(np.float32).max)
+    small = abs(float(text)) <= float(np.finfo(np.float32).max)
   except ValueError:
     return False
+  return small and '_' not in text  # 1_000 is a number to Python alone

@@ -30,11 +30,20 @@ URL = (
 
 _SIZE = 13_568_290  # bytes of the published zip, as Keras's download shows
 _ROWS = 420_551  # of the published file
-_VERSION = 1  # to be raised when the same file would be read otherwise
+_VERSION = 2  # to be raised when the same file would be read otherwise
 _MAX_BYTES = 2**31  # of an unpacked CSV
 _ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
+
+
+class _Layout(NamedTuple):
+  """What `csv_files.read_csv` has to be told of a file."""
+
+  time_column: str = csv_files.TIME_COLUMN
+  date_format: str = csv_files.DATE_FORMAT
+  delimiter: csv_files.Delimiter = ','
+  decimal: csv_files.Decimal = '.'
 
 
 class Source(NamedTuple):
@@ -59,13 +68,15 @@ def load(
   *,
   time_column: str = csv_files.TIME_COLUMN,
   date_format: str = csv_files.DATE_FORMAT,
+  delimiter: csv_files.Delimiter = ',',
+  decimal: csv_files.Decimal = '.',
   cache_dir: str = '',
 ) -> Series:
   """Reads the series as it is in the file; from the second time on, from the cache.
 
   Args:
     source: From `find`.
-    time_column, date_format: As for `series_csv.read_csv`.
+    time_column, date_format, delimiter, decimal: As for `csv_files.read_csv`.
     cache_dir: As for `cache.default_root`.
 
   Raises:
@@ -74,20 +85,15 @@ def load(
   """
   root = cache.default_root(cache_dir)
   identity = URL if source.path is None else archives.identity(source.path, _is_csv)
-  usual = (time_column, date_format) == (csv_files.TIME_COLUMN, csv_files.DATE_FORMAT)
-  fields = {
-    'source': identity,
-    'time_column': time_column,
-    'date_format': date_format,
-    'version': _VERSION,
-  }
+  layout = _Layout(time_column, date_format, delimiter, decimal)
+  fields = {'source': identity, **layout._asdict(), 'version': _VERSION}
 
   def build() -> dict[str, np.ndarray]:
-    if source.is_published and usual:
+    if source.is_published and layout == _Layout():
       series = _published(source, root, fields)
     else:
       assert source.path is not None  # for mypy: `find` took a file
-      series = _read(source.path, time_column, date_format)
+      series = _read(source.path, layout)
     times, values, columns = series
     return {'times': times, 'values': values, 'columns': np.array(columns)}
 
@@ -172,7 +178,7 @@ def _read_published(path: pathlib.Path, *, md5: str) -> Series:
         f'{URL}: what was downloaded has {size:,} bytes of MD5 {found} instead of '
         f'{_SIZE:,} of MD5 {md5}; it is removed, start again'
       )
-  series = _read(path, csv_files.TIME_COLUMN, csv_files.DATE_FORMAT)
+  series = _read(path, _Layout())
   if series.columns != COLUMNS:
     raise InputError(
       f'{path}: expected the columns {", ".join(COLUMNS)}, got '
@@ -183,12 +189,10 @@ def _read_published(path: pathlib.Path, *, md5: str) -> Series:
   return series
 
 
-def _read(path: pathlib.Path, time_column: str, date_format: str) -> Series:
+def _read(path: pathlib.Path, layout: _Layout) -> Series:
   _log.info('reading %s, once', path)
   content, name = _content(path)
-  return csv_files.read_csv(
-    content, name, time_column=time_column, date_format=date_format
-  )
+  return csv_files.read_csv(content, name, **layout._asdict())
 
 
 def _content(path: pathlib.Path) -> tuple[bytes, str]:

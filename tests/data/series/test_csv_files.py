@@ -50,6 +50,64 @@ def test_latin_1_names():
   assert read_csv(content, 'f').columns == ('µ',)
 
 
+@pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
+@pytest.mark.parametrize('tail', [b'', b'\n', b'\n   \n', b'\n\n \t\n'])
+@pytest.mark.parametrize('line_end', [b'\n', b'\r\n', b'\r\r\n', b'\r'])
+def test_line_ends_blank_ends_and_a_mark(line_end, tail, mark):
+  content = mark + (_FILE.rstrip() + tail).replace(b'\n', line_end)
+  for found, expected in zip(read_csv(content, 'f'), read_csv(_FILE, 'f'), strict=True):
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('delimiter', [',', ';', 'tab'])
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_blanks_behind_what_is_between_columns(delimiter, place):
+  rows = [['a (x)', ' "b, c"'], [' 1', '  -2.5'], ['3', ' 4']]
+  times = ['Date Time', '01.02.2020 00:10:00', ' "01.02.2020 00:20:00"']
+  for row, time in zip(rows, times, strict=True):
+    row.insert(place, time)
+  sign = {'tab': '\t'}.get(delimiter, delimiter)
+  content = '\n'.join((sign + ' ').join(row) for row in rows).encode()
+  found = read_csv(content, 'f', delimiter=delimiter)
+  assert found.columns == ('a (x)', 'b, c')
+  np.testing.assert_array_equal(found.values, [[1, -2.5], [3, 4]])
+  assert [str(t)[11:] for t in found.times] == ['00:10:00', '00:20:00']
+
+
+def test_blanks_of_a_date_stay():
+  content = b'a;Date Time\n1;2020-01-02, 03:04\n2;2020-01-02, 03:05\n'
+  options = {'delimiter': ';', 'date_format': '%Y-%m-%d, %H:%M'}
+  for decimal in ('.', ','):
+    found = read_csv(content, 'f', **options, decimal=decimal)
+    assert str(found.times[1]) == '2020-01-02T03:05:00'
+  content = content.replace(b',', b'').replace(b';', b',').replace(b'2020-', b' 2020-')
+  found = read_csv(content, 'f', date_format='%Y-%m-%d %H:%M')
+  assert str(found.times[1]) == '2020-01-02T03:05:00'
+
+
+def test_semicolons_and_decimal_commas():
+  content = b'Date Time;a;b\n01.02.2020 00:10:00;1,5;-2\n01.02.2020 00:20:00;3;4e-1\n'
+  options = {'delimiter': ';', 'decimal': ','}
+  found = read_csv(content, 'f', **options)
+  np.testing.assert_array_equal(found.values, np.float32([[1.5, -2], [3, 0.4]]))
+  # 1.234 is 1234 where decimals have a comma: nobody is to take it for 1.234.
+  for number in (b'1.234', b'1.234,5', b'1,2,3'):
+    message = f"line 2, column 'a': expected a number, got '{number.decode()}'"
+    with pytest.raises(InputError, match=message):
+      read_csv(content.replace(b'1,5', number), 'f', **options)
+  with pytest.raises(InputError, match=r"line 2, column 'a': .*'1,5'; see `decimal`"):
+    read_csv(content, 'f', delimiter=';')
+  with pytest.raises(InputError, match=r'line 1: .*; with `delimiter=;` it is there'):
+    read_csv(content, 'f')
+  with pytest.raises(InputError, match='`delimiter=,` is `decimal=,` too'):
+    read_csv(content, 'f', decimal=',')
+
+
+def test_utf_16_is_told():
+  with pytest.raises(InputError, match='f, line 1 is not UTF-8; it looks like UTF-16'):
+    read_csv(_FILE.decode().encode('utf-16'), 'f')
+
+
 _ROW = b'29.02.2020 23:59:59,-3e2,4'
 
 
@@ -63,6 +121,10 @@ _ROW = b'29.02.2020 23:59:59,-3e2,4'
     (b'29.02.2020 23:59:59,1', 'line 3: expected 3 fields, found 2'),
     (b'29.02.2020 23:59:59,1,2,3', 'line 3: expected 3 fields, found 4'),
     (b'', 'line 3: expected 3 fields, found 0'),
+    (b'  ', 'line 3: expected 3 fields, found 0'),
+    (b'29.02.2020 23:59:59,1_000,4', "line 3, column 'a': .*, got '1_000'"),
+    (b'29.02.2020 23:59:59,1e,4', "line 3, column 'a': .*, got '1e'"),
+    (b'29.02.2020 23:59:59,"1,4', 'line 3: unexpected end of data'),
     (b'29.02.2021 23:59:59,1,2', "line 3, column 'Date Time': .*'29.02.2021 23"),
     (b'29.13.2020 23:59:59,1,2', "line 3, column 'Date Time'"),
     (b'29.02.2020 24:00:00,1,2', "line 3, column 'Date Time'"),
