@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import logging
 import os
 import pathlib
 import tarfile
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, NoReturn
 
 from seqjax.files import zips
+from seqjax.files.litter import is_litter
 from seqjax.types import InputError
 
 MIB = 2**20
@@ -26,6 +28,8 @@ _MAX_UNPACKED = 2048 * MIB  # a whole tar, skipped members included
 _MAX_GAP = 256 * MIB  # between two headers; tarfile holds long ones in memory
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 128 * _BLOCK
+
+_log = logging.getLogger(__name__)
 
 
 def read_files(
@@ -37,7 +41,8 @@ def read_files(
 ) -> Iterator[tuple[str, bytes]]:
   """Yields the wanted files of an archive or a folder, each name at most once.
 
-  What the archive is, is told by its content, not by its name.
+  What the archive is, is told by its content, not by its name. What systems leave
+  beside files (.DS_Store, ._*, Thumbs.db, ...) is skipped, counted and logged.
 
   Args:
     path: A tar, a gzipped tar, a zip, or a folder. The names in a folder begin with
@@ -60,6 +65,9 @@ def read_files(
   guard = _Guard(path, wanted, max_file, max_total)
   try:
     yield from reader(path, guard) if reader else _read_tar(path, guard, kind)
+    if guard.litter:
+      n, first = len(guard.litter), guard.litter[0]
+      _log.info('%s: skipped %d files that systems leave, %r first', path, n, first)
   except InputError:
     raise
   except OSError as e:  # the disk, and gzip.BadGzipFile
@@ -79,7 +87,7 @@ def identity(path: pathlib.Path, wanted: Callable[[str], bool]) -> str:
   try:
     if path.is_dir():
       for name, entry in _walk(path):
-        if wanted(name):
+        if not is_litter(name) and wanted(name):
           s = entry.stat()
           line = (name, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
           digest.update(f'{line!a}\n'.encode())
@@ -100,6 +108,7 @@ class _Guard:
   max_total: int
   total: int = 0
   seen: set[str] = dataclasses.field(default_factory=set)
+  litter: list[str] = dataclasses.field(default_factory=list)
 
   def check_name(self, name: str) -> str:
     """Returns the name without './', or refuses it."""
@@ -122,6 +131,9 @@ class _Guard:
       raise InputError(f'{self.path}: holds more than {_MAX_FILES:,} files')
     if size < 0:
       self.refuse(name, f'has {size} bytes')
+    if is_litter(name):
+      self.litter.append(name)
+      return False
     if not self.wanted(name):
       return False
     if size > self.max_file:

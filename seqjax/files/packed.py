@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from seqjax.files import zips
+from seqjax.files.litter import is_litter
 from seqjax.types import InputError
 
 _BUFFER = 1 << 18
@@ -40,7 +41,8 @@ def open_stream(
 
   Args:
     path: The file.
-    member: The file inside a zip archive; None when it has only one.
+    member: The file inside a zip archive; None when it has only one, beside what
+      systems leave (__MACOSX/, .DS_Store).
 
   Yields:
     The stream, at its start.
@@ -81,6 +83,8 @@ def open_stream(
 def _pick(archive: zipfile.ZipFile, member: str | None, name: str) -> zipfile.ZipInfo:
   """Finds the member asked for, or the only one."""
   infos = zips.files(archive)
+  if member is None:
+    infos = [info for info in infos if not is_litter(info.filename)]
   chosen = [info for info in infos if member in (None, info.filename)]
   if len(chosen) != 1:
     listing = ', '.join(repr(info.filename) for info in infos[:_NAMES_SHOWN])

@@ -76,6 +76,13 @@ def test_a_zip_of_several_needs_a_choice(tmp_path):
   assert '\n' not in str(error.value)
 
 
+def test_what_systems_leave_is_no_choice(tmp_path):
+  litter = {'__MACOSX/in/._50d.txt': b'x', 'in/.DS_Store': b'y', 'Thumbs.db': b'z'}
+  path = _zip(tmp_path / 'z', {'in/50d.txt': b'50', **litter})
+  assert _read(path)[1] == b'50'
+  assert _read(path, 'in/.DS_Store')[1] == b'y'
+
+
 def test_zips_that_hold_nothing_or_a_secret(tmp_path):
   with pytest.raises(InputError, match=r'the archive holds 0: $'):
     _read(_zip(tmp_path / 'empty', {}))

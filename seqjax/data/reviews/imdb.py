@@ -31,7 +31,7 @@ URL = 'http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz'
 
 _LAYOUT = f'{FOLDER}/{{train,test}}/{{neg,pos}}/ID_RATING.txt'
 _FILE_NAME = re.compile(r'[0-9]+_[0-9]+\.txt')
-_PREPARED_VERSION = 1  # to be raised when the same source would be prepared otherwise
+_PREPARED_VERSION = 2  # to be raised when the same source would be prepared otherwise
 _ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def read_source(path: pathlib.Path) -> dict[str, list[Review]]:
   for name, content in archives.read_files(path, functools.partial(_is_review, path)):
     _, split, label, _ = name.split('/')
     try:
-      text = content.decode('utf-8')
+      text = content.decode('utf-8-sig')
     except UnicodeDecodeError as e:
       raise InputError(
         f'{path}: member {name!r} is not UTF-8 (byte {e.start}: {e.reason})'

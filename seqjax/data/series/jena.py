@@ -214,5 +214,4 @@ def _content(path: pathlib.Path) -> tuple[bytes, str]:
 
 
 def _is_csv(name: str) -> bool:
-  # A Mac puts a second, hidden file of the same ending beside each.
-  return name.endswith('.csv') and not name.startswith('__MACOSX/')
+  return name.endswith('.csv')

@@ -284,7 +284,7 @@ def test_a_link_or_device_is_refused_by_name(kind, data_dir, load):
   'name',
   [
     'aclImdb/train/pos/notes.txt',
-    'aclImdb/test/neg/.DS_Store',
+    'aclImdb/test/neg/.hidden',
     'aclImdb/train/neg/1_2.txt.gz',
     'aclImdb/train/neg/1_2.TXT',
     'aclImdb/train/neg/\u0661_\u0662.txt',  # digits, but Arabic ones
@@ -302,6 +302,42 @@ def test_a_file_that_has_no_place_in_the_layout_is_refused_by_name(
   else:
     unpack(files, data_dir)
   assert repr(name) in refused(load, data_dir, 'has no place in the layout')
+
+
+@pytest.mark.parametrize('packed', [True, False])
+def test_what_systems_leave_is_skipped_and_counted(
+  packed, data_dir, load, tmp_path, caplog
+):
+  expected = load(str(data_dir))
+  names = ['.DS_Store', '._0_3.txt', 'Thumbs.db', 'thumbs.db', 'desktop.ini']
+  litter = {f'aclImdb/test/neg/{name}': b'\0\xff' for name in names}
+  litter |= {'aclImdb/train/.DS_Store': b'', 'aclImdb/train/pos/@eaDir/1_2.txt': b'x'}
+  files = some_files() | litter
+  other = tmp_path / 'other'
+  other.mkdir()
+  if packed:
+    other.joinpath('aclImdb_v1.tar.gz').write_bytes(tar_gz(files))
+  else:
+    unpack(some_files(), other)
+    before = load(str(other))
+    unpack(litter, other)
+  with caplog.at_level(logging.INFO, 'seqjax'):
+    found = load(str(other))
+  same(found, expected)
+  said = [m for m in caplog.messages if 'skipped 7 files that systems leave' in m]
+  assert len(said) == packed  # of a folder the cache is right still
+  if not packed:
+    same(before, expected)
+    assert imdb.read_source(other / 'aclImdb') == imdb.read_source(
+      data_dir / 'aclImdb_v1.tar.gz'
+    )
+
+
+def test_a_mark_in_front_of_a_review_is_no_part_of_it(data_dir, tmp_path, load):
+  expected = load(str(data_dir))
+  files = {name: b'\xef\xbb\xbf' + text for name, text in some_files().items()}
+  unpack(files, tmp_path / 'other')
+  same(load(str(tmp_path / 'other')), expected)
 
 
 @pytest.mark.parametrize('missing', ['train/neg', 'train/pos', 'test/neg', 'test/pos'])

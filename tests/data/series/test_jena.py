@@ -40,6 +40,7 @@ def test_the_file_is_read_once_and_then_cached(folder, tmp_path, packed, monkeyp
     with zipfile.ZipFile(folder / f'{path.name}.zip', 'w') as archive:
       archive.write(path, path.name)
       archive.writestr('__MACOSX/._jena_climate_2020.csv', b'\0\1')
+      archive.writestr('._jena_climate_2020.csv', b'\0\1')
     path.unlink()
   for _ in range(2):
     found = _load(folder, tmp_path)
