@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seqjax.files import whole
+from seqjax.files import texts, whole
 from seqjax.text.documents import Mode, document_matrix
 from seqjax.types import InputError
 
@@ -238,12 +238,13 @@ class Tokenizer:
       InputError: The file is missing, is no such JSON, or contradicts itself.
     """
     try:
-      content = _of_keras(json.loads(pathlib.Path(path).read_text(encoding='utf-8')))
+      text = texts.decode(pathlib.Path(path).read_bytes(), 'the file')
+      content = _of_keras(json.loads(text))
       _check_content(content)
       tokenizer = cls(**{name: content[name] for name in _OPTIONS})
     except OSError as e:
       raise InputError(f'{path}: cannot be read: {e.strerror}') from e
-    except (ValueError, RecursionError) as e:  # also of json and of decoding UTF-8
+    except (ValueError, RecursionError) as e:  # InputError is one
       raise InputError(f'{path}: expected a saved tokenizer: {e}') from e
     words, counts, docs = content['words'], content['counts'], content['docs']
     tokenizer._word_counts = dict(zip(words, counts, strict=True))

@@ -238,6 +238,18 @@ def test_load_of_something_else(tmp_path, raw):
     Tokenizer.load(path)
 
 
+def test_a_mark_in_front_is_dropped_and_utf_16_told(tmp_path):
+  path = tmp_path / 'tokenizer.json'
+  tokenizer = Tokenizer().fit(['a b', 'größer b'])
+  tokenizer.save(path)
+  content = path.read_text()
+  path.write_text(content, encoding='utf-8-sig')
+  assert Tokenizer.load(path).word_index == tokenizer.word_index
+  path.write_text(content, encoding='utf-16')
+  with pytest.raises(InputError, match='line 1 is not UTF-8; it looks like UTF-16'):
+    Tokenizer.load(path)
+
+
 def test_load_of_nothing(tmp_path):
   with pytest.raises(InputError, match=r'none\.json: cannot be read: No such file'):
     Tokenizer.load(tmp_path / 'none.json')

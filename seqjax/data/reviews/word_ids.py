@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.files import whole
+from seqjax.files import texts, whole
 from seqjax.text.padding import pad_sequences
 from seqjax.text.tokenizer import split_words
 from seqjax.types import Examples, InputError
@@ -220,10 +220,11 @@ class Vocabulary:
   def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
     """Reads what `save` wrote; raises InputError where that cannot be."""
     try:
-      return cls.from_json(json.loads(pathlib.Path(path).read_text(encoding='utf-8')))
+      text = texts.decode(pathlib.Path(path).read_bytes(), 'the file')
+      return cls.from_json(json.loads(text))
     except OSError as e:
       raise InputError(f'{path}: cannot be read: {e.strerror}') from e
-    except ValueError as e:  # among them what json and the decoding of UTF-8 raise
+    except ValueError as e:  # InputError is one
       raise InputError(f'{path}: expected a saved vocabulary: {e}') from e
 
   def to_json(self) -> dict[str, object]:
