@@ -30,6 +30,18 @@ import pytest  # noqa: E402
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+def pytest_configure(config):
+  """Where CI is set a deprecation that our own code causes is an error.
+
+  Elsewhere it is reported, as one of a dependency's own code is everywhere: a new
+  release of theirs turns no user's tests red.
+  """
+  if os.environ.get('CI'):
+    for kind in ('DeprecationWarning', 'PendingDeprecationWarning', 'FutureWarning'):
+      for module in ('seqjax', 'experiments', 'benchmarks', 'tests'):
+        config.addinivalue_line('filterwarnings', rf'error::{kind}:{module}\b')
+
+
 @pytest.fixture
 def real_data() -> pathlib.Path:
   """The folder of real data; skips the test where SEQJAX_TEST_DATA is not set."""

@@ -74,9 +74,10 @@ def predict(
   normal = forecast(trained.model, params, values, shape, rows)
   found = normal * scaling.std[target] + scaling.mean[target]
   last = rows + shape.offsets[-1]
+  ahead = np.timedelta64((shape.ahead - shape.offsets[-1]) * report.step_seconds, 's')
   answers = {
     'made': series.times[last],
-    'for': series.times[last] + (shape.ahead - shape.offsets[-1]) * report.step_seconds,
+    'for': series.times[last] + ahead,
     'forecast': found.round(2),
     'now': series.values[last, target],
   }

@@ -32,6 +32,8 @@ def use_compilation_cache(folder: str) -> None:
   """
   if not folder:
     return
+  if not hasattr(os, 'getuid'):
+    raise InputError('`compilation_cache` needs files that have owners: not on Windows')
   path = Path(folder)
   try:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

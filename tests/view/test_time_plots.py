@@ -7,7 +7,9 @@ from seqjax.view import time_plots
 
 
 def _times(minutes):
-  return np.datetime64('2020-01-01T00:00:00') + 60 * np.asarray(minutes)
+  return np.datetime64('2020-01-01T00:00:00') + np.timedelta64(1, 'm') * np.asarray(
+    minutes
+  )
 
 
 def test_a_line_breaks_in_a_gap():

@@ -181,10 +181,11 @@ def _parse_times(
   year, month, day, hour, minute, second = (numbers[name] for name in _WIDTHS)
   good &= (year >= _SPAN[0]) & (year <= _SPAN[1]) & (month >= 1) & (month <= 12)
   months = (np.where(good, 12 * (year - 1970) + month - 1, 0)).astype('datetime64[M]')
-  days = months.astype('datetime64[D]') + (day - 1)
+  days = months.astype('datetime64[D]') + (day - 1).astype('timedelta64[D]')
   good &= (day >= 1) & (days.astype('datetime64[M]') == months)  # not 30 February
   good &= (hour < 24) & (minute < 60) & (second < 60)
-  times = days.astype('datetime64[s]') + (3600 * hour + 60 * minute + second)
+  seconds = (3600 * hour + 60 * minute + second).astype('timedelta64[s]')
+  times = days.astype('datetime64[s]') + seconds
   return times, good
 
 

@@ -9,7 +9,9 @@ from seqjax.types import InputError
 
 
 def _series(minutes, values=None):
-  times = np.datetime64('2020-01-01T00:00:00') + 60 * np.asarray(minutes)
+  times = np.datetime64('2020-01-01T00:00:00') + np.timedelta64(1, 'm') * np.asarray(
+    minutes
+  )
   if values is None:
     values = [[10 * m, m] for m in minutes]
   return Series(times, np.asarray(values, np.float32), ('a', 'b'))

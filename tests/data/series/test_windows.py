@@ -19,7 +19,7 @@ def _faulty(N=90, D=3, seed=0):
   minutes = np.delete(10 * np.arange(N + 6), [20, 21, 55, 56, 57, 58])
   minutes = np.insert(minutes, [33, 70], [minutes[33], minutes[70]])
   minutes[[40, 41]] = minutes[[41, 40]]
-  times = np.datetime64('2020-01-01T00:00:00') + 60 * minutes
+  times = np.datetime64('2020-01-01T00:00:00') + np.timedelta64(1, 'm') * minutes
   values = rng.normal(size=(len(times), D)).astype(np.float32)
   return Series(times, values, tuple('abc'[:D]))
 
