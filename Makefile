@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n auto -q
 
-.PHONY: demo test test-slow test-real peers lint format lock bench bench-quick faults kernels wheels clean
+.PHONY: demo test test-slow test-real docs peers lint format lock bench bench-quick faults kernels wheels clean
 
 demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
 	rm -rf runs/demo
@@ -17,6 +17,10 @@ test-slow: .venv/ready  ## the long ones
 
 test-real: .venv/ready  ## those on real data, in the folder SEQJAX_TEST_DATA
 	$(PYTEST) -m real_data
+
+docs: .venv/ready  ## the site, into docs/_build/html: every link, every notebook
+	$(PY) -m pip install --quiet sphinx==9.0.4 myst-nb==1.4.0 furo==2025.12.19
+	$(PY) -m sphinx -W --keep-going --quiet -j auto docs docs/_build/html
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -13,6 +13,14 @@ front ([n, ..., D], [n, ..., H]).
 Sources: Elman 1990 (SimpleRNN); Hochreiter & Schmidhuber 1997 (LSTM); Gers et al. 2000
 (its forget gate); Cho et al. 2014, arXiv:1406.1078 (GRU); Gal & Ghahramani 2016,
 arXiv:1512.05287 (where the masks go).
+
+Example:
+  >>> cell, H = sj.cells.lstm(), 4
+  >>> params = sj.cells.LSTMParams(jnp.ones((3, 16)), jnp.ones((4, 16)), jnp.zeros(16))
+  >>> projected = cell.project(params, jnp.ones((2, 5, 3)))  # [B, T, 4H], all of time
+  >>> carry = sj.cells.zero_carry(cell, (2, H))
+  >>> sj.cells.lstm_step(params, carry, projected[:, 0]).h.shape  # one step
+  (2, 4)
 """
 
 import dataclasses

@@ -1,4 +1,10 @@
-"""Dropout masks that hold for a whole sequence."""
+"""Dropout masks that hold for a whole sequence.
+
+Example:
+  >>> mask = sj.dropout.sequence_mask(jax.random.key(0), 0.5, (2, 4))  # [B, H]
+  >>> sorted(set(mask.ravel().tolist()))
+  [0.0, 2.0]
+"""
 
 import jax
 import jax.numpy as jnp

@@ -129,6 +129,14 @@ def fit(
     InputError: Something in the data or settings cannot be used; said before training.
     TypeError: An argument that there is not, with its name here.
     loop.DivergedError: A loss or a gradient is not finite.
+
+  Example:
+    >>> x = np.random.default_rng(0).normal(size=(64, 5, 3)).astype(np.float32)
+    >>> model = sj.SequenceRegressor(sj.GRU(4))
+    >>> settings = {'num_epochs': 2, 'batch_size': 16, 'quiet': True}
+    >>> fitted = sj.fit(model, (x, x[:, 0, 0]), loss='mse', **settings)
+    >>> fitted.history['loss'].shape, fitted.predict(x).shape
+    ((2,), (64,))
   """
   config, given = _config(settings, optimizer, workdir)
   named = {'loss': losses.named(loss), **_metrics(metrics)}
@@ -187,6 +195,14 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Fitted:
 
   Raises:
     InputError: There is no such run, or its model cannot be built.
+
+  Example:
+    >>> x, y = np.ones((32, 5, 3), np.float32), np.ones(32, np.float32)
+    >>> model, folder = sj.SequenceRegressor(sj.GRU(4)), tempfile.mkdtemp()
+    >>> trained = sj.fit(model, (x, y), loss='mse', workdir=folder, quiet=True)
+    >>> again = sj.load(folder)
+    >>> bool((again.predict(x) == trained.predict(x)).all())
+    True
   """
   folder = Path(workdir).expanduser().absolute()
   stored = workdir_lib.read_config(folder)['config']
@@ -215,6 +231,14 @@ class Fitted:
     result: As result.json has it: the best epoch, test values, digest; {} if stopped.
     stopped: Whether Ctrl-C ended it early.
     resume: Goes on with a run that was stopped, to the same numbers as uninterrupted.
+
+  Example:
+    >>> x, y = np.ones((32, 5, 3), np.float32), np.ones(32, np.float32)
+    >>> model = sj.SequenceRegressor(sj.GRU(4))
+    >>> fitted = sj.fit(model, (x, y), loss='mse', num_epochs=3, quiet=True)
+    >>> fitted.history['loss'].shape, list(fitted.evaluate((x, y)))
+    ((3,), ['loss'])
+    >>> figure = fitted.plot()  # of matplotlib; plot('curves.png') writes it
   """
 
   model: nn.Module

@@ -33,6 +33,13 @@ class SequenceClassifier(TrainedLayer):
       and run over the padding.
     embedding_init: Initialiser of the embedding; see `pretrained`.
     frozen: The embedding stays as it is; see `Embedding`.
+
+  Example:
+    >>> ids = jnp.array([[3, 1, 4], [1, 5, 0]])
+    >>> model = sj.SequenceClassifier(10, 8, sj.LSTM(4), mask_zero=True)
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> model.apply(params, ids, train=False).shape  # logits of the label 1
+    (2,)
   """
 
   vocab_size: int
@@ -83,6 +90,13 @@ class SequenceRegressor(TrainedLayer):
 
   Attributes:
     encoder: Any module called as (x [B, T, D], train=, mask=) -> [B, H].
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> model = sj.SequenceRegressor(sj.GRU(4))
+    >>> params = model.init(jax.random.key(1), x, train=False)
+    >>> model.apply(params, x, train=False).shape
+    (2,)
   """
 
   encoder: nn.Module

@@ -1,4 +1,13 @@
-"""The recurrence: what it is asked, and the loop that all other paths equal."""
+"""The recurrence: what it is asked, and the loop that all other paths equal.
+
+Example:
+  >>> cell, x = sj.cells.simple_rnn(), jnp.ones((2, 5, 3))
+  >>> kernels = jnp.ones((3, 4)), jnp.ones((4, 4))
+  >>> params = sj.cells.SimpleRNNParams(*kernels, bias=jnp.zeros(4))
+  >>> carry, y = sj.scan.recur(cell, params, sj.scan.Sequence(x))
+  >>> carry.h.shape, y.shape
+  ((2, 4), (2, 5, 4))
+"""
 
 import functools
 from collections.abc import Callable

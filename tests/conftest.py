@@ -31,11 +31,17 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
 def pytest_configure(config):
-  """Where CI is set a deprecation that our own code causes is an error.
+  """What depends on which tests are run, and where.
 
-  Elsewhere it is reported, as one of a dependency's own code is everywhere: a new
-  release of theirs turns no user's tests red.
+  The fast tests spend their time in the compiler: their programs are not optimised. The
+  slow ones run what users do.
+
+  Where CI is set a deprecation that our own code causes is an error. Elsewhere it is
+  reported, as one of a dependency's own code is everywhere: a new release of theirs
+  turns no user's tests red.
   """
+  if config.getoption('markexpr').startswith('not slow'):
+    os.environ['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
   if os.environ.get('CI'):
     for kind in ('DeprecationWarning', 'PendingDeprecationWarning', 'FutureWarning'):
       for module in ('seqjax', 'experiments', 'benchmarks', 'tests'):

@@ -1,12 +1,17 @@
-"""The tests that docs/semantics.md and docs/features.md name exist, for every point."""
+"""What the documentation names exists, and the code of its pages runs."""
 
 import ast
+import json
 import pathlib
 import re
 
+import jax
 import pytest
 
+import seqjax as sj
+
 _ROOT = pathlib.Path(__file__).parent.parent
+_DOCS = _ROOT / 'docs'
 _TEST = re.compile(r'`((?:\w+/)*test_\w+)::(test_\w+)`')
 
 
@@ -51,3 +56,46 @@ def test_every_row_names_a_test_and_fills_every_column(name):
     assert len(row) == len(header)
     assert all(cell.strip() for cell in row)
     assert _TEST.search(row[-1])
+
+
+_PAGES = ['index.md', 'guides/accelerators.md', 'guides/from_keras.md']
+_PAGES += ['guides/from_torch.md']
+_PAGES += sorted(f'recipes/{path.name}' for path in (_DOCS / 'recipes').glob('*.md'))
+_PAGES.remove('recipes/index.md')
+_NEEDS = {'guides/from_torch.md': 'torch', 'recipes/serving.md': 'flatbuffers'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', _PAGES)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+  if page in _NEEDS:
+    pytest.importorskip(_NEEDS[page])
+  monkeypatch.chdir(tmp_path)
+  blocks = re.findall(r'```python\n(.*?)```', (_DOCS / page).read_text(), re.S)
+  assert blocks
+  names = {}
+  with jax.numpy_rank_promotion('allow'):  # what a reader has
+    for block in blocks:
+      exec(compile(block, page, 'exec'), names)
+
+
+def test_every_recipe_is_one_screen():
+  for path in (_DOCS / 'recipes').glob('*.md'):
+    assert len(path.read_text().splitlines()) <= 66, path
+
+
+def test_the_reference_has_every_public_name():
+  text = ''.join(path.read_text() for path in (_DOCS / 'reference').glob('*.md'))
+  listed = set(re.findall(r'auto(?:class|function|module):: (?:[\w.]*\.)?(\w+)', text))
+  assert set(sj.__all__) - {'__version__'} <= listed
+  assert 'automodule:: seqjax.text\n   :members:' in text
+
+
+@pytest.mark.parametrize('path', sorted(_DOCS.rglob('*.ipynb')), ids=lambda p: p.stem)
+def test_a_notebook_is_kept_without_outputs(path):
+  cells = json.loads(path.read_text())['cells']
+  code = [cell for cell in cells if cell['cell_type'] == 'code']
+  assert len(code) > 3
+  for cell in code:
+    assert cell['outputs'] == []
+    assert cell['execution_count'] is None

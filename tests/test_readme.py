@@ -4,18 +4,41 @@ import pathlib
 import re
 
 import jax
+import numpy as np
 import pytest
+
+import seqjax as sj
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
+def run(page, names):
+  (code,) = re.findall(r'```python\n(.*?)```', (_ROOT / page).read_text(), re.S)
+  with jax.numpy_rank_promotion('allow'):  # nn.Dense adds [5] to [B, T, 5]
+    exec(compile(code, page, 'exec'), names)
+
+
 @pytest.mark.slow
 def test_the_example_runs(capsys):
-  text = (_ROOT / 'README.md').read_text()
-  _, code = re.findall(r'```python\n(.*?)```', text, re.S)  # the first has no data
-  with jax.numpy_rank_promotion('allow'):  # nn.Dense adds [5] to [B, T, 5]
-    exec(compile(code, 'README.md', 'exec'), {})
+  run('docs/guides/flax.md', {})
   assert "'kernel': (32, 5)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_run_from_python_learns_predicts_and_leaves_its_curves(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  rng = np.random.default_rng(0)
+  ids = rng.integers(0, 10_000, (600, 10))
+  labels = (ids[:, -1] < 5000).astype(np.float32)
+  names = {'sj': sj, 'ids': ids, 'labels': labels}
+  names |= {'other_ids': ids[:50], 'other_labels': labels[:50], 'new_ids': ids[:7]}
+  run('README.md', names)
+  assert names['fitted'].predict(ids[:7]).shape == (7,)
+  assert len(names['fitted'].history['val_accuracy']) == 10
+  assert (tmp_path / 'curves.png').exists()
+  assert (tmp_path / 'runs' / 'mine' / 'result.json').exists()
 
 
 def test_every_path_it_names_is_there():

@@ -42,6 +42,13 @@ class Conv1D(Layer):
   Raises:
     ValueError: when it is made, if a size is less than 1, or the padding or activation
       is unknown.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 9, 3))
+    >>> conv = sj.Conv1D(4, 5, padding='causal', activation='relu')
+    >>> y, params = conv.init_with_output(jax.random.key(1), x)
+    >>> y.shape
+    (2, 9, 4)
   """
 
   features: int
@@ -183,6 +190,12 @@ class MaxPooling1D(_Pooling1D):
 
   Raises:
     ValueError: when it is made, if a size is less than 1 or the padding is unknown.
+
+  Example:
+    >>> x = jnp.array([[[1.0], [3.0], [2.0], [9.0]]])
+    >>> real = jnp.array([[True, True, True, False]])
+    >>> sj.MaxPooling1D(2).apply({}, x, mask=real).tolist()
+    [[[3.0], [2.0]]]
   """
 
   @nn.nowrap
@@ -197,6 +210,12 @@ class AveragePooling1D(_Pooling1D):
   """The mean of the real steps of each pool; a pool without one gives 0.
 
   Attributes and errors: those of `MaxPooling1D`.
+
+  Example:
+    >>> x = jnp.array([[[1.0], [3.0], [2.0], [9.0]]])
+    >>> real = jnp.array([[True, True, True, False]])
+    >>> sj.AveragePooling1D(2).apply({}, x, mask=real).tolist()
+    [[[2.0], [2.0]]]
   """
 
   @nn.nowrap
@@ -228,7 +247,14 @@ class _GlobalPooling1D(Layer):
 
 
 class GlobalMaxPooling1D(_GlobalPooling1D):
-  """The largest of all real steps; 0 where there is none."""
+  """The largest of all real steps; 0 where there is none.
+
+  Example:
+    >>> x = jnp.array([[[1.0], [3.0], [9.0]]])
+    >>> largest = sj.GlobalMaxPooling1D()
+    >>> largest.apply({}, x, mask=jnp.array([[True, True, False]])).tolist()
+    [[3.0]]
+  """
 
   @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
@@ -239,7 +265,14 @@ class GlobalMaxPooling1D(_GlobalPooling1D):
 
 
 class GlobalAveragePooling1D(_GlobalPooling1D):
-  """The mean of all real steps; 0 where there is none."""
+  """The mean of all real steps; 0 where there is none.
+
+  Example:
+    >>> x = jnp.array([[[1.0], [3.0], [9.0]]])
+    >>> mean = sj.GlobalAveragePooling1D()
+    >>> mean.apply({}, x, mask=jnp.array([[True, True, False]])).tolist()
+    [[2.0]]
+  """
 
   @nn.nowrap
   def _pools(self, x: Array, mask: Array | None) -> Array:
@@ -251,7 +284,12 @@ class GlobalAveragePooling1D(_GlobalPooling1D):
 
 
 class Flatten(Layer):
-  """[B, ...] -> [B, F], zeros where a step is masked."""
+  """[B, ...] -> [B, F], zeros where a step is masked.
+
+  Example:
+    >>> sj.Flatten().apply({}, jnp.ones((2, 5, 3))).shape
+    (2, 15)
+  """
 
   takes = ('mask',)
   return_sequences = False

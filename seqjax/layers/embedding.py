@@ -22,6 +22,13 @@ def pretrained(matrix: np.ndarray) -> Initializer:
 
   Raises:
     ValueError: when the layer is initialised, if its [V, E] is another shape.
+
+  Example:
+    >>> matrix = np.arange(6.0).reshape(3, 2)
+    >>> words = sj.Embedding(3, 2, embedding_init=sj.pretrained(matrix), frozen=True)
+    >>> rows, params = words.init_with_output(jax.random.key(0), jnp.array([2, 0]))
+    >>> rows.tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
   """
 
   def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -43,6 +50,13 @@ def frozen_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str,
 
   Returns:
     Names in `params`, such as 'encoder/embedding/embedding'; () if nothing is frozen.
+
+  Example:
+    >>> model = sj.SequenceClassifier(10, 8, sj.LSTM(4), frozen=True)
+    >>> names = sj.frozen_parameters(model, jnp.zeros((2, 5), int), train=False)
+    >>> names
+    ('embedding/embedding',)
+    >>> tx = sj.optim.freeze(optax.adamw(1e-3), *names)
   """
   found: dict[str, None] = {}
 
@@ -80,6 +94,13 @@ class Embedding(Layer):
 
   Raises:
     ValueError: when it is made, if V or E is less than 1.
+
+  Example:
+    >>> ids = jnp.array([[3, 1, 0], [2, 0, 0]])
+    >>> words = sj.Embedding(10, 8, mask_zero=True)
+    >>> rows, params = words.init_with_output(jax.random.key(0), ids)
+    >>> rows.shape, words.compute_mask(ids).tolist()
+    ((2, 3, 8), [[True, True, False], [True, False, False]])
   """
 
   num_embeddings: int

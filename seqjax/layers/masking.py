@@ -15,6 +15,12 @@ class Masking(Layer):
 
   Attributes:
     mask_value: What padding is filled with.
+
+  Example:
+    >>> x = jnp.array([[[1.0], [2.0], [-1.0]]])
+    >>> padding = sj.Masking(mask_value=-1.0)
+    >>> padding.compute_mask(x).tolist(), padding.apply({}, x).tolist()
+    ([[True, True, False]], [[[1.0], [2.0], [0.0]]])
   """
 
   mask_value: float = 0.0

@@ -151,6 +151,13 @@ class SimpleRNN(RecurrentLayer):
 
   Parameters kernel [D, H], recurrent_kernel [H, H], bias [H]. Attributes and errors:
   those of `RecurrentLayer`. Source: Elman 1990, as Keras's SimpleRNN has it.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))  # [B, T, D]
+    >>> rnn = sj.SimpleRNN(4, activation='relu')
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> rnn.apply(params, x, train=False).shape  # the last output of each row
+    (2, 4)
   """
 
   params_type = cells.SimpleRNNParams
@@ -170,6 +177,14 @@ class LSTM(RecurrentLayer):
   Attributes, beside those of `RecurrentLayer`:
     recurrent_activation: Of the gates i, f and o.
     unit_forget_bias: The forget gate's quarter of the bias starts at 1.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))  # [B, T, D]
+    >>> lstm = sj.LSTM(4, return_sequences=True, return_carry=True)
+    >>> params = lstm.init(jax.random.key(1), x, train=False)
+    >>> carry, y = lstm.apply(params, x, train=False, lengths=jnp.array([5, 2]))
+    >>> y.shape, carry.h.shape, carry.c.shape
+    ((2, 5, 4), (2, 4), (2, 4))
   """
 
   recurrent_activation: str | cells.Activation = 'sigmoid'
@@ -201,6 +216,13 @@ class GRU(RecurrentLayer):
   Attributes, beside those of `RecurrentLayer`:
     recurrent_activation: Of the gates z and r.
     reset_after: The reset gate multiplies h U (as cuDNN and Keras have it), not h.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))  # [B, T, D]
+    >>> gru = sj.GRU(4, dropout=0.2, recurrent_dropout=0.2)
+    >>> params = gru.init(jax.random.key(1), x, train=False)
+    >>> gru.apply(params, x, train=True, rngs={'dropout': jax.random.key(2)}).shape
+    (2, 4)
   """
 
   recurrent_activation: str | cells.Activation = 'sigmoid'

@@ -91,6 +91,13 @@ class LayerNormSimpleRNNCell(_LayerNormCell):
   Kiros & Hinton 2016, arXiv:1607.06450, equation 4.
 
   Attributes: those of `LayerNormLSTMCell` but `unit_forget_bias`.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> rnn = sj.RNN(sj.LayerNormSimpleRNNCell(4))
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> rnn.apply(params, x, train=False).shape
+    (2, 4)
   """
 
   features: int
@@ -125,6 +132,13 @@ class LayerNormLSTMCell(_LayerNormCell):
     recurrent_kernel_init: Of `recurrent_kernel`.
     param_dtype: Of the parameters.
     epsilon: What is added to the variance.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> rnn = sj.RNN(sj.LayerNormLSTMCell(4, epsilon=1e-3))
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> params['params']['cell']['c_scale'].shape
+    (4,)
   """
 
   features: int
@@ -161,6 +175,13 @@ class LayerNormGRUCell(_LayerNormCell):
   Hinton 2016, arXiv:1607.06450, supplement; its z is our 1 - z.
 
   Attributes: those of `LayerNormLSTMCell` but `unit_forget_bias`.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> rnn = sj.Bidirectional(sj.RNN(sj.LayerNormGRUCell(4)))
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> rnn.apply(params, x, train=False).shape
+    (2, 8)
   """
 
   features: int
@@ -195,6 +216,13 @@ class Zoneout(RNNCell):
   Raises:
     ValueError: when it is made, if a rate is outside [0, 1); when it runs, if `c_rate`
       is not 0 and the carry has no c.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> rnn = sj.RNN(sj.Zoneout(sj.LayerCell(sj.LSTM(4)), h_rate=0.05, c_rate=0.5))
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> rnn.apply(params, x, train=True, rngs={'dropout': jax.random.key(2)}).shape
+    (2, 4)
   """
 
   cell: Any

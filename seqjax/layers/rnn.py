@@ -36,6 +36,15 @@ class RNNCell(nn.Module):
   """What `RNN` asks of a cell. Its variables are read in every step, and not written.
 
   The rng collection `dropout` gives new draws in every step.
+
+  Example:
+    >>> class Sum(sj.RNNCell):
+    ...   def zero_carry(self, batch_shape, dtype):
+    ...     return sj.cells.SimpleRNNCarry(jnp.zeros((*batch_shape, 1), dtype))
+    ...   def __call__(self, carry, x, *, train):
+    ...     return sj.cells.SimpleRNNCarry(carry.h + x)
+    >>> sj.RNN(Sum()).apply({}, jnp.ones((2, 5, 1)), train=False).tolist()
+    [[5.0], [5.0]]
   """
 
   @nn.nowrap
@@ -64,6 +73,13 @@ class RNN(Recurrence):
 
   Raises:
     ValueError: when it is made, if `cell` is no RNNCell or a size is less than 1.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> rnn = sj.RNN(sj.LayerNormLSTMCell(4), return_sequences=True)
+    >>> params = rnn.init(jax.random.key(1), x, train=False)
+    >>> rnn.apply(params, x, train=False, mask=jnp.ones((2, 5), bool)).shape
+    (2, 5, 4)
   """
 
   cell: Any
@@ -120,6 +136,14 @@ class LayerCell(RNNCell):
 
   Raises:
     ValueError: when it is made, if the layer has dropout.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> layer = sj.RNN(sj.LayerCell(sj.GRU(4)))
+    >>> params = layer.init(jax.random.key(1), x, train=False)['params']['cell']
+    >>> y = sj.GRU(4).apply({'params': params}, x, train=False)
+    >>> bool(jnp.allclose(y, layer.apply({'params': {'cell': params}}, x, train=False)))
+    True
   """
 
   layer: RecurrentLayer

@@ -26,6 +26,14 @@ class Stack(TrainedLayer):
   Raises:
     ValueError: when it is made, if a recurrent layer stands on one that leaves no time
       axis, or one in an inner Stack returns its carry.
+
+  Example:
+    >>> ids = jnp.array([[3, 1, 4, 0], [1, 5, 0, 0]])  # 0 is padding
+    >>> words, lstm = sj.Embedding(10, 8, mask_zero=True), sj.LSTM(4)
+    >>> model = sj.Stack([words, nn.Dropout(0.5), lstm, lambda h: h[:, 0]])
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> model.apply(params, ids, train=False).shape
+    (2,)
   """
 
   layers: Sequence[Any]

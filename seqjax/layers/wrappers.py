@@ -36,6 +36,13 @@ class Bidirectional(TrainedLayer):
       differ in what they return, or the merge mode is unknown.
 
   Source: Schuster & Paliwal 1997, as Keras's Bidirectional has it.
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    >>> layer = sj.Bidirectional(sj.LSTM(4, return_sequences=True), merge_mode='concat')
+    >>> params = layer.init(jax.random.key(1), x, train=False)
+    >>> layer.apply(params, x, train=False).shape
+    (2, 5, 8)
   """
 
   forward_layer: Any
@@ -140,6 +147,13 @@ class TimeDistributed(TrainedLayer):
 
   Attributes:
     layer: Any module, or function, of x [N, ...].
+
+  Example:
+    >>> x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))  # [B, T, S, D]
+    >>> layer = sj.TimeDistributed(sj.GRU(4))
+    >>> params = layer.init(jax.random.key(1), x, train=False)
+    >>> layer.apply(params, x, train=False).shape
+    (2, 5, 4)
   """
 
   layer: Any
@@ -204,6 +218,10 @@ class RepeatVector(Layer):
 
   Attributes:
     n: Steps, at least 1; a ValueError if not.
+
+  Example:
+    >>> sj.RepeatVector(3).apply({}, jnp.array([[1.0, 2.0]])).tolist()
+    [[[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]]
   """
 
   n: int

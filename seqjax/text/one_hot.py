@@ -41,6 +41,10 @@ def one_hot_ids(
   Raises:
     ValueError: An id of the kept part is not in [0, num_ids), or an argument is no
       such number; the message names it.
+
+  Example:
+    >>> text.one_hot_ids([[1, 2]], length=3, num_ids=3, dtype=int).tolist()
+    [[[0, 1, 0], [0, 0, 1], [0, 0, 0]]]
   """
   ids = pad_sequences(
     sequences, length, padding=padding, truncating=truncating, dtype=np.int64
@@ -78,6 +82,11 @@ def one_hot_words(
   Returns:
     [N, T, V], V being `num_words`, or one more than the number of words when that is
     None. Column 0 is never set.
+
+  Example:
+    >>> texts = ['the cat', 'the dog']
+    >>> text.one_hot_words(texts, text.Tokenizer().fit(texts), length=5).shape
+    (2, 5, 4)
   """
   V = tokenizer.num_words or tokenizer.num_ids
   return one_hot_ids(tokenizer.encode(texts), length, V, dtype=dtype)
@@ -121,6 +130,10 @@ def ngrams(tokens: Sequence[str], n: int, *, separator: str = ' ') -> set[str]:
   Raises:
     ValueError: A token holds the separator (or, with none, has not one character):
       then two different groups could read alike.
+
+  Example:
+    >>> sorted(text.ngrams(['the', 'cat', 'sat'], 2))
+    ['cat', 'cat sat', 'sat', 'the', 'the cat']
   """
   if isinstance(tokens, str):
     raise TypeError('tokens must be a list of tokens, got one str; see split_words')
@@ -159,6 +172,10 @@ def hash_words(texts: Iterable[Text], num_ids: int) -> list[list[int]]:
   Args:
     texts: Strings, split by `split_words`, or lists of words.
     num_ids: At least 2; one more than the largest id.
+
+  Example:
+    >>> text.hash_words(['the cat'], num_ids=1000)
+    [[132, 759]]
   """
   ids: dict[str, int] = {}
   sequences = []

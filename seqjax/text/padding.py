@@ -42,6 +42,10 @@ def pad_sequences(
   Raises:
     ValueError: An argument, or the sequence whose index the message names, is not
       what is asked for above.
+
+  Example:
+    >>> text.pad_sequences([[1, 2, 3], [4]], length=2).tolist()
+    [[2, 3], [0, 4]]
   """
   dtype = np.dtype(dtype)
   if dtype.kind not in 'iuf':

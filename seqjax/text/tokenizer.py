@@ -43,6 +43,10 @@ def split_words(text: str, *, filters: str = FILTERS, lower: bool = True) -> lis
 
   Returns:
     The words in order, never an empty one.
+
+  Example:
+    >>> text.split_words("Don't stop. Never!")
+    ["don't", 'stop', 'never']
   """
   if lower:
     text = text.lower()
@@ -62,6 +66,13 @@ class Tokenizer:
   Attributes:
     word_docs: In how many texts each word occurred.
     document_count: How many texts were fitted.
+
+  Example:
+    >>> tokenizer = text.Tokenizer(num_words=4).fit(['the cat sat', 'the cat ran'])
+    >>> tokenizer.word_index
+    {'the': 1, 'cat': 2, 'sat': 3, 'ran': 4}
+    >>> tokenizer.encode(['the cat ran'])  # the 3 most frequent words alone
+    [[1, 2]]
   """
 
   def __init__(

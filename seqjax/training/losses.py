@@ -1,4 +1,12 @@
-"""Losses and metrics, one value an example: [B] out, float32."""
+"""Losses and metrics, one value an example: [B] out, float32.
+
+Example:
+  >>> logits, labels = jnp.array([0.0, 4.0]), jnp.array([1, 0])
+  >>> sj.losses.binary_xent(logits, labels).shape  # a value an example
+  (2,)
+  >>> sj.losses.binary_accuracy(logits, labels).tolist()
+  [0.0, 0.0]
+"""
 
 import functools
 import inspect

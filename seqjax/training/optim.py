@@ -1,4 +1,12 @@
-"""Optimisers as Keras computes them, schedules, decay, running means, and freezing."""
+"""Optimisers as Keras computes them, schedules, decay, running means, and freezing.
+
+Example:
+  >>> rate = sj.optim.make_schedule('cosine', 1e-3, num_steps=1000, warmup_steps=100)
+  >>> tx = sj.optim.make_optimizer('rmsprop', rate, clip_global_norm=1.0)
+  >>> params = {'kernel': jnp.ones((3, 4))}
+  >>> updates, state = tx.update(params, tx.init(params), params)
+  >>> params = optax.apply_updates(params, updates)
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

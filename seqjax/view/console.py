@@ -293,7 +293,8 @@ class _Stream(io.TextIOBase):
     return len(text)
 
   def flush(self) -> None:
-    if self._stream is not None:
+    # Whoever lends a stream may close it before this one is collected, which flushes.
+    if self._stream is not None and not self._stream.closed:
       self._stream.flush()
 
   def fileno(self) -> int:

@@ -1,4 +1,4 @@
-"""The cell that CONTRIBUTING.md shows, against its equations."""
+"""The cell that docs/guides/own_cell.md shows, against its equations."""
 
 import pathlib
 import re
@@ -14,10 +14,10 @@ _ROOT = pathlib.Path(__file__).parent.parent.parent
 
 def shown():
   """The names that the example makes."""
-  text = (_ROOT / 'CONTRIBUTING.md').read_text()
+  text = (_ROOT / 'docs/guides/own_cell.md').read_text()
   (code,) = re.findall(r'```python\n(.*?)```', text, re.S)
   names = {}
-  exec(compile(code, 'CONTRIBUTING.md', 'exec'), names)
+  exec(compile(code, 'own_cell.md', 'exec'), names)
   return names
 
 

@@ -176,6 +176,13 @@ def test_an_ascii_stream_is_no_error():
   assert b'328,353' in raw.getvalue()
 
 
+def test_a_stream_that_was_closed_meanwhile_is_let_go():
+  stream = io.StringIO()
+  lent = console._Stream(stream)
+  stream.close()
+  lent.close()  # as when it is collected: Python 3.13 reports what that raises
+
+
 @pytest.mark.parametrize(
   ('value', 'shown'),
   [
