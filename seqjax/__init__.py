@@ -40,10 +40,15 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.layers import Zoneout as Zoneout
   from seqjax.layers import frozen_parameters as frozen_parameters
   from seqjax.layers import pretrained as pretrained
+  from seqjax.models import LanguageModel as LanguageModel
   from seqjax.models import SequenceClassifier as SequenceClassifier
+  from seqjax.models import SequenceComparer as SequenceComparer
   from seqjax.models import SequenceRegressor as SequenceRegressor
+  from seqjax.models import SequenceTagger as SequenceTagger
   from seqjax.training import losses as losses
+  from seqjax.training import metrics as metrics
   from seqjax.training import optim as optim
+  from seqjax.training import spans as spans
 
 __version__ = '0.1.0'
 
@@ -73,11 +78,17 @@ _LAYERS = [
   'frozen_parameters',
   'pretrained',
 ]
-_MODELS = ('SequenceClassifier', 'SequenceRegressor')
+_MODELS = (
+  'LanguageModel',
+  'SequenceClassifier',
+  'SequenceComparer',
+  'SequenceRegressor',
+  'SequenceTagger',
+)
 # A name -> the module it is taken from, or None where it is a module itself.
 _HOMES: dict[str, str] = {
   **dict.fromkeys(('cells', 'dropout', 'scan'), 'seqjax'),
-  **dict.fromkeys(('losses', 'optim'), 'seqjax.training'),
+  **dict.fromkeys(('losses', 'metrics', 'optim', 'spans'), 'seqjax.training'),
   **dict.fromkeys(('Fitted', 'fit', 'load'), 'seqjax.fitting'),
   **dict.fromkeys(_LAYERS, 'seqjax.layers'),
   **dict.fromkeys(_MODELS, 'seqjax.models'),

@@ -28,7 +28,9 @@ from seqjax.data.batches import Batches, Bucketed, InOrder, Shuffled
 from seqjax.data.sources import Sequences, Source, as_rows, make_source
 from seqjax.layers.base import call_options
 from seqjax.training import evaluation, losses, steps
+from seqjax.training import metrics as metrics_lib
 from seqjax.training.losses import ExampleFn
+from seqjax.training.metrics import Compound, Metric
 from seqjax.training.plan import (
   Data,
   EpochFn,
@@ -81,7 +83,7 @@ def fit(
   validation: Any = None,
   *,
   loss: str | ExampleFn,
-  metrics: Sequence[str] | Mapping[str, str | ExampleFn] = (),
+  metrics: Sequence[str] | Mapping[str, str | Metric] = (),
   test: Any = None,
   optimizer: str | optax.GradientTransformation = 'rmsprop',
   encode: Callable[[Any], tuple] | None = None,
@@ -108,7 +110,8 @@ def fit(
     validation: The same, to run through after every epoch.
     loss: 'binary_crossentropy' (logits [B], labels 0 and 1), 'crossentropy' (logits
       [B, ..., C], whole labels [B, ...]), 'mae', 'mse', or (output, y) -> [B].
-    metrics: More of such to report: names, or name -> function; 'accuracy' too.
+    metrics: More of such to report: names, or name -> function, 'accuracy' too; or
+      metrics of a whole set, such as 'perplexity' and those of `spans.span_metrics`.
     test: The same as `validation`, to run through at the end.
     optimizer: A name of `optim.OPTIMIZERS`, or any optax transformation.
     encode: Makes (x, y) or (x, y, weight) of an example of such a data set.
@@ -139,7 +142,7 @@ def fit(
     ((2,), (64,))
   """
   config, given = _config(settings, optimizer, workdir)
-  named = {'loss': losses.named(loss), **_metrics(metrics)}
+  loss_fn, named = losses.named(loss), _metrics(metrics)
   source = make_source(train, encode=encode, length=length, name='train')
   longest = source.longest if isinstance(source, Sequences) else None
   feed = Shuffled(source, config.batch_size, config.seed)
@@ -153,7 +156,6 @@ def fit(
     return InOrder(source, config.batch_size)
 
   parts = Data(feed, held_out(validation, 'validation'), held_out(test, 'test'))
-  loss_fn = named.pop('loss')
   if validation is None:
     for name in ('early_stopping', 'plateau_epochs', 'monitor'):
       if getattr(config, name):
@@ -390,13 +392,13 @@ def _config(
 
 
 def _metrics(
-  metrics: Sequence[str] | Mapping[str, str | ExampleFn],
-) -> dict[str, ExampleFn]:
+  metrics: Sequence[str] | Mapping[str, str | Metric],
+) -> dict[str, Metric]:
   if isinstance(metrics, str):
     metrics = [metrics]
   if not isinstance(metrics, Mapping):
     metrics = {str(name): name for name in metrics}
-  return {name: losses.named(fn) for name, fn in metrics.items()}
+  return {name: metrics_lib.named(metric) for name, metric in metrics.items()}
 
 
 def _name_of(value: Any) -> str | None:
@@ -411,7 +413,11 @@ def _try(task: Task, source: Source) -> None:
 
   def run(x: Any, y: Any) -> Any:
     output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
-    return {k: f(output, y) for k, f in {'loss': task.loss, **task.metrics}.items()}
+    found: dict[str, Any] = {}
+    for name, metric in {'loss': task.loss, **task.metrics}.items():
+      parts = metric.parts if isinstance(metric, Compound) else {'': metric}
+      found |= {f'{name}/{part}'.rstrip('/'): f(output, y) for part, f in parts.items()}
+    return found
 
   try:
     found = jax.eval_shape(run, rows.x, rows.y)
@@ -440,5 +446,6 @@ def _saved_model(folder: Path) -> nn.Module:
 def _evaluate(task: Task, params: PyTree, batches: Batches) -> dict[str, float]:
   mesh = mesh_lib.make_mesh(1, 1)
   step = steps.make_eval_step(task.model, task.loss, task.metrics, mesh)
-  evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None))
+  derived = metrics_lib.values(task.metrics)
+  evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None), derived)
   return evaluate(mesh_lib.replicate(params, mesh), batches)

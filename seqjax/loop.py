@@ -12,7 +12,7 @@ from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import processes, signals, watchdog
 from seqjax.data.batches import Batches
-from seqjax.training import evaluation, optim
+from seqjax.training import evaluation, metrics, optim
 from seqjax.training.plan import Data, Plan, Task
 from seqjax.training.programs import Programs
 from seqjax.training.state import TrainState, init_state
@@ -79,10 +79,15 @@ def train(
 
   with contextlib.ExitStack() as held:
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
-    evaluate = evaluation.make(programs.eval_step, mesh, stop, watch)
+    derived = metrics.values(task.metrics)
     environment = {**workdir.environment(), 'devices_used': mesh.size}
     held.enter_context(record.start(environment, _fingerprints(data)))
-    state = init_state(task.model, programs.tx, init_key, programs.x)
+    state = init_state(
+      task.model, programs.tx, init_key, programs.x, carries=programs.carries
+    )
+    evaluate = evaluation.make(
+      programs.eval_step, mesh, stop, watch, derived, jax.device_get(state.carry)
+    )
     state = mesh_lib.replicate(state, mesh)
     checkpoints = held.enter_context(record.checkpoints())
     restored = checkpoints.restore(state)
@@ -123,9 +128,9 @@ def train(
 
       if pending and (asked or epoch_ends or step % show.log_every == 0):
         _take_in(pending, progress, step, log, checkpoints)
-        shown.update(step, **means(progress.window))
+        shown.update(step, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
-        log.write('train', step, epoch=epoch, **progress.close_window())
+        log.write('train', step, epoch=epoch, **progress.close_window(derived))
       if epoch_ends and progress.epochs < epoch and not asked:
         values = evaluate(programs.params(state), data.validation or ())
         asked = bool(stop)
@@ -133,7 +138,7 @@ def train(
           values = None
         else:
           _check_finite(values, step, log, checkpoints, 'validation ')
-          values, is_best = progress.close_epoch(values, step, task.monitor)
+          values, is_best = progress.close_epoch(values, step, task.monitor, derived)
           log.write('epoch', step, epoch=epoch, **values)
           seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
           shown.epoch_line(epoch, plan.num_epochs, values, seconds)

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqjax.layers import Embedding
+from seqjax.layers import Embedding, GlobalMaxPooling1D
 from seqjax.layers.base import (
   Layer,
   TrainedLayer,
@@ -20,17 +20,14 @@ from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
 
-class SequenceClassifier(TrainedLayer):
-  """Embedding, an encoder of the sequence, and one logit: IMDB's sentiment models.
-
-  Source: Chollet & Allaire, Deep Learning with R, sections 6.1 and 6.2.
+class _OfIds(TrainedLayer):
+  """What models of rows of ids have in common.
 
   Attributes:
     vocab_size: V, with the reserved ids.
     embed_size: E.
-    encoder: Any module called as (x [B, T, E], train=, mask=) -> [B, H].
-    mask_zero: Steps of id 0 are padding and masked; the chapter's models leave it off
-      and run over the padding.
+    encoder: Any module called as (x [B, T, E], train=, mask=).
+    mask_zero: Steps of id 0 are padding and masked.
     embedding_init: Initialiser of the embedding; see `pretrained`.
     frozen: The embedding stays as it is; see `Embedding`.
 
@@ -48,24 +45,10 @@ class SequenceClassifier(TrainedLayer):
   mask_zero: bool = False
   embedding_init: Initializer = keras_uniform
   frozen: bool = False
-  takes = ('mask',)
-  return_sequences = False
+  takes: ClassVar[tuple[str, ...]] = ('mask',)
 
-  @nn.compact
-  def __call__(
-    self,
-    ids: Array,
-    train: bool | None = None,
-    *,
-    mask: Array | None = None,
-    **unknown: Any,
-  ) -> Array:
-    """int ids [B, T] and mask bool [B, T] -> logits [B], of the label 1.
-
-    Raises:
-      ValueError: as `Embedding`, of the ids; and what the encoder raises.
-    """
-    train = self.is_training(train, unknown)
+  def _embedded(self, ids: Array, mask: Array | None) -> tuple[Any, Array | None]:
+    """ids [..., T] -> (x [..., T, E], or what becomes it, and the mask)."""
     embedding = Embedding(
       self.vocab_size,
       self.embed_size,
@@ -77,10 +60,220 @@ class SequenceClassifier(TrainedLayer):
     # A recurrent layer right on the embedding may project its rows before it looks them
     # up; `summarize`, which initialises, sees the plain [B, T, E].
     late = declared(self.encoder).takes_lookup and not self.is_initializing()
-    x = embedding(ids, late=late)  # [B, T, E]
-    if mask is None:
-      mask = embedding.compute_mask(ids)
-    return _number(self.encoder, x, train, mask)
+    x = embedding(ids, late=late)
+    return x, embedding.compute_mask(ids) if mask is None else mask
+
+
+class SequenceClassifier(_OfIds):
+  """Embedding, an encoder of the sequence, and a logit or one for each class.
+
+  With one logit IMDB's sentiment models; of several classes one holds (the loss
+  'crossentropy'), or any number of them ('binary_crossentropy').
+
+  Source: Chollet & Allaire, Deep Learning with R, sections 6.1 and 6.2.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: Any module called as (x [B, T, E], train=, mask=) -> [B, H].
+    mask_zero: Steps of id 0 are padding and masked; the chapter's models leave it off
+      and run over the padding.
+    embedding_init: Initialiser of the embedding; see `pretrained`.
+    frozen: The embedding stays as it is; see `Embedding`.
+    num_classes: C; None for one logit.
+  """
+
+  num_classes: int | None = None
+  return_sequences = False
+
+  @nn.compact
+  def __call__(
+    self,
+    ids: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Array:
+    """int ids [B, T] and mask bool [B, T] -> logits [B], of the label 1, or [B, C].
+
+    Raises:
+      ValueError: as `Embedding`, of the ids; and what the encoder raises.
+    """
+    train = self.is_training(train, unknown)
+    x, mask = self._embedded(ids, mask)
+    h = _encode(self.encoder, x, train, mask)  # [B, H]
+    return _head(h) if self.num_classes is None else _dense(self.num_classes)(h)
+
+
+class SequenceTagger(_OfIds):
+  """Embedding, an encoder that keeps the steps, and the logits of a tag at each.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: Any module called as (x [B, T, E], train=, mask=) -> [B, T, H].
+    mask_zero: Steps of id 0 are padding and masked.
+    embedding_init: Initialiser of the embedding; see `pretrained`.
+    frozen: The embedding stays as it is; see `Embedding`.
+    num_tags: C.
+    num_classes: K, of the sequence as a whole, told by the largest value of each unit
+      over the real steps; None: there are none.
+  """
+
+  num_tags: int = 2
+  num_classes: int | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    ids: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Any:
+    """int ids [B, T] and mask bool [B, T] -> logits [B, T, C], or these and [B, K].
+
+    Raises:
+      ValueError: as `Embedding`, of the ids; and what the encoder raises.
+    """
+    train = self.is_training(train, unknown)
+    x, mask = self._embedded(ids, mask)
+    h = _encode(self.encoder, x, train, mask)  # [B, T, H]
+    tags = _dense(self.num_tags)(h)
+    if self.num_classes is None:
+      return tags
+    top = GlobalMaxPooling1D()(h, mask=mask)  # [B, H]
+    return tags, _dense(self.num_classes, 'class_head')(top)
+
+
+class SequenceComparer(_OfIds):
+  """A siamese network: how like two sequences are, by one encoder of both.
+
+  The vectors a and b of the two become [|a - b|, a * b], a layer of `features` units
+  with a sigmoid, and one number.
+
+  Source: Tai et al. 2015, arXiv:1503.00075, section 4.2.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: Any module called as (x [B, 2, T, E], train=, mask=) -> [B, 2, H].
+    mask_zero: Steps of id 0 are padding and masked.
+    embedding_init: Initialiser of the embedding; see `pretrained`.
+    frozen: The embedding stays as it is; see `Embedding`.
+    features: Units of the comparison.
+  """
+
+  features: int = 50
+  return_sequences = False
+
+  @nn.compact
+  def __call__(
+    self,
+    ids: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    **unknown: Any,
+  ) -> Array:
+    """int ids [B, 2, T] and mask bool [B, 2, T] -> [B], in the targets' unit.
+
+    Raises:
+      ValueError: if ids are no pairs; as `Embedding`; and what the encoder raises.
+    """
+    train = self.is_training(train, unknown)
+    if jnp.ndim(ids) != 3 or ids.shape[1] != 2:
+      raise ValueError(f'SequenceComparer needs ids [B, 2, T], got {jnp.shape(ids)}')
+    x, mask = self._embedded(ids, mask)
+    h = _encode(self.encoder, x, train, mask)  # [B, 2, H]
+    a, b = h[:, 0], h[:, 1]
+    both = jnp.concatenate([jnp.abs(a - b), a * b], -1)  # [B, 2H]
+    return _head(nn.sigmoid(_dense(self.features, 'comparison')(both)))
+
+
+class LanguageModel(_OfIds):
+  """Embedding, recurrent layers, and the logits of the next token at each step.
+
+  The embedding may be the matrix of the logits too (`tied`; Press & Wolf 2017,
+  arXiv:1608.05859). With the carry of one call as `initial_carry` of the next, and
+  `reset` where a text begins, a long text is read piece by piece: see `Streams`.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: A recurrent layer or a Stack of such, forward in time, with
+      `return_sequences` and `return_carry`: [B, T, E] -> (carry, [B, T, H]).
+    mask_zero: Steps of id 0 are padding and masked.
+    embedding_init: Initialiser of the embedding; see `pretrained`.
+    frozen: The embedding stays as it is; see `Embedding`.
+    tied: The logits are h W^T + bias with the embedding's W [V, E]; H must be E.
+    return_carry: Return (carry, logits), not logits.
+  """
+
+  tied: bool = False
+  return_carry: bool = False
+  takes = ('mask', 'reset', 'initial_carry')
+
+  @nn.compact
+  def __call__(
+    self,
+    ids: Array,
+    train: bool | None = None,
+    *,
+    mask: Array | None = None,
+    initial_carry: Any = None,
+    reset: Array | None = None,
+    **unknown: Any,
+  ) -> Any:
+    """int ids [B, T] -> logits [B, T, V], of the ids one step later.
+
+    Args:
+      ids: Of the tokens.
+      train: Whether dropout is on; None: what the field says.
+      mask: bool [B, T].
+      initial_carry: What the call before returned; None: zeros.
+      reset: bool [B, T], True where a text begins: the state is zero again there.
+      **unknown: Refused.
+
+    Raises:
+      ValueError: as `Embedding`; what the encoder raises; or `tied`, and H is not E.
+    """
+    train = self.is_training(train, unknown)
+    x, mask = self._embedded(ids, mask)
+    options = call_options(self.encoder, train=train, mask=mask)
+    options |= {'initial_carry': initial_carry, 'reset': reset}
+    carry, h = self.encoder(x, **options)
+    logits = self._logits(h)
+    return (carry, logits) if self.return_carry else logits
+
+  def _logits(self, h: Array) -> Array:
+    """h [..., H] -> logits [..., V]."""
+    if not self.tied:
+      return _dense(self.vocab_size)(h)
+    matrix = self.variables['params']['embedding']['embedding']  # [V, E]
+    if h.shape[-1] != self.embed_size:
+      raise ValueError(
+        f'tied logits need as many units as the embedding is wide, {self.embed_size}; '
+        f'got {h.shape[-1]}'
+      )
+    bias = self.param('bias', nn.initializers.zeros, (self.vocab_size,))
+    logits = h @ matrix.T
+    return logits + jnp.broadcast_to(bias, logits.shape)
+
+  def zero_carry(self, B: int) -> Any:
+    """What a first call begins with: zeros, of the encoder's form."""
+    ids = jax.ShapeDtypeStruct((B, 1), jnp.int32)
+    whole = self.clone(return_carry=True)
+
+    def first(ids: Array) -> Any:
+      (carry, _), _ = whole.init_with_output(jax.random.key(0), ids, train=False)
+      return carry
+
+    return jax.tree.map(
+      lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(first, ids)
+    )
 
 
 class SequenceRegressor(TrainedLayer):
@@ -117,15 +310,24 @@ class SequenceRegressor(TrainedLayer):
     Raises:
       ValueError: what the encoder raises.
     """
-    return _number(self.encoder, x, self.is_training(train, unknown), mask)
+    return _head(_encode(self.encoder, x, self.is_training(train, unknown), mask))
 
 
-def _number(encoder: Any, x: Any, train: bool, mask: Array | None) -> Array:
-  """x [B, T, E] -> [B], with a layer `head` of the module that calls."""
+def _encode(encoder: Any, x: Any, train: bool, mask: Array | None) -> Any:
+  """x [..., T, E] -> what the encoder makes of it."""
   call = call_layer if isinstance(encoder, Layer) else type(encoder).__call__
-  h = call(encoder, x, train=train, mask=mask)  # [B, H]
-  head = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name='head')
-  return jnp.squeeze(head(h), -1)
+  return call(encoder, x, train=train, mask=mask)
+
+
+def _head(h: Array) -> Array:
+  """h [B, H] -> [B], with a layer `head` of the module that calls."""
+  return jnp.squeeze(_dense(1)(h), -1)
+
+
+def _dense(features: int, name: str = 'head') -> nn.Dense:
+  """A layer of the module that calls."""
+  glorot = nn.initializers.glorot_uniform()
+  return nn.Dense(features, kernel_init=glorot, name=name)
 
 
 class LayerSummary(NamedTuple):

@@ -57,3 +57,6 @@ class Batch(NamedTuple):
   y: Array  # [B] or [B, C] float32
   weight: Array  # [B] float32; 0 marks a row that only fills the batch up
   mask: Array | None = None  # [B, T] bool, True where a step is real; None: all are
+  # [B, T] bool, True where a row's state is zero again: rows go on where those of the
+  # batch before ended. None: each row is a sequence of its own.
+  reset: Array | None = None

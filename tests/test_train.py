@@ -14,12 +14,15 @@ import optax
 import pytest
 import toy
 
+import seqjax as sj
 from seqjax import train as train_lib
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import signals
-from seqjax.data.batches import Resident
-from seqjax.training import losses, optim
+from seqjax.config import TrainConfig
+from seqjax.data.batches import Resident, Streams
+from seqjax.training import losses, metrics, optim
+from seqjax.training.plan import Data, Task
 from seqjax.training.state import init_state
 from seqjax.types import Examples, InputError
 from seqjax.workdir.checkpoint import Checkpoints
@@ -447,3 +450,51 @@ def test_on_several_cores_few_steps_are_under_way(
   monkeypatch.setattr(Pending, 'wait_for_last_but_one', waited)
   toy.train(tmp_path, num_epochs=1, log_every=5, save_every=5, num_devices=num_devices)
   assert max(seen) == most
+
+
+def _read_on(workdir, wrap=lambda feed: feed, **settings):
+  """Trains a language model whose rows go on from batch to batch."""
+  ids = np.random.default_rng(0).integers(1, 6, 200)
+  ids[2:] = np.where(np.arange(198) % 3 > 0, ids[:-2], ids[2:])  # something to learn
+  layer = sj.LSTM(8, return_sequences=True, return_carry=True, dropout=0.1)
+  config = TrainConfig(
+    workdir=str(workdir), batch_size=4, num_epochs=3, log_every=2, save_every=2,
+    learning_rate=0.03, **settings,
+  )  # fmt: skip
+  return train_lib.run(
+    config,
+    Task(
+      sj.LanguageModel(6, 5, layer, return_carry=True),
+      losses.softmax_xent,
+      {'perplexity': metrics.perplexity},
+    ),
+    Data(wrap(Streams(ids[:160], 4, 7)), Streams(ids[160:], 4, 7)),
+    name='toy',
+    title='A toy',
+  )
+
+
+def test_a_state_that_goes_on_from_batch_to_batch_survives_a_kill(tmp_path):
+  whole = _read_on(tmp_path / 'whole')
+  best = whole['best']
+  assert best['val_perplexity'] == pytest.approx(np.exp(best['val_loss']), rel=1e-6)
+  assert best['epoch'] == 3
+  with pytest.raises(_KilledError):
+    _read_on(tmp_path / 'killed', _interrupt_at(9, _die))
+  again = _read_on(tmp_path / 'killed')
+  assert again['params_sha256'] == whole['params_sha256']
+  files = [tmp_path / name / 'metrics.jsonl' for name in ('whole', 'killed')]
+  assert files[0].read_bytes() == files[1].read_bytes()
+  fitted = sj.load(tmp_path / 'whole')
+  # Read at once, each stream of the validation has the loss of the pieces.
+  ids = np.random.default_rng(0).integers(1, 6, 200)
+  ids[2:] = np.where(np.arange(198) % 3 > 0, ids[:-2], ids[2:])
+  batch = Streams(ids[160:], 4, 10).batch(0)
+  _, logits = fitted.model.apply({'params': fitted.params}, batch.x, train=False)
+  nats = losses.softmax_xent(logits, batch.y) * (batch.y >= 0).sum(1)
+  assert nats.sum() / 39 == pytest.approx(best['val_loss'], rel=1e-5)
+
+
+def test_rows_that_go_on_want_the_whole_batch_at_once(tmp_path):
+  with pytest.raises(InputError, match='accumulate_steps=1'):
+    _read_on(tmp_path, accumulate_steps=2)

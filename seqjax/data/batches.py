@@ -140,6 +140,54 @@ class InOrder:
       yield _take(self._source, rows, self._batch_size)
 
 
+class Streams:
+  """A long text as B streams side by side, read T tokens a step.
+
+  Stream b holds the b-th part of the text; y is x one token later. A row of a batch
+  goes on where that of the batch before ended, and `reset` marks where a stream begins
+  again, once an epoch. The order is the text's: it needs no seed. What is left at the
+  end of the last streams is masked and has the label -1; a row weighs the share of its
+  T labels that there are.
+
+  As `Feed` for training, and as `Batches` to evaluate on.
+  """
+
+  resident: Resident | None = None
+
+  def __init__(self, tokens: np.ndarray, batch_size: int, length: int):
+    """Takes ids int [n], n > 1, B and T."""
+    if tokens.ndim != 1 or len(tokens) < 2 or min(batch_size, length) < 1:
+      raise ValueError(
+        f'Streams needs ids [n] with n > 1, and sizes of at least 1; got '
+        f'{list(tokens.shape)}, {batch_size} and {length}'
+      )
+    n, B, T = len(tokens) - 1, batch_size, length
+    self._tokens, self._length = tokens.astype(np.int32), T
+    size = -(-n // B)  # of a stream, the last ones being shorter
+    self.steps_per_epoch = -(-size // T)
+    starts = np.arange(B)[:, None] * size
+    self._starts, self._ends = starts, np.minimum(starts + size, n)
+
+  @property
+  def fingerprint(self) -> str:
+    return Arrays(self._tokens[:-1], self._tokens[1:]).fingerprint
+
+  def batch(self, step: int) -> Batch:
+    index = step % self.steps_per_epoch
+    T = self._length
+    places = self._starts + index * T + np.arange(T)  # [B, T]
+    real = places < self._ends
+    places = np.minimum(places, len(self._tokens) - 2)
+    x = np.where(real, self._tokens[places], 0)
+    y = np.where(real, self._tokens[places + 1], -1)
+    reset = np.zeros(x.shape, bool)
+    reset[:, 0] = index == 0
+    return Batch(x, y, real.mean(1, dtype=np.float32), real, reset)  # type: ignore[arg-type]
+
+  def __iter__(self) -> Iterator[Batch]:
+    return map(self.batch, range(self.steps_per_epoch))
+
+
 def _source(examples: Examples | Source) -> Source:
   return Arrays(*examples) if isinstance(examples, Examples) else examples
 

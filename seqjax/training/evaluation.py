@@ -9,22 +9,26 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.signals import Stop
 from seqjax.cluster.watchdog import Watchdog
 from seqjax.types import Array, Batch, PyTree
-from seqjax.workdir.progress import means
+from seqjax.workdir.progress import Values, means
 
 
 def make(
-  eval_step: Callable[..., dict[str, Array]],
+  eval_step: Callable[..., tuple[dict[str, Array], PyTree]],
   mesh: Mesh,
   stop: Stop,
   watch: Watchdog,
+  derived: Values | None = None,
+  carry: PyTree = (),
 ) -> Callable[[PyTree, Iterable[Batch]], dict[str, float]]:
   """Returns (params, batches) -> means over all examples of the batches.
 
-  After a signal, which `stop` tells of, they are of no use.
+  After a signal, which `stop` tells of, they are of no use. `derived` is as of `means`.
+  `carry` is what the first batch begins with.
   """
 
   def evaluate(params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
     sums: list[dict[str, Array]] = []
+    carried = carry
     for batch in batches:
       watch.beat(compiles=not sums)
       if stop:
@@ -33,10 +37,11 @@ def make(
       # One batch at a time: on CPU devices, batches in flight together wait for each
       # other's sums with all the threads there are, and XLA ends the process.
       jax.block_until_ready(sums[-1:])
-      sums.append(eval_step(params, placed))
+      found, carried = eval_step(params, carried, placed)
+      sums.append(found)
     total: dict[str, float] = {}
     for values in jax.device_get(sums):
       total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
-    return means(total)
+    return means(total, derived)
 
   return evaluate

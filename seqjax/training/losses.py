@@ -71,6 +71,19 @@ def accuracy(output: Array, labels: Array) -> Array:
   return _mean_where(jnp.argmax(output, -1) == labels, labels >= 0)
 
 
+def exact_match(logits: Array, labels: Array) -> Array:
+  """1 where each label of an example is right: logits [B, ..., C], labels int -> [B].
+
+  A label below 0 counts for nothing.
+
+  Raises:
+    ValueError: if the shapes do not fit, or the labels are no integers.
+  """
+  _check_classes(logits, labels)
+  right = (jnp.argmax(logits, -1) == labels) | (labels < 0)
+  return jnp.all(right.reshape(len(right), -1), -1).astype(jnp.float32)
+
+
 def binary_accuracy(logits: Array, labels: Array) -> Array:
   """1 where the probability is over 0.5 for label 1, or not for 0: [B], [B] -> [B].
 
@@ -107,13 +120,14 @@ def squared_error(predictions: Array, targets: Array) -> Array:
   return jnp.mean(jnp.square(error).reshape(len(error), -1), axis=-1)
 
 
-# What `fit` knows by name; better is lower but for accuracy.
+# What `fit` knows by name; better is lower but for the last two.
 NAMED: Mapping[str, ExampleFn] = {
   'binary_crossentropy': binary_xent,
   'crossentropy': softmax_xent,
   'mae': absolute_error,
   'mse': squared_error,
   'accuracy': accuracy,
+  'exact_match': exact_match,
 }
 
 

@@ -14,6 +14,7 @@ from seqjax.config import TrainConfig
 from seqjax.data.batches import Batches, Feed
 from seqjax.training import losses, optim
 from seqjax.training.losses import ExampleFn
+from seqjax.training.metrics import Metric
 from seqjax.types import InputError, PyTree
 from seqjax.workdir.progress import Monitor
 
@@ -26,7 +27,7 @@ class Task(NamedTuple):
 
   model: nn.Module  # called as (x, train=, mask=), as far as it takes them
   loss: ExampleFn  # (output, y) -> [B], whose mean is minimised
-  metrics: Mapping[str, ExampleFn] = {}  # more of such, to report
+  metrics: Mapping[str, Metric] = {}  # more of such, to report
   monitor: Monitor = Monitor()  # what makes an epoch the best
   frozen: Sequence[str] = ()  # parameters left as they are; see `optim.freeze`
 

@@ -11,7 +11,7 @@ from seqjax.layers.base import call_options
 from seqjax.training import optim, steps
 from seqjax.training.plan import Data, Plan, Task
 from seqjax.training.state import TrainState
-from seqjax.types import PyTree
+from seqjax.types import InputError, PyTree
 
 
 class Programs:
@@ -19,6 +19,7 @@ class Programs:
 
   Attributes:
     x: Inputs like a batch's.
+    carries: Whether rows go on from batch to batch.
     tx: The optimiser.
     train_step: See `steps.make_train_step`.
     eval_step: See `steps.make_eval_step`.
@@ -27,9 +28,15 @@ class Programs:
 
   def __init__(self, task: Task, data: Data, plan: Plan, mesh: Mesh) -> None:
     feed, devices = data.feed, plan.devices
-    resident, x = feed.resident, feed.batch(0).x
+    resident, first = feed.resident, feed.batch(0)
+    x, self.carries = first.x, first.reset is not None
+    if self.carries and (devices.parts > 1 or devices.pmap):
+      raise InputError(
+        'rows that go on from batch to batch need `accumulate_steps=1` and '
+        '`data_parallel=jit`'
+      )
     if resident is not None:
-      shape = jax.eval_shape(resident.gather, resident.arrays, feed.batch(0)).x
+      shape = jax.eval_shape(resident.gather, resident.arrays, first).x
       x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
       resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
     model, self.x = task.model, x

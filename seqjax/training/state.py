@@ -13,17 +13,26 @@ from seqjax.types import Array, InputError, PyTree
 
 
 class TrainState(NamedTuple):
-  """Step, parameters, optimiser state. Nothing more: keys and data follow from step."""
+  """All that steps change: keys and data follow from `step`."""
 
   step: Array  # [] int32, steps done
   params: PyTree
   opt_state: PyTree
+  carry: PyTree = ()  # of [B, H]s, of a model whose rows go on from batch to batch
 
 
 def init_state(
-  model: nn.Module, tx: optax.GradientTransformation, key: Array, x: Array
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  key: Array,
+  x: Array,
+  *,
+  carries: bool = False,
 ) -> TrainState:
   """A fresh state: parameters drawn from `key` for inputs like x [B, ...].
+
+  With `carries` the model's state goes on from batch to batch: it begins with what the
+  model's `zero_carry(B)` says.
 
   Raises:
     InputError: The model has variables beside its parameters.
@@ -35,4 +44,5 @@ def init_state(
     raise InputError(
       f'the model has {", ".join(others)} beside params: not trained here'
     )
-  return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
+  carry = model.zero_carry(len(x)) if carries else ()
+  return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params), carry)

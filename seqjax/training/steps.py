@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.data.batches import Resident
 from seqjax.layers.base import call_options
-from seqjax.training import losses
+from seqjax.training import metrics as metrics_lib
 from seqjax.training.losses import ExampleFn
+from seqjax.training.metrics import Metric
 from seqjax.training.state import TrainState
 from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
 
@@ -22,7 +23,7 @@ from seqjax.types import BATCH_AXIS, Array, Batch, PyTree
 def make_train_step(
   model: nn.Module,
   loss: ExampleFn,
-  metrics: Mapping[str, ExampleFn],
+  metrics: Mapping[str, Metric],
   tx: optax.GradientTransformation,
   mesh: Mesh,
   resident: Resident | None = None,
@@ -56,7 +57,8 @@ def make_train_step(
 
   Returns of the step:
     The next state, and float32 scalars: the sums over the batch of 'loss' and of each
-    metric, 'weight' (the number of examples), 'grad_norm' (before clipping).
+    metric (see `metrics.sums`), 'weight' (the number of examples), 'grad_norm' (before
+    clipping).
   """
 
   def train_step(
@@ -68,29 +70,32 @@ def make_train_step(
       key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXIS))
       total = jax.lax.psum(total, BATCH_AXIS)
 
-    def of_part(part: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
-      """Gradient of the part's share of the mean loss, and the part's sums."""
+    def of_part(part: Batch, key: Array) -> tuple[PyTree, tuple[dict, PyTree]]:
+      """Gradient of the part's share of the mean loss; the part's sums, the carry."""
       part = resident.gather(arrays[0], part) if resident else part
 
-      def share(params: PyTree) -> tuple[Array, dict[str, Array]]:
+      def share(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         rngs = {'dropout': key}
         # pmap has cut the batch already: a device sees its rows alone.
         with contextlib.nullcontext() if pmap else mesh_lib.on_mesh(mesh):
-          output = _apply(model, params, part, dtype, train=True, rngs=rngs)
+          output, carry = _apply(
+            model, params, part, dtype, state.carry, train=True, rngs=rngs
+          )
         sums = _sums(output, part, loss, metrics)
-        return sums['loss'] / total, sums
+        return sums['loss'] / total, (sums, carry)
 
       return jax.grad(share, has_aux=True)(state.params)
 
     def add_part(so_far: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, None]:
       batch, number = part
-      found = of_part(batch, jax.random.fold_in(key, number))
-      return jax.tree.map(jnp.add, so_far, found), None
+      grads, (sums, _) = of_part(batch, jax.random.fold_in(key, number))
+      return jax.tree.map(jnp.add, so_far, (grads, sums)), None
 
+    carry = state.carry
     if parts == 1:
-      grads, sums = of_part(batch, key)
+      grads, (sums, carry) = of_part(batch, key)
     else:
-      names = ('loss', *metrics, 'weight')
+      names = ('loss', *metrics_lib.sum_names(metrics), 'weight')
       zeros = (
         jax.tree.map(jnp.zeros_like, state.params),
         {name: jnp.zeros([], jnp.float32) for name in names},
@@ -101,7 +106,7 @@ def make_train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     sums['grad_norm'] = optax.tree.norm(grads)
-    return TrainState(state.step + 1, params, opt_state), sums
+    return TrainState(state.step + 1, params, opt_state, carry), sums
 
   number = 4 if resident else 3
   if pmap:
@@ -127,28 +132,32 @@ def make_train_step(
 def make_eval_step(
   model: nn.Module,
   loss: ExampleFn,
-  metrics: Mapping[str, ExampleFn],
+  metrics: Mapping[str, Metric],
   mesh: Mesh,
   resident: Resident | None = None,
   *,
   dtype: str = 'float32',
-) -> Callable[..., dict[str, Array]]:
-  """Returns a jitted (params, batch) -> sums of 'loss', each metric and 'weight'.
+) -> Callable[..., tuple[dict[str, Array], PyTree]]:
+  """Returns a jitted (params, carry, batch) -> (sums, carry).
 
-  `resident` and `dtype` are as in `make_train_step`.
+  The sums are of 'loss', each metric and 'weight'; the carry is () unless the rows of a
+  batch go on where those before ended. `resident` and `dtype` are as in
+  `make_train_step`.
   """
 
-  def eval_step(params: PyTree, batch: Batch, *arrays: PyTree) -> dict[str, Array]:
+  def eval_step(
+    params: PyTree, carry: PyTree, batch: Batch, *arrays: PyTree
+  ) -> tuple[dict[str, Array], PyTree]:
     batch = resident.gather(arrays[0], batch) if resident else batch
     with mesh_lib.on_mesh(mesh):
-      output = _apply(model, params, batch, dtype, train=False)
-    return _sums(output, batch, loss, metrics)
+      output, carry = _apply(model, params, batch, dtype, carry, train=False)
+    return _sums(output, batch, loss, metrics), carry
 
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
   program = jax.jit(
     eval_step,
-    in_shardings=(whole, split, whole)[: 3 if resident else 2],
-    out_shardings=whole,
+    in_shardings=(whole, whole, split, whole)[: 4 if resident else 3],
+    out_shardings=(whole, whole),
   )
   return _bind(program, resident)
 
@@ -166,16 +175,21 @@ def _apply(
   params: PyTree,
   batch: Batch,
   dtype: str,
+  carry: PyTree,
   *,
   train: bool,
   rngs: dict[str, Array] | None = None,
-) -> Any:
-  """The model's output for a batch, computed in a dtype."""
+) -> tuple[Any, PyTree]:
+  """The model's output for a batch, computed in a dtype, and what it carries on."""
   x: Any = batch.x
   if dtype != 'float32':
     params, x = (jax.tree.map(lambda a: _cast(a, dtype), a) for a in (params, x))
   options = call_options(model, train=train, mask=batch.mask)
-  return model.apply({'params': params}, x, **options, rngs=rngs)
+  if batch.reset is None:
+    return model.apply({'params': params}, x, **options, rngs=rngs), carry
+  options |= {'reset': batch.reset, 'initial_carry': carry}
+  carry, output = model.apply({'params': params}, x, **options, rngs=rngs)
+  return output, jax.lax.stop_gradient(carry)
 
 
 def _cast(a: Array, dtype: str) -> Array:
@@ -183,11 +197,8 @@ def _cast(a: Array, dtype: str) -> Array:
 
 
 def _sums(
-  output: Any, batch: Batch, loss: ExampleFn, metrics: Mapping[str, ExampleFn]
+  output: Any, batch: Batch, loss: ExampleFn, metrics: Mapping[str, Metric]
 ) -> dict[str, Array]:
   """Sums over the examples of a batch; rows of weight 0 count for nothing."""
-  sums = {
-    name: losses.weighted_sum(fn(output, batch.y), batch.weight)
-    for name, fn in {'loss': loss, **metrics}.items()
-  }
+  sums = metrics_lib.sums({'loss': loss, **metrics}, output, batch.y, batch.weight)
   return {**sums, 'weight': jnp.sum(batch.weight, dtype=jnp.float32)}

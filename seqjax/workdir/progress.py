@@ -3,12 +3,15 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from seqjax.types import Array
+
+# Name of a metric -> what makes it of the sums of its parts; see `metrics.Compound`.
+Values = Mapping[str, Callable[[Mapping[str, float]], float]]
 
 
 class Monitor(NamedTuple):
@@ -49,13 +52,17 @@ class Progress:
       self.timed_seconds += seconds
       self.timed_examples += examples
 
-  def close_window(self) -> dict[str, float]:
-    """Means since the last call; {} if no step was added."""
-    values, self.window = means(self.window), {}
+  def close_window(self, derived: Values | None = None) -> dict[str, float]:
+    """Means since the last call; {} if no step was added. `derived` as of `means`."""
+    values, self.window = means(self.window, derived), {}
     return values
 
   def close_epoch(
-    self, validation: Mapping[str, float], step: int, monitor: Monitor
+    self,
+    validation: Mapping[str, float],
+    step: int,
+    monitor: Monitor,
+    derived: Values | None = None,
   ) -> tuple[dict[str, float], bool]:
     """Ends an epoch.
 
@@ -64,11 +71,12 @@ class Progress:
       step: Steps done.
       monitor: What makes an epoch the best; a value that is not finite never does, and
         without a validation set the newest epoch is the best.
+      derived: As of `means`.
 
     Returns:
       (means of the epoch and `val_` values, whether it is the best so far).
     """
-    training = {k: v for k, v in means(self.epoch).items() if k != 'grad_norm'}
+    training = {k: v for k, v in means(self.epoch, derived).items() if k != 'grad_norm'}
     values = {**training, **{f'val_{k}': v for k, v in validation.items()}}
     self.epoch = {}
     self.epochs += 1
@@ -132,12 +140,18 @@ class Pending:
     return sums, time.monotonic() - self._start
 
 
-def means(sums: Mapping[str, float]) -> dict[str, float]:
-  """Sums over examples -> their means, loss first; `grad_norm` is one over steps."""
-  names = [name for name in sums if name not in ('loss', 'weight', 'steps')]
-  counts = {'grad_norm': 'steps'}
-  return {
-    name: sums[name] / sums[counts.get(name, 'weight')]
-    for name in ('loss', *names)
-    if name in sums
-  }
+def means(sums: Mapping[str, float], derived: Values | None = None) -> dict[str, float]:
+  """Sums over examples -> their means, loss first; `grad_norm` is one over steps.
+
+  Sums under NAME/PART with NAME in `derived` become the one value NAME.
+  """
+  parts: dict[str, dict[str, float]] = {name: {} for name in derived or {}}
+  found = {}
+  for key in ('loss', *(key for key in sums if key not in ('loss', 'weight', 'steps'))):
+    name, _, part = key.rpartition('/')
+    if name in parts:
+      parts[name][part] = sums[key]
+    elif key in sums:
+      found[key] = sums[key] / sums['steps' if key == 'grad_norm' else 'weight']
+  values = {name: derived[name](s) for name, s in parts.items() if s}  # type: ignore[index]
+  return {**found, **values}

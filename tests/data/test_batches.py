@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqjax.data.batches import Bucketed, InOrder, Shuffled
+from seqjax.data.batches import Bucketed, InOrder, Shuffled, Streams
 from seqjax.types import Examples
 
 
@@ -104,3 +104,28 @@ def test_bucketed_batches_are_of_like_length_and_come_in_any_order():
 def test_bucketed_refuses_lengths_that_do_not_fit():
   with pytest.raises(ValueError, match=r'lengths \[4\]'):
     Bucketed(_examples(4), np.ones(3), 2, 0)
+
+
+@pytest.mark.parametrize(
+  ('n', 'B', 'T'), [(25, 3, 4), (23, 3, 4), (26, 4, 5), (3, 4, 2)]
+)
+def test_streams_read_every_token_once_and_in_order(n, B, T):
+  tokens = np.random.default_rng(0).integers(1, 99, n)
+  feed = Streams(tokens, B, T)
+  batches = [feed.batch(step) for step in range(feed.steps_per_epoch)]
+  rows = [np.concatenate([batch.x[b] for batch in batches]) for b in range(B)]
+  labels = [np.concatenate([batch.y[b] for batch in batches]) for b in range(B)]
+  real = [np.concatenate([batch.mask[b] for batch in batches]) for b in range(B)]
+  read = np.concatenate([x[m] for x, m in zip(rows, real, strict=True)])
+  np.testing.assert_array_equal(read, tokens[:-1])
+  said = np.concatenate([y[m] for y, m in zip(labels, real, strict=True)])
+  np.testing.assert_array_equal(said, tokens[1:])
+  assert all((y[~m] == -1).all() for y, m in zip(labels, real, strict=True))
+  weights = np.concatenate([batch.weight for batch in batches])
+  assert weights.sum() * T == pytest.approx(n - 1)
+  for epoch in range(2):
+    for step, batch in enumerate(feed):
+      same = feed.batch(epoch * feed.steps_per_epoch + step)
+      np.testing.assert_array_equal(same.x, batch.x)
+      assert same.reset[:, 0].all() == (step == 0)
+      assert not same.reset[:, 1:].any()

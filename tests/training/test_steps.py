@@ -76,10 +76,11 @@ def test_dropout_follows_from_key_and_step():
 def test_filler_rows_may_hold_anything():
   model, _, mesh, state, batch, _ = _setup(2)
   evaluate = steps.make_eval_step(model, losses.binary_xent, METRICS, mesh)
-  known = evaluate(state.params, mesh_lib.put_batch(batch, mesh))
+  known, _ = evaluate(state.params, (), mesh_lib.put_batch(batch, mesh))
   y = batch.y.copy()
   y[13:] = np.nan
-  found = evaluate(state.params, mesh_lib.put_batch(batch._replace(y=y), mesh))
+  placed = mesh_lib.put_batch(batch._replace(y=y), mesh)
+  found, _ = evaluate(state.params, (), placed)
   assert {k: float(v) for k, v in found.items()} == {
     k: float(v) for k, v in known.items()
   }
@@ -113,9 +114,10 @@ def test_indices_into_resident_arrays_are_as_good_as_the_examples(num_devices):
   arguments = (losses.binary_xent, METRICS, mesh)
   evaluate = steps.make_eval_step(model, *arguments, placed)
   plain = steps.make_eval_step(model, *arguments)
-  found = evaluate(found.params, indices)
+  found, _ = evaluate(found.params, (), indices)
   assert float(found['loss']) == pytest.approx(
-    float(plain(known.params, mesh_lib.put_batch(batch, mesh))['loss']), rel=1e-6
+    float(plain(known.params, (), mesh_lib.put_batch(batch, mesh))[0]['loss']),
+    rel=1e-6,
   )
 
 
