@@ -3,21 +3,30 @@
 // A cell's pre-activations lie in `groups` side by side. The input's product gives the groups
 // from 0, the state's those from `h_first`, `gates` each; `x_order` says which of the layer's
 // gates the input's groups are (the state's are in order). Where both give a group it is their
-// sum. `forward` turns the sums s into what `backward` wants, and h, c into those after the
-// step; `backward`, given h and c before it, turns s into the gradients of the sums, and the
-// cotangents dh, dc into those before the step, less what comes through the state's product.
+// sum. `gate` turns the sum of one group into what the cell takes; `combine` turns these, s,
+// into what `backward` wants, and h, c into those after the step; `backward`, given h and c
+// before it, turns s into the gradients of the sums, and the cotangents dh, dc into those
+// before the step, less what comes through the state's product.
 #pragma once
+#ifndef __CUDACC_RTC__  // which has no headers and needs none
 #include <cstdint>
 #include <cstring>
+#endif
+#ifndef SEQJAX_CUDA
+#define SEQJAX_INLINE inline
+#else
+#define SEQJAX_INLINE __device__ __forceinline__
+#endif
 
 namespace seqjax {
 
-template <class V> inline V clip(V x, float low, float high) {
+template <class V> SEQJAX_INLINE V clip(V x, float low, float high) {
   V l = low - V{}, h = high - V{};
   x = x < l ? l : x;
   return x > h ? h : x;
 }
 
+#ifndef SEQJAX_CUDA
 // tanh by a rational function that is right to a few units in the last place. The
 // polynomials are those of Eigen's and XLA's float32 tanh.
 template <class V> inline V tanh(V x) {
@@ -65,12 +74,19 @@ template <class V> inline V exp(V x) {
 
 // Small values are right to the last places too: by tanh they would be off by 1e-8.
 template <class V> inline V sigmoid(V x) { return 1.f / (1.f + exp(-x)); }
+#else
+// By the device's own e^x and quotient, which are right to 1e-7 of 1.
+template <class V> SEQJAX_INLINE V sigmoid(V x) { return __fdividef(1.f, 1.f + __expf(-x)); }
+template <class V> SEQJAX_INLINE V tanh(V x) {
+  return __fdividef(2.f, 1.f + __expf(-2.f * x)) - 1.f;
+}
+#endif
 
 // In the order of `ACTIVATIONS` in kernels.py. HARD_SIGMOID is Keras 3's, a sixth of
 // relu6(x + 3); HARD_SIGMOID_2 is that of Keras 1 and 2.
 enum Activation { TANH, SIGMOID, RELU, LINEAR, HARD_SIGMOID, HARD_SIGMOID_2 };
 
-template <class V> inline V activate(int kind, V x) {
+template <class V> SEQJAX_INLINE V activate(int kind, V x) {
   switch (kind) {
     case TANH: return tanh(x);
     case SIGMOID: return sigmoid(x);
@@ -82,7 +98,7 @@ template <class V> inline V activate(int kind, V x) {
 }
 
 // The derivative, from the value y.
-template <class V> inline V slope(int kind, V y) {
+template <class V> SEQJAX_INLINE V slope(int kind, V y) {
   V zero{}, one = 1.f - zero;
   switch (kind) {
     case TANH: return 1.f - y * y;
@@ -105,10 +121,11 @@ struct UsualKinds {  // known when compiled: nothing is left to choose at each n
 struct SimpleRnn {
   static constexpr int gates = 1, groups = 1, h_first = 0, x_order[] = {0};
   static constexpr bool memory = false, two_phases = false;
-  template <class K, class V> static void forward(K k, V* s, V& h, V&) {
-    h = s[0] = activate(k.activation, s[0]);
+  template <class K, class V> static SEQJAX_INLINE V gate(K k, int, V s) {
+    return activate(k.activation, s);
   }
-  template <class K, class V> static void backward(K k, V* s, V, V, V& dh, V&) {
+  template <class K, class V> static SEQJAX_INLINE void combine(K, V* s, V& h, V&) { h = s[0]; }
+  template <class K, class V> static SEQJAX_INLINE void backward(K k, V* s, V, V, V& dh, V&) {
     s[0] = dh * slope(k.activation, s[0]);
     dh = V{};
   }
@@ -118,13 +135,14 @@ struct SimpleRnn {
 struct Lstm {
   static constexpr int gates = 4, groups = 4, h_first = 0, x_order[] = {0, 1, 2, 3};
   static constexpr bool memory = true, two_phases = false;
-  template <class K, class V> static void forward(K k, V* s, V& h, V& c) {
-    for (int g : {0, 1, 3}) s[g] = activate(k.gate, s[g]);
-    s[2] = activate(k.activation, s[2]);
+  template <class K, class V> static SEQJAX_INLINE V gate(K k, int g, V s) {
+    return g == 2 ? activate(k.activation, s) : activate(k.gate, s);
+  }
+  template <class K, class V> static SEQJAX_INLINE void combine(K k, V* s, V& h, V& c) {
     c = s[1] * c + s[0] * s[2];
     h = s[3] * activate(k.activation, c);
   }
-  template <class K, class V> static void backward(K k, V* s, V, V c, V& dh, V& dc) {
+  template <class K, class V> static SEQJAX_INLINE void backward(K k, V* s, V, V c, V& dh, V& dc) {
     V i = s[0], f = s[1], g = s[2], o = s[3], y = activate(k.activation, f * c + i * g);
     V d = dc + dh * o * slope(k.activation, y);
     s[0] = d * g * slope(k.gate, i);
@@ -141,13 +159,14 @@ struct Lstm {
 struct Gru {
   static constexpr int gates = 3, groups = 4, h_first = 1, x_order[] = {2, 0, 1};
   static constexpr bool memory = false, two_phases = false;
-  template <class K, class V> static void forward(K k, V* s, V& h, V&) {
-    s[1] = activate(k.gate, s[1]);
-    s[2] = activate(k.gate, s[2]);
+  template <class K, class V> static SEQJAX_INLINE V gate(K k, int g, V s) {
+    return g == 1 || g == 2 ? activate(k.gate, s) : s;
+  }
+  template <class K, class V> static SEQJAX_INLINE void combine(K k, V* s, V& h, V&) {
     s[0] = activate(k.activation, s[0] + s[2] * s[3]);
     h = s[1] * h + (1.f - s[1]) * s[0];
   }
-  template <class K, class V> static void backward(K k, V* s, V h, V, V& dh, V&) {
+  template <class K, class V> static SEQJAX_INLINE void backward(K k, V* s, V h, V, V& dh, V&) {
     V n = s[0], z = s[1], r = s[2], b = s[3];
     V d = dh * (1.f - z) * slope(k.activation, n);
     s[0] = d;
@@ -159,27 +178,25 @@ struct Gru {
 };
 
 // h' = z h + (1 - z) n, n = act(a) with (r h) U in a: groups z, r, a. Two phases: the
-// first gives z, r and r h, whose product is added to a before the second. Backward the
-// second comes first; then, with `drh` the cotangent of r h, the first.
+// first is the gates z and r, which give r h, whose product is added to a; `combine` is the
+// second. Backward the second comes first; then, with `drh` the cotangent of r h, the first.
 struct GruResetBefore {
   static constexpr int gates = 3, groups = 3, h_first = 0, x_order[] = {0, 1, 2};
   static constexpr bool memory = false, two_phases = true;
-  template <class K, class V> static V reset(K k, V* s, V h) {
-    s[0] = activate(k.gate, s[0]);
-    s[1] = activate(k.gate, s[1]);
-    return s[1] * h;
+  template <class K, class V> static SEQJAX_INLINE V gate(K k, int, V s) {
+    return activate(k.gate, s);
   }
-  template <class K, class V> static void forward(K k, V* s, V& h, V&) {
+  template <class K, class V> static SEQJAX_INLINE void combine(K k, V* s, V& h, V&) {
     s[2] = activate(k.activation, s[2]);
     h = s[0] * h + (1.f - s[0]) * s[2];
   }
-  template <class K, class V> static void backward(K k, V* s, V h, V, V& dh, V&) {
+  template <class K, class V> static SEQJAX_INLINE void backward(K k, V* s, V h, V, V& dh, V&) {
     V z = s[0], n = s[2];
     s[0] = dh * (h - n) * slope(k.gate, z);
     s[2] = dh * (1.f - z) * slope(k.activation, n);
     dh = dh * z;
   }
-  template <class K, class V> static void reset_backward(K k, V* s, V h, V drh, V& dh) {
+  template <class K, class V> static SEQJAX_INLINE void reset_backward(K k, V* s, V h, V drh, V& dh) {
     dh = dh + drh * s[1];
     s[1] = drh * h * slope(k.gate, s[1]);
   }

@@ -23,6 +23,8 @@ from jax.interpreters import ad, batching, mlir
 from seqjax import cells, scan
 from seqjax.cells import Cell
 from seqjax.fast.cpu import library
+from seqjax.fast.gpu import launch as gpu_launch
+from seqjax.fast.gpu import recur as gpu
 from seqjax.types import Array
 
 # The orders are those of kernels.cc and cells.h.
@@ -50,6 +52,7 @@ class Static(NamedTuple):
   given: tuple[str, ...] = ()  # names of the arrays, in the order of `_NAMES`
   wants_dx: bool = True
   leaves: bool = False  # forward, for the way back; see cpu/memory.h
+  precision: str | None = None  # of matmuls outside of kernels: JAX's setting
 
   @property
   def states(self) -> int:
@@ -68,6 +71,7 @@ class Sizes(NamedTuple):
   V: int  # rows of x
   chunks: int
   K: int  # steps of a chunk
+  kept: int  # rows of H numbers that forward keeps for the way back
 
 
 def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
@@ -78,7 +82,21 @@ def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   K = static.options.remat_chunk or _CHUNK_FLOATS // (min(32, -(-B // 4)) * width)
   K = max(1, min(T, K))
   models = max(shape[0] for shape in shapes.values())
-  return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], -(-T // K), K)
+  chunks = -(-T // K)
+  kept = chunks * B * static.states + 2
+  # Where it will run is not known yet: there is room for either.
+  if has_gpu() and not gpu.unsupported(static.cell, static.options, B, T, H):
+    kept = max(kept, gpu.kept_rows(static.cell, B, T))
+  return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], chunks, K, kept)
+
+
+@functools.cache
+def has_gpu() -> bool:
+  """Whether this process sees a GPU of NVIDIA's."""
+  try:
+    return bool(jax.devices('cuda'))
+  except RuntimeError:
+    return False
 
 
 def run(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -223,8 +241,8 @@ def _reference_gradients(
 
 
 def _forward_shapes(static: Static, sizes: Sizes) -> list[Any]:
-  M, B, T, _, H, _, chunks, _ = sizes
-  shapes = [(M, B, H)] * static.states + [(M, chunks * B * static.states + 2, H)]
+  M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
+  shapes = [(M, B, H)] * static.states + [(M, sizes.kept, H)]
   return shapes + [(M, B * T, H)] * static.options.return_sequences
 
 
@@ -284,11 +302,33 @@ def _backward_reference(static: Static, *operands: Array) -> list[Array]:
   return [found[name] for name in names]
 
 
+def forward_on_gpu(
+  static: Static, operands: Any, launch: gpu.Launch, room: int
+) -> list[Array]:
+  """The primitive `forward` by the GPU's kernels; `launch` runs one."""
+  arrays = dict(zip(static.given, operands, strict=True))
+  sizes = sizes_of(static, {k: a.shape for k, a in arrays.items()})
+  with jax.default_matmul_precision(static.precision):
+    return gpu.forward(static, sizes, arrays, launch, room)
+
+
+def backward_on_gpu(
+  static: Static, operands: Any, launch: gpu.Launch, room: int
+) -> list[Array]:
+  """The primitive `backward`, likewise."""
+  arrays = dict(zip(static.given, operands, strict=True))
+  sizes = sizes_of(static, {k: a.shape for k, a in arrays.items()})
+  names = _gradients(static, arrays)
+  with jax.default_matmul_precision(static.precision):
+    return gpu.backward(static, sizes, arrays, names, launch, room)
+
+
 def _define(
   name: str,
   shapes: Callable[[Static, Sizes], list[Any]],
   reference: Callable[..., list[Array]],
   target: str = '',
+  on_gpu: Callable[..., list[Array]] | None = None,
 ) -> tuple[Primitive, Callable[..., list[Array]]]:
   """A primitive with its rules, and the function that binds it (once compiled, kept).
 
@@ -335,11 +375,32 @@ def _define(
     if ctx.module_context.lowering_parameters.for_export:
       return lower_reference(ctx, *operands, static=static)
     shapes = dict(zip(static.given, (a.shape for a in ctx.avals_in), strict=True))
+    if library.loaded()[0] is None:
+      return lower_reference(ctx, *operands, static=static)
     lower = jax.ffi.ffi_lowering(target)
     return lower(ctx, *operands, header=_header(static, sizes_of(static, shapes)))
 
+  def lower_on_gpu(ctx: Any, *operands: Any, static: Static) -> Any:
+    shapes = dict(zip(static.given, (a.shape for a in ctx.avals_in), strict=True))
+    sizes = sizes_of(static, shapes)
+    exports = ctx.module_context.lowering_parameters.for_export
+    B, T, H = sizes.B, sizes.T, sizes.H
+    if (
+      exports
+      or gpu.unsupported(static.cell, static.options, B, T, H)
+      or gpu_launch.missing()
+    ):
+      return lower_reference(ctx, *operands, static=static)
+    return lower_by_gpu_kernels(ctx, *operands, static=static)
+
+  def by_gpu_kernels(*operands: Array, static: Static) -> list[Array]:
+    assert on_gpu is not None  # else nothing is lowered so
+    room = gpu_launch.shared_memory()
+    return on_gpu(static, operands, gpu_launch.launch, room)
+
   def of_reference(*operands: Array, static: Static) -> list[Array]:
-    return reference(static, *operands)
+    with jax.default_matmul_precision(static.precision):
+      return reference(static, *operands)
 
   def differentiate(primals: Any, tangents: Any, *, static: Static) -> tuple[Any, Any]:
     results = bind(static, *primals)
@@ -358,11 +419,13 @@ def _define(
     of_reference
   )  # under disable_jit, or where debug_nans looks closer
   lower_reference = mlir.lower_fun(of_reference, multiple_results=True)
+  lower_by_gpu_kernels = mlir.lower_fun(by_gpu_kernels, multiple_results=True)
   batching.primitive_batchers[primitive] = batch
   ad.primitive_jvps[primitive] = differentiate
   mlir.register_lowering(primitive, lower_reference)
   if target:
     mlir.register_lowering(primitive, lower_on_cpu, platform='cpu')
+    mlir.register_lowering(primitive, lower_on_gpu, platform='cuda')
 
   @functools.partial(jax.jit, static_argnums=0)
   def bind(static: Static, *operands: Array) -> list[Array]:
@@ -389,10 +452,10 @@ def _header(static: Static, sizes: Sizes) -> np.ndarray:
 
 
 _forward, _bind_forward = _define(
-  'forward', _forward_shapes, _forward_reference, library.FORWARD
+  'forward', _forward_shapes, _forward_reference, library.FORWARD, forward_on_gpu
 )
-_, _bind_backward = _define(
-  'backward', _backward_shapes, _backward_reference, library.BACKWARD
+_backward, _bind_backward = _define(
+  'backward', _backward_shapes, _backward_reference, library.BACKWARD, backward_on_gpu
 )
 _tangent, _bind_tangent = _define('tangent', _tangent_shapes, _tangent_reference)
 ad.primitive_jvps[_forward] = _forward_jvp

@@ -12,6 +12,8 @@ from seqjax.cells import Cell
 from seqjax.fast import kernels
 from seqjax.fast.cpu import library
 from seqjax.fast.devices import over_devices
+from seqjax.fast.gpu import launch as gpu_launch
+from seqjax.fast.gpu import recur as gpu
 from seqjax.scan import USUAL, Lookup, Options, Sequence
 from seqjax.types import Array, PyTree
 
@@ -65,14 +67,23 @@ def path(
 ) -> tuple[str, str]:
   """Which path `recur` takes, and why: ('cpu', 'kernels for x86-64-v4').
 
-  Arguments are those of `recur`; shapes (jax.ShapeDtypeStruct) will do for arrays.
+  Arguments are those of `recur`; shapes (jax.ShapeDtypeStruct) will do for arrays. It
+  is the default backend's view: a program that is placed on another platform takes the
+  kernels of that one, or the reference.
   """
   check_implementation(implementation)
   if implementation == 'reference':
     return 'reference', "implementation='reference'"
   reason = _unsupported(cell, params, sequence)
-  if reason is None and jax.default_backend() != 'cpu':
-    reason = f'there are no kernels for {jax.default_backend()}'
+  backend = jax.default_backend()
+  if reason is None and kernels.has_gpu() and backend != 'cpu':
+    *batch, T, _ = sequence.x.shape
+    H = params.recurrent_kernel.shape[0]
+    reason = gpu.unsupported(cell, options, math.prod(batch), T, H)
+    reason = reason or gpu_launch.missing()
+    return ('reference', reason) if reason else ('gpu', 'kernels in CUDA')
+  if reason is None and backend != 'cpu':
+    reason = f'there are no kernels for {backend}'
   build, missing = library.loaded() if reason is None else (None, reason)
   return ('cpu', f'kernels for {build}') if build else ('reference', missing)
 
@@ -149,7 +160,8 @@ def _by_kernels(
     for k, a in arrays.items()
     if a is not None
   }
-  outputs = kernels.run(kernels.Static(cell, options), arrays)
+  precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+  outputs = kernels.run(kernels.Static(cell, options, precision=precision), arrays)
   last = cell.carry(
     *(outputs[k].reshape(*batch, H) for k in cell.carry._fields)  # type: ignore[attr-defined]
   )

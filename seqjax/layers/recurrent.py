@@ -4,10 +4,12 @@ A layer declares parameters, draws dropout masks and calls the pure functions of
 `seqjax.cells` and, through `seqjax.fast`, the loops over time.
 """
 
+import contextlib
 import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
@@ -42,10 +44,13 @@ class RecurrentLayer(Recurrence):
     dtype: Of the matmuls and of y; None: that of inputs and parameters together. The
       carry is float32, or wider where `dtype` is.
     param_dtype: Of the parameters.
+    precision: Of the matmuls: 'default', 'high', 'highest' or a jax.lax.Precision;
+      None: what `jax.default_matmul_precision` says. On a GPU JAX's default is TF32,
+      right to 1e-3; 'highest' is float32. The kernels' own products are float32 always.
 
   Raises:
     ValueError: when it is made, if a rate is outside [0, 1), a size is less than 1, or
-      an activation or implementation is unknown.
+      an activation, implementation or precision is unknown.
   """
 
   features: int
@@ -59,6 +64,7 @@ class RecurrentLayer(Recurrence):
   bias_init: Initializer = zeros
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  precision: str | jax.lax.Precision | None = None
   takes_lookup = True
   params_type: ClassVar[type]
 
@@ -68,6 +74,7 @@ class RecurrentLayer(Recurrence):
     check_sizes(features=self.features)
     fast.check_implementation(self.implementation)
     self.cell()  # refuses an unknown activation here, not at the first call
+    self._matmuls()  # likewise
     super().__post_init__()
 
   @nn.nowrap
@@ -143,7 +150,18 @@ class RecurrentLayer(Recurrence):
         num_gates=cell.num_gates,
       )
     sequence = sequence._replace(x_mask=x_mask, h_mask=h_mask)
-    return fast.recur(cell, params, sequence, options, self.implementation)
+    with self._matmuls():
+      return fast.recur(cell, params, sequence, options, self.implementation)
+
+  @nn.nowrap
+  def _matmuls(self) -> contextlib.AbstractContextManager[Any]:
+    if self.precision is None:
+      return contextlib.nullcontext()
+    name = getattr(self.precision, 'name', self.precision)
+    try:
+      return jax.default_matmul_precision(str(name).lower())
+    except ValueError as error:
+      raise ValueError(f'precision: {error}') from error
 
 
 class SimpleRNN(RecurrentLayer):

@@ -72,7 +72,8 @@ struct Call {
     for (int i = 0; i < NAMES; ++i) if (parts[i].data || shapes[i].size()) {
       const int rank = expected[i][2] == none ? 2 : 3;
       const bool fits = int(shapes[i].size()) == rank + 1 &&
-                        std::equal(expected[i], expected[i] + rank, shapes[i].begin() + 1);
+                        std::equal(expected[i] + (i == KEPT), expected[i] + rank, shapes[i].begin() + 1 + (i == KEPT)) &&
+                        shapes[i][1] >= expected[i][0];  // what is kept may have room for more
       if (!fits || (shapes[i][0] != 1 && shapes[i][0] != models)) refuse(i);
     }
     for (auto masks : {p.x_masks, p.h_masks}) if (masks > 1 && masks != gates) refuse(H_MASK);

@@ -393,7 +393,8 @@ template <class Cell> class Task {
   template <class K> void step_row(K kinds, int64_t i, int64_t to) {
     each_unit<S>(i, [&](Vector* v, int64_t u) {
       Vector y = load(h + i * HP + u), memory = Cell::memory ? load(c + i * HP + u) : Vector{};
-      Cell::forward(kinds, v, y, memory);
+      for (int g = 0; g < S && !Cell::two_phases; ++g) v[g] = Cell::gate(kinds, g, v[g]);
+      Cell::combine(kinds, v, y, memory);
       store(h + to * HP + u, y);
       if (Cell::memory) store(c + to * HP + u, memory);
     });
@@ -403,7 +404,8 @@ template <class Cell> class Task {
     if constexpr (Cell::two_phases) {
       float* out = reset_h + i * HP;
       each_unit<2>(i, [&](Vector* v, int64_t u) {
-        store(out + u, Cell::reset(kinds, v, load(h + i * HP + u)));
+        for (int g : {0, 1}) v[g] = Cell::gate(kinds, g, v[g]);
+        store(out + u, v[1] * load(h + i * HP + u));
       });
       if (p.h_masks) times(out, out, mask_of_h(2, r), H);
     }

@@ -1,0 +1,169 @@
+"""From the kernels' source to a launch: compiled for exact sizes, called by XLA.
+
+NVRTC makes PTX of `recur.cu` at run time, for the sizes and options of a call; XLA
+loads it for the device at hand and launches it. That is XLA's own custom call for
+kernels in PTX (openxla/xla #26236), no promise of its FFI: this file alone knows it.
+"""
+
+import functools
+import hashlib
+import logging
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from seqjax.files import whole
+from seqjax.types import Array
+
+_FOLDER = pathlib.Path(__file__).parent
+_HEADER = _FOLDER.parent / 'cells.h'
+LARGEST = 128  # units of a layer
+INSTALL = 'pip install "seqjax[cuda]"'
+
+
+class Sizes(NamedTuple):
+  """Of a block: the state padded, and what of a column of it lies in registers."""
+
+  padded: int  # units: HP
+  in_registers: int  # values of a thread's column; the others are in shared memory
+  ahead: int  # steps between a load and its use
+
+  def shared_bytes(self, gates: int) -> int:
+    """Of the columns' other values, by which a block's memory is given."""
+    return (self.padded - self.in_registers) * gates * self.padded * 4
+
+
+def sizes(H: int, gates: int, room: int) -> Sizes:
+  """Those for H units, where a block has `room` bytes of shared memory."""
+  padded = -(-H // 8) * 8
+  if padded <= 64:
+    return Sizes(padded, padded, 4)
+  held = min(64, padded)
+  while Sizes(padded, held, 2).shared_bytes(gates) > room and held < padded:
+    held += 4
+  return Sizes(padded, held, 2)
+
+
+@functools.cache
+def missing() -> str:
+  """Why there are no kernels for the GPUs of this process; '' if there are.
+
+  What can be mended is logged as a warning, once.
+  """
+  reason = _lacks()
+  if reason:
+    logging.getLogger('seqjax').warning(
+      '%s; recurrent layers take the slower reference path', reason
+    )
+  return reason
+
+
+def _lacks() -> str:
+  capability = _capability()
+  if capability < (8, 0):
+    return f'the kernels need compute capability 8.0, the GPU has {capability}'
+  try:
+    from cuda.bindings import driver, nvrtc
+
+    version = nvrtc.nvrtcVersion()[1:]
+    highest = driver.cuDriverGetVersion()[1]
+  except Exception as error:  # whatever a half installed package ends in
+    return f'the compiler of the GPU kernels is missing ({error}): {INSTALL}'
+  known = (highest // 1000, highest % 1000 // 10)
+  if known < version:
+    return (
+      f'the GPU driver knows CUDA {known[0]}.{known[1]}, and NVRTC writes for '
+      f'{version[0]}.{version[1]}: renew the driver, or '
+      f'pip install "nvidia-cuda-nvrtc<={known[0]}.{known[1]}.999"'
+    )
+  return ''
+
+
+def _capability() -> tuple[int, int]:
+  major, minor = jax.devices('cuda')[0].compute_capability.split('.')
+  return int(major), int(minor)
+
+
+def shared_memory() -> int:
+  """Bytes that a block may have, less what the kernels take without being asked.
+
+  CUDA C++ Programming Guide, table of technical specifications per compute capability.
+  """
+  kib = 99 if _capability() in ((8, 6), (8, 9), (12, 0), (12, 1)) else 163
+  return (kib - 10) * 1024
+
+
+@functools.cache
+def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
+  """The kernels for these sizes and options as PTX, kept in the process and on disk.
+
+  On disk beside the programs that XLA keeps: `jax_compilation_cache_dir`.
+  """
+  from cuda.bindings import nvrtc
+
+  source = (_FOLDER / 'recur.cu').read_bytes()
+  header = _HEADER.read_bytes()
+  flags = ['--std=c++17', '--gpu-architecture=compute_80', '-DSEQJAX_CUDA']
+  options = [s.encode() for s in flags + [f'-D{k}={v}' for k, v in macros]]
+  kept = None
+  if folder := jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    key = hashlib.sha256(repr((nvrtc.nvrtcVersion(), options)).encode())
+    key.update(source + header)
+    kept = pathlib.Path(folder, f'seqjax-{key.hexdigest()}.ptx')
+    if kept.exists():
+      return kept.read_text()
+
+  def call(function: Any, *arguments: Any) -> Any:
+    error, *results = function(*arguments)
+    if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+      raise RuntimeError(f'{function.__name__}: {error}: {log()}')
+    return results[0] if results else None
+
+  def log() -> str:
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    text = b' ' * size
+    nvrtc.nvrtcGetProgramLog(program, text)
+    return text.decode()
+
+  error, program = nvrtc.nvrtcCreateProgram(
+    source, b'recur.cu', 1, [header], [b'cells.h']
+  )
+  if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+    raise RuntimeError(f'nvrtcCreateProgram: {error}')
+  call(nvrtc.nvrtcCompileProgram, program, len(options), options)
+  ptx = b' ' * call(nvrtc.nvrtcGetPTXSize, program)
+  call(nvrtc.nvrtcGetPTX, program, ptx)
+  text = ptx.rstrip(b'\0').decode()
+  if kept is not None:
+    whole.write(kept, text.encode())
+  return text
+
+
+def launch(
+  name: str,
+  macros: tuple[tuple[str, Any], ...],
+  grid: tuple[int, int],
+  block: int,
+  shared_bytes: int,
+  results: list[Any],
+  *operands: Array,
+) -> list[Array]:
+  """Runs a kernel: a block of threads for each place of a grid."""
+  call = jax.ffi.ffi_call('__gpu$xla.gpu.ptx', results)
+  (x, y), one = map(np.int32, grid), np.int32(1)
+  found: Any = call(
+    *operands,
+    name=name,
+    kernel_type='ptx',
+    kernel_data=compile_ptx(macros),
+    grid_x=x,
+    grid_y=y,
+    grid_z=one,
+    block_x=np.int32(block),
+    block_y=one,
+    block_z=one,
+    shared_mem_bytes=np.int32(shared_bytes),
+  )
+  return found

@@ -1,0 +1,298 @@
+"""Forward and backward of the recurrence on a GPU: matmuls around the kernels.
+
+What needs no state is a matmul for all of T each: the inputs' part of the sums before
+the forward kernel, the gradients of weights and inputs behind the backward one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import cells
+from seqjax.fast.gpu import launch as launch_lib
+from seqjax.scan import Lookup, Options
+from seqjax.types import Array
+
+if TYPE_CHECKING:
+  from seqjax.fast.kernels import Sizes, Static
+
+# As `launch.launch`: (kernel, macros, grid, block, shared memory, results, operands).
+Launch = Callable[..., list[Array]]
+# In the order of `CELLS` in kernels.py: the class in cells.h, and its groups of sums.
+_CLASSES = {
+  'simple_rnn': ('SimpleRnn', 1),
+  'lstm': ('Lstm', 4),
+  'gru': ('Gru', 4),
+  'gru_reset_before': ('GruResetBefore', 3),
+}
+
+
+def unsupported(cell: cells.Cell, options: Options, B: int, T: int, H: int) -> str:
+  """Why the kernels can't compute this on any GPU; '' if they can."""
+  if H > launch_lib.LARGEST:
+    return f'the GPU kernels hold at most {launch_lib.LARGEST} units, not {H}'
+  if options.remat_chunk is not None:
+    return 'with remat_chunk a GPU takes the reference path'
+  if kept_rows(cell, B, T) * H >= 2**31:
+    return f'x {B} x {T} with {H} units keeps more numbers than the kernels count'
+  return ''
+
+
+def kept_rows(cell: cells.Cell, B: int, T: int) -> int:
+  """[., H] that forward keeps: the carry before each step, and each group's sums."""
+  return B * T * (len(cell.carry._fields) + _CLASSES[cell.name][1])  # type: ignore[attr-defined]
+
+
+def forward(
+  static: Static, sizes: Sizes, arrays: dict[str, Array], launch: Launch, room: int
+) -> list[Array]:
+  """The results of the primitive `forward`, see kernels.py.
+
+  Args:
+    static: The call's.
+    sizes: Likewise.
+    arrays: By the names of `run` in kernels.py.
+    launch: What runs a kernel.
+    room: Bytes of shared memory that a block may have.
+  """
+  cell, options = static.cell, static.options
+  M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
+  memory = static.states == 2
+  of_all = _of_all(M)
+  z = _per_model(M, _projection(cell), {k: arrays.get(k) for k in _PROJECTED})
+  start = jnp.zeros((M, H))
+  if cell.name == 'gru' and 'bias' in arrays:
+    start = of_all(arrays['bias'])[:, 1, 2 * H :]
+  zeros = jnp.zeros((M, B, H))
+  macros, block, shared = _build(static, H, room, arrays, YS=options.return_sequences)
+  h1, c1, kept, ys = launch(
+    'forward',
+    macros,
+    (B, M),
+    block,
+    shared,
+    [
+      _floats(M, B, H),
+      _floats(M, B, H, there=memory),
+      _floats(M, sizes.kept, H, there=static.leaves),
+      _floats(M, B * T, H, there=options.return_sequences),
+    ],
+    z,
+    of_all(arrays['recurrent_kernel']),
+    start,
+    of_all(arrays.get('h', zeros)),
+    of_all(arrays.get('c', zeros)),
+    *_masks(arrays, of_all),
+    _dims(static, sizes),
+  )
+  if not static.leaves:  # nobody reads it
+    kept = jnp.zeros((M, sizes.kept, H))
+  sequences = [ys] if options.return_sequences else []
+  return [h1, *([c1] if memory else []), kept, *sequences]
+
+
+def backward(
+  static: Static,
+  sizes: Sizes,
+  arrays: dict[str, Array],
+  names: list[str],
+  launch: Launch,
+  room: int,
+) -> list[Array]:
+  """The results of `backward`: the gradients of `names`, each [M, rows, ...]."""
+  cell = static.cell
+  M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
+  groups, memory = _CLASSES[cell.name][1], static.states == 2
+  of_all = _of_all(M)
+  macros, block, shared = _build(static, H, room, arrays, DYS='dys' in arrays)
+  kept = of_all(arrays['kept'])
+  dsums, dh0, dc0 = launch(
+    'backward',
+    macros,
+    (B, M),
+    block,
+    shared,
+    [
+      _floats(M, B, T, groups, H),
+      _floats(M, B, H),
+      _floats(M, B, H, there=memory),
+    ],
+    of_all(arrays.get('dys', arrays['dh'])),
+    of_all(arrays['dh']),
+    of_all(arrays.get('dc', arrays['dh'])),
+    of_all(arrays['recurrent_kernel']),
+    kept,
+    *_masks(arrays, of_all),
+    _dims(static, sizes),
+  )
+  # By the layer's gates: as the inputs' product gives them, and as the state's does.
+  dz = dh_sums = dsums
+  if cell.name == 'gru':
+    dz, dh_sums = dsums[..., jnp.array([1, 2, 0]), :], dsums[..., 1:, :]
+  dz = dz.reshape(M, B, T, -1)
+  own = {k: arrays.get(k) for k in _PROJECTED}
+  own |= {k: of_all(arrays[k]) for k in names if k in _PROJECTED}
+
+  def pull(own: dict[str, Any], dz: Array) -> dict[str, Array]:
+    moved = {k: own[k] for k in names if k in own}
+    _, vjp = jax.vjp(lambda moved: _projection(cell)({**own, **moved}), moved)
+    return vjp(dz)[0]
+
+  found = _per_model(M, pull, own, dz)
+  if 'bias' in found and cell.name == 'gru':
+    of_state = dh_sums[..., 2, :].sum((1, 2))
+    found['bias'] = found['bias'].at[:, 1, 2 * H :].set(of_state)
+  found |= {'h': dh0, 'c': dc0}
+  before = kept[:, : B * T].reshape(M, B, T, H)
+  h_mask = of_all(arrays['h_mask']) if 'h_mask' in arrays else None
+  resets = None
+  if cell.name == 'gru_reset_before':
+    s = kept[:, B * T : B * T * (1 + groups)].reshape(M, B, T, groups, H)
+    resets = s[..., 1, :] * before
+  found['recurrent_kernel'] = _of_states(before, resets, h_mask, dh_sums)
+  return [found[name].reshape(M, -1, found[name].shape[-1]) for name in names]
+
+
+_PROJECTED = ('x', 'ids', 'kernel', 'bias', 'x_mask')
+
+
+def _projection(cell: cells.Cell) -> Callable[[dict[str, Any]], Array]:
+  """The inputs' part of the sums, with the bias, of one model: -> [B, T, gates H]."""
+
+  def project(arrays: dict[str, Any]) -> Array:
+    bias, x_mask = arrays['bias'], arrays['x_mask']
+    first = None if bias is None else bias if cell.name == 'gru' else bias[0]
+    # The fields are those of any cell's parameters; the other kernel is not read.
+    params = cells.LSTMParams(arrays['kernel'], arrays['kernel'], first)
+    x = (
+      arrays['x']
+      if arrays['ids'] is None
+      else Lookup(arrays['ids'], arrays['x']).rows()
+    )
+    if x_mask is not None and len(x_mask) == 1:
+      x_mask = x_mask[0]
+    z = cell.project(params, x, x_mask)
+    if bias is None or cell.name != 'gru':
+      return z
+    # The state's bias too, but for what the reset gate multiplies.
+    H = bias.shape[-1] // 3
+    return z + jnp.pad(bias[1, : 2 * H], (0, H))[None, None]
+
+  return project
+
+
+def _per_model(
+  models: int, function: Callable[..., Any], arrays: dict[str, Any], *more: Array
+) -> Any:
+  """`function` of each model's arrays [M or 1, ...], and of `more` [M, ...]."""
+  axes = {k: None if a is None or len(a) < models else 0 for k, a in arrays.items()}
+  arrays = {
+    k: a[0] if axes[k] is None and a is not None else a for k, a in arrays.items()
+  }
+  if models == 1:
+    arrays = {k: a if axes[k] is None else a[0] for k, a in arrays.items()}
+    return jax.tree.map(lambda y: y[None], function(arrays, *(a[0] for a in more)))
+  if not more and all(axis is None for axis in axes.values()):
+    return _of_all(models)(function(arrays)[None])
+  return jax.vmap(function, (axes, *(0 for _ in more)))(arrays, *more)
+
+
+def _of_states(
+  h: Array, reset_h: Array | None, h_mask: Array | None, d: Array
+) -> Array:
+  """The gradient of U [M, H, gates H]: states before each step times gradients of sums.
+
+  Args:
+    h: [M, B, T, H].
+    reset_h: What the last gate takes in its place, or None.
+    h_mask: Of dropout [M, 1 or gates, B, H].
+    d: [M, B, T, gates, H].
+  """
+  gates = d.shape[-2]
+
+  def product(h: Array, d: Array) -> Array:
+    return jnp.einsum('mbti,mbtgj->migj', h, d)
+
+  if h_mask is None or h_mask.shape[1] == 1:
+    mask = 1 if h_mask is None else h_mask[:, 0, :, None]
+    if reset_h is None:
+      found = product(h * mask, d)
+    else:
+      parts = product(h * mask, d[..., :-1, :]), product(reset_h * mask, d[..., -1:, :])
+      found = jnp.concatenate(parts, 2)
+  else:
+    found = jnp.concatenate(
+      [
+        product(
+          (h if g < gates - 1 or reset_h is None else reset_h) * h_mask[:, g, :, None],
+          d[..., g : g + 1, :],
+        )
+        for g in range(gates)
+      ],
+      2,
+    )
+  return found.reshape(*found.shape[:2], -1)
+
+
+def _build(
+  static: Static, H: int, room: int, arrays: dict[str, Array], **more: bool
+) -> tuple[tuple[tuple[str, Any], ...], int, int]:
+  """(macros of recur.cu, threads of a block, bytes of shared memory)."""
+  from seqjax.fast.kernels import ACTIVATIONS
+
+  cell, options = static.cell, static.options
+  block = launch_lib.sizes(H, cell.num_gates, room)
+  macros: dict[str, Any] = {
+    'CELL': _CLASSES[cell.name][0],
+    'ACTIVATION': ACTIVATIONS[cell.activation],
+    'GATE': ACTIVATIONS.get(cell.recurrent_activation, 0),
+    'UNITS': H,
+    'PADDED': block.padded,
+    'IN_REGISTERS': block.in_registers,
+    'AHEAD': block.ahead,
+    'MASK': 'mask' in arrays,
+    'RESET': 'reset' in arrays,
+    'BACKWARDS': options.go_backwards,
+    'ZERO_OUTPUT': options.zero_output_for_mask,
+    'H_MASKS': arrays['h_mask'].shape[1] if 'h_mask' in arrays else 0,
+    'SAVE': static.leaves,
+    **{'YS': False, 'DYS': False, **more},
+  }
+  threads = cell.num_gates * block.padded
+  named = tuple((k, v if isinstance(v, str) else int(v)) for k, v in macros.items())
+  return named, threads, block.shared_bytes(cell.num_gates)
+
+
+def _floats(*shape: int, there: bool = True) -> jax.ShapeDtypeStruct:
+  """A result of a kernel; one that is not wanted is a single number."""
+  return jax.ShapeDtypeStruct(shape if there else (1,), jnp.float32)
+
+
+def _masks(
+  arrays: dict[str, Array], of_all: Callable[[Array], Array]
+) -> tuple[Array, ...]:
+  """mask and reset as bytes, and h_mask; one number for what is not there."""
+  flags = (
+    of_all(arrays[k]).astype(jnp.uint8) if k in arrays else jnp.zeros(1, jnp.uint8)
+    for k in ('mask', 'reset')
+  )
+  return *flags, of_all(arrays['h_mask']) if 'h_mask' in arrays else jnp.zeros(1)
+
+
+def _dims(static: Static, sizes: Sizes) -> Array:
+  numbers = (sizes.T, static.options.bptt_steps or 0, sizes.kept * sizes.H)
+  return jnp.array(numbers, jnp.int32)
+
+
+def _of_all(models: int) -> Callable[[Array], Array]:
+  return lambda a: jnp.broadcast_to(a, (models, *a.shape[1:]))
+
+
+def memory(B: int, T: int, H: int, cell: cells.Cell) -> int:
+  """Bytes that a training step keeps between the kernels: carries and sums."""
+  return 4 * math.prod((kept_rows(cell, B, T), H))

@@ -1,0 +1,265 @@
+"""The GPU's kernels, run on a CPU: values and gradients of the reference.
+
+Their sources are compiled by g++; in place of a launch stands a callback. So the whole
+path runs where there is no GPU: differentiation, vmap, padding, masks.
+"""
+
+import functools
+import shutil
+import subprocess
+
+import gpu_on_cpu
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fast_cases import CELLS, Case, assert_close, cases, make
+from jax.interpreters import mlir
+
+from seqjax import fast, scan
+from seqjax.fast import kernels
+from seqjax.fast.gpu import launch as gpu_launch
+from seqjax.fast.gpu import recur as gpu
+
+pytestmark = pytest.mark.skipif(not shutil.which('g++'), reason='needs g++')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def on_cpu():
+  """The primitives are lowered to the GPU's kernels, on a CPU."""
+  pair = (
+    (kernels._forward, kernels.forward_on_gpu),
+    (kernels._backward, kernels.backward_on_gpu),
+  )
+  before = [mlir._platform_specific_lowerings['cpu'][p] for p, _ in pair]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(kernels, 'has_gpu', lambda: True)
+    for primitive, function in pair:
+
+      def lowered(*operands, static, function=function):
+        return function(static, operands, gpu_on_cpu.launch, 40_000)
+
+      lower = mlir.lower_fun(lowered, multiple_results=True)
+      mlir.register_lowering(primitive, lower, platform='cpu')
+    jax.clear_caches()
+    yield
+  for (primitive, _), rule in zip(pair, before, strict=True):
+    mlir._platform_specific_lowerings['cpu'][primitive] = rule
+  jax.clear_caches()
+
+
+def gradients(run, params, x, carry):
+  def loss(params, x, carry):
+    last, ys = run(params, x, carry)
+    leaves = jax.tree.leaves((last, ys))
+    weights = np.random.default_rng(1).standard_normal(64)
+    total = sum(
+      (leaf.ravel() * jnp.resize(jnp.asarray(weights, leaf.dtype), leaf.size)).sum()
+      for leaf in leaves
+    )
+    return total, (last, ys)
+
+  (_, values), found = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(
+    params, x, carry
+  )
+  return values, found
+
+
+def both(case):
+  """(the kernels' values and gradients, the reference's)."""
+  cell, params, sequence, options = make(case)
+  options = options._replace(remat_chunk=None)
+
+  def with_values(values, carry):
+    x = sequence.x._replace(embedding=values) if case.vocab_size else values
+    return sequence._replace(x=x, carry=carry)
+
+  def by(run):
+    def recur(params, values, carry):
+      return run(cell, params, with_values(values, carry), options)
+
+    return jax.jit(functools.partial(gradients, recur))(
+      params, sequence.values, sequence.carry
+    )
+
+  return by(functools.partial(fast.recur, implementation='fast')), by(scan.recur)
+
+
+EVERYTHING = {
+  'batch': (3,), 'T': 9, 'D': 4, 'padding': 'scattered', 'resets': True,
+  'recurrent_dropout': 0.4, 'dropout': 0.3, 'bptt_steps': 4,
+  'options': ('go_backwards', 'zero_output_for_mask'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
+@pytest.mark.parametrize('H', [5, 32])
+def test_values_and_gradients_are_the_reference_s(cell, H):
+  for case in (
+    Case(cell, H=H, T=6),
+    Case(cell, H=H, **EVERYTHING),
+    Case(cell, H=H, T=5, vocab_size=7, shared=True, recurrent_dropout=0.3, carry=False,
+         return_sequences=False, use_bias=False, padding='pre'),
+  ):  # fmt: skip
+    got, want = both(case)
+    assert_close(got, want)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.given(cases(), st.sampled_from([1, 5, 17, 32, 70]))
+def test_200_drawn_runs(case, H):
+  case = Case(**{**vars(case), 'H': H})
+  got, want = both(case)
+  # 70 units are padded to 72, of which some lie in shared memory.
+  assert_close(got, want)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
+@pytest.mark.parametrize('H', [5, 32, 64, 128])
+def test_on_the_device(cell, H):
+  if jax.default_backend() != 'gpu':
+    pytest.skip("needs a GPU of NVIDIA's")
+  with jax.default_matmul_precision('highest'):
+    for case in (Case(cell, H=H, T=50), Case(cell, H=H, **{**EVERYTHING, 'T': 41})):
+      got, want = both(case)
+      assert_close(got, want)
+
+
+@pytest.mark.parametrize('over', ['all', 'parameters', 'batch'])
+def test_models_are_one_launch(over, monkeypatch):
+  cell, params, sequence, options = make(Case('gru', T=4, H=5, carry=False))
+  options = options._replace(remat_chunk=None)
+  launches = []
+
+  def counted(name, macros, grid, *rest):
+    launches.append((name, grid))
+    return _launch(name, macros, grid, *rest)
+
+  _launch = gpu_on_cpu.launch
+  monkeypatch.setattr(gpu_on_cpu, 'launch', counted)
+
+  def loss(run, params, x):
+    _, ys = run(cell, params, sequence._replace(x=x), options)
+    return (ys**2).sum()
+
+  scales = jnp.array([1.0, 0.5, -1.0])
+  many = jax.tree.map(
+    lambda a: scales.reshape(-1, *[1] * a.ndim) * a[None], (params, sequence.x)
+  )
+  axes = {'all': (0, 0), 'parameters': (0, None), 'batch': (None, 0)}[over]
+  given = tuple(
+    m if axis == 0 else one
+    for m, one, axis in zip(many, (params, sequence.x), axes, strict=True)
+  )
+
+  def by(run):
+    grads = jax.grad(functools.partial(loss, run), (0, 1))
+    return jax.jit(jax.vmap(grads, axes))(*given)
+
+  assert_close(by(fast.recur), by(scan.recur))
+  assert launches == [('forward', (3, 3)), ('backward', (3, 3))]
+
+
+def test_second_derivatives_and_inference():
+  cell, params, sequence, options = make(Case('lstm', T=3, H=5, batch=(2,)))
+  options = options._replace(remat_chunk=None)
+
+  def loss(run, x):
+    last, _ = run(cell, params, sequence._replace(x=x), options)
+    return (last.h**2).sum()
+
+  def by(run):
+    f = functools.partial(loss, run)
+    second = jax.grad(lambda x: (jax.grad(f)(x) ** 2).sum())
+    return f(sequence.x), jax.jit(second)(sequence.x)
+
+  assert_close(by(fast.recur), by(scan.recur))
+
+
+def test_what_no_gpu_kernel_can_do_takes_the_reference():
+  usual = fast.Options()
+  assert gpu.unsupported(CELLS['lstm'], usual, 3, 4, 128) == ''
+  assert 'at most 128 units' in gpu.unsupported(CELLS['lstm'], usual, 3, 4, 129)
+  chunked = usual._replace(remat_chunk=2)
+  assert 'remat_chunk' in gpu.unsupported(CELLS['lstm'], chunked, 3, 4, 5)
+  assert 'more numbers' in gpu.unsupported(CELLS['lstm'], usual, 4096, 4000, 128)
+
+
+def test_where_it_runs_is_decided_where_it_is_lowered(monkeypatch):
+  """No device is asked for: a program for CUDA is lowered here."""
+  monkeypatch.setattr(gpu_launch, 'missing', lambda: '')
+  monkeypatch.setattr(gpu_launch, 'shared_memory', lambda: 153 * 1024)
+  monkeypatch.setattr(gpu_launch, 'compile_ptx', lambda macros: '.version 9.0')
+  cell, params, sequence, options = make(Case('lstm', T=4, H=5))
+  options = options._replace(remat_chunk=None)
+
+  @jax.jit
+  def loss(params):
+    return fast.recur(cell, params, sequence, options)[0].h.sum()
+
+  def calls(platform, precision=None):
+    with jax.default_matmul_precision(precision):
+      traced = jax.jit(jax.grad(loss)).trace(params)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+  text = calls('cuda')
+  assert text.count('__gpu$xla.gpu.ptx') == 2
+  assert 'block_x = 32 : i32' in text  # four gates of five units, padded to eight
+  assert 'grid_x = 3 : i32' in text
+  assert 'HIGHEST' not in text
+  assert 'HIGHEST' in calls('cuda', 'highest')
+  assert '__gpu$' not in calls('tpu')
+  monkeypatch.setattr(gpu_launch, 'missing', lambda: 'no compiler')
+  assert '__gpu$' not in calls('cuda')
+
+
+def test_blocks_fit_every_device():
+  for room in (89 * 1024, 153 * 1024):
+    for H in range(1, 129):
+      for gates in (1, 3, 4):
+        block = gpu_launch.sizes(H, gates, room)
+        assert block.padded % 8 == 0
+        assert H <= block.padded <= H + 7
+        assert block.in_registers % 4 == 0
+        assert block.shared_bytes(gates) <= room
+  assert gpu_launch.sizes(32, 4, room) == (32, 32, 4)
+  assert gpu_launch.sizes(128, 4, 153 * 1024) == (128, 64, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cell', ['SimpleRnn', 'Lstm', 'Gru', 'GruResetBefore'])
+def test_threads_of_a_block_wait_for_each_other(cell, tmp_path):
+  """ThreadSanitizer sees a barrier that is missing."""
+  sizes = {'UNITS': 30, 'PADDED': 32, 'IN_REGISTERS': 28, 'AHEAD': 2}
+  macros = {'CELL': cell, 'ACTIVATION': 0, 'GATE': 1, **sizes}
+  program = tmp_path / 'program'
+  more = ['-O1', '-g', '-fsanitize=thread', '-DREAL_THREADS', '-o', str(program)]
+  subprocess.run(['g++', *gpu_on_cpu.flags(macros.items(), *more)], check=True)
+  done = subprocess.run([str(program)], capture_output=True, text=True)
+  assert (done.returncode, done.stdout) == (0, 'all good\n'), done.stderr[:3000]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('nvcc'), reason='needs nvcc')
+@pytest.mark.parametrize('cell', ['SimpleRnn', 'Lstm', 'Gru', 'GruResetBefore'])
+def test_no_registers_are_spilled(cell, tmp_path):
+  gates = {'SimpleRnn': 1, 'Lstm': 4}.get(cell, 3)
+  for H in (32, 64, 96, 128):
+    padded, held, ahead = gpu_launch.sizes(H, gates, 153 * 1024)
+    macros = {
+      'CELL': cell, 'ACTIVATION': 0, 'GATE': 1, 'UNITS': H, 'PADDED': padded,
+      'IN_REGISTERS': held, 'AHEAD': ahead, 'MASK': 1, 'RESET': 1, 'BACKWARDS': 0,
+      'ZERO_OUTPUT': 0, 'SAVE': 1, 'YS': 1, 'DYS': 1, 'H_MASKS': gates,
+    }  # fmt: skip
+    fast_folder = gpu_on_cpu.ROOT / 'seqjax' / 'fast'
+    command = ['nvcc', '-std=c++17', '-arch=sm_90', '-cubin', '-DSEQJAX_CUDA']
+    command += ['-Xptxas', '-v', f'-I{fast_folder}', '-o', str(tmp_path / 'k')]
+    command += [f'-D{k}={v}' for k, v in macros.items()]
+    source = str(fast_folder / 'gpu' / 'recur.cu')
+    done = subprocess.run([*command, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(' 0 bytes spill stores, 0 bytes spill loads') == 2
