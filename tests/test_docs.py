@@ -1,14 +1,21 @@
-"""What the documentation names exists, and the code of its pages runs."""
+"""What the documentation names exists; code of its pages and commands run."""
 
 import ast
+import importlib.util
 import json
+import os
 import pathlib
 import re
+import shlex
 
 import jax
 import pytest
 
 import seqjax as sj
+from seqjax import config as config_lib
+from seqjax.data.reviews import synthetic as synthetic_reviews
+from seqjax.data.series import synthetic as synthetic_weather
+from seqjax.data.series.series import write_csv
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _DOCS = _ROOT / 'docs'
@@ -99,3 +106,105 @@ def test_a_notebook_is_kept_without_outputs(path):
   for cell in code:
     assert cell['outputs'] == []
     assert cell['execution_count'] is None
+
+
+_COMMAND = re.compile(
+  r'(?:-m|\d|\.sh|\.sbatch) +((?:experiments|benchmarks|seqjax)\.[a-z][\w.]*)([^\n`]*)'
+)
+_WITH_COMMANDS = [
+  path
+  for folder in ('.', 'docs', 'launch', 'experiments', 'benchmarks')
+  for path in sorted(
+    (_ROOT / folder).rglob('*') if folder == 'docs' else (_ROOT / folder).iterdir()
+  )
+  if path.suffix in ('.md', '.py') and path.name != 'CHANGELOG.md'
+]
+
+
+def commands(path, folder):
+  """(module, arguments) of the commands that a text names, for one in a folder."""
+  text = path.read_text().replace('\\\n', ' ')
+  flags = os.path.relpath(_ROOT / 'experiments' / 'flags', folder)
+  for module, rest in _COMMAND.findall(text):
+    arguments = shlex.split(rest, comments=True)
+    yield module, [a.replace('experiments/flags', flags) for a in arguments]
+
+
+def test_every_command_has_its_module_and_flags(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  seen = {}
+  for path in _WITH_COMMANDS:
+    for module, arguments in commands(path, tmp_path):
+      assert importlib.util.find_spec(module), (path, module)
+      seen.setdefault(module, []).append(arguments)
+      if module.startswith('experiments.'):
+        config = importlib.import_module(module).Config
+        config_lib.parse(config, [a for a in arguments if a != '--help'])
+  assert len(seen) > 25
+  assert sum(map(len, seen.values())) > 50
+  assert any(
+    '--distributed' in arguments for arguments in seen['experiments.imdb_lstm']
+  )
+
+
+# What makes each command short enough for a test. A sweep is in test_sweep.py.
+_SHORT = {
+  'imdb_lstm': ['--num_epochs=1', '--length=20', '--vocab_size=90', '--batch_size=32'],
+  'jena_gru': ['--train_rows=2400', '--validation_rows=2000', '--steps_per_epoch=2',
+               '--num_epochs=1', '--batch_size=8'],
+  'jena_explore': [],
+  'imdb_explore': [],
+  'predict': [],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('linked', [False, True])
+def test_commands_of_the_readme_run_in_another_folder(
+  tmp_path, monkeypatch, capsys, linked
+):
+  data, here = tmp_path / 'my data', tmp_path / 'an other folder'
+  for folder in (data, here):
+    folder.mkdir()
+  for split, part in zip(
+    ('train', 'test'), synthetic_reviews.reviews(0, 64, 32), strict=True
+  ):
+    for i, (text, label) in enumerate(zip(part.texts, part.labels, strict=True)):
+      path = (
+        data / 'aclImdb' / split / ('neg', 'pos')[label] / f'{i}_{9 * label + 1}.txt'
+      )
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text(text)
+  write_csv(synthetic_weather.weather(0, 8_000), data / 'jena_climate_2020.csv')
+  monkeypatch.chdir(here)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  folder, run = '../my data/', 'runs/imdb_lstm/'
+  if linked:
+    (tmp_path / 'link').symlink_to(data)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    folder, run = '~/link', './runs/../runs/imdb_lstm'
+  names = {'DIR/NAME.csv': f'{folder}/jena_climate_2020.csv', 'DIR': folder}
+  names |= {
+    'runs/text/imdb_lstm/seed0': run
+  }  # of a suite, which is in test_reproduce.py
+  ran = []
+  for module, arguments in commands(_ROOT / 'README.md', here):
+    name = module.removeprefix('experiments.')
+    if name not in _SHORT or '--distributed' in arguments:
+      continue
+    for old, new in names.items():
+      arguments = [a.replace(old, new) for a in arguments]
+    found = importlib.import_module(module)
+    capsys.readouterr()
+    found.run(config_lib.parse(found.Config, [*arguments, *_SHORT[name]]))
+    if name == 'predict':
+      assert capsys.readouterr().out.strip()
+    ran.append(name)
+  assert set(ran) == set(_SHORT)
+  assert {path.name for path in (here / 'runs').iterdir()} >= {
+    'imdb_lstm',
+    'jena_gru',
+    'jena_explore',
+    'imdb_explore',
+  }
+  assert not list(here.glob('*~*'))
