@@ -33,7 +33,9 @@ class Config(config_lib.TrainConfig):
   csv: str = field(
     '', 'File in --data_dir; default the Jena file that is there.', path=True
   )
-  time_column: str = field(csv_files.TIME_COLUMN, 'Column of time.')
+  time_column: str = field(
+    csv_files.TIME_COLUMN, 'Column of time; of date and time of day: Date,Time.'
+  )
   date_format: str = field(
     csv_files.DATE_FORMAT, 'How time is written, of %Y %m %d %H %M %S.'
   )

@@ -45,9 +45,11 @@ def read_csv(
     content: The file; UTF-8, with a mark in front or not, or Latin-1; lines end as on
       any system, fields may be quoted, and have blanks in front.
     source: Its name, for messages.
-    time_column: Name of the column of time; all others hold numbers.
+    time_column: Name of the column of time; all others hold numbers. Where date and
+      time of day are two columns side by side, both: 'Date,Time'.
     date_format: How time is written, of the directives %Y %m %d %H %M %S, each with as
-      many digits as the largest value has, and other characters between them.
+      many digits as the largest value has, and other characters between them (a blank
+      between two columns).
     delimiter: What is between fields.
     decimal: What is between the whole part of a number and the rest.
 
@@ -57,47 +59,113 @@ def read_csv(
   Raises:
     InputError: Something is not as it should be; the message has line and column.
   """
-  pieces = _pieces(date_format)
   if decimal == delimiter:
     raise InputError(f'`delimiter={delimiter}` is `decimal={decimal}` too')
   if 0 in content:
     texts.decode(content, source)  # says that it is no text
-  sign = _SIGNS[delimiter]
+  pieces = _pieces(date_format)
   content = content.replace(b'\r\r\n', b'\n').replace(b'\r\n', b'\n')
-  header, _, body = content.replace(b'\r', b'\n').rstrip().partition(b'\n')
-  for before in ('\n', sign):  # blanks in front of fields
-    while f'{before} '.encode() in body and f'{before} ' not in date_format:
-      body = body.replace(f'{before} '.encode(), before.encode())
-  body = body.lstrip(b' ')
-  names = _header(header, source, time_column, delimiter)
-  if not body:
+  header, _, rest = content.replace(b'\r', b'\n').partition(b'\n')
+  names, when, unnamed = _header(header, source, time_column, delimiter)
+  rows = _rows(rest, _SIGNS[delimiter], date_format, unnamed)
+  if not rows:
     raise InputError(f'{source}: line 2: expected a row of numbers, the file ends')
-  plain = body
+  plain = rows
   if decimal == ',':  # both change sides: 1.234,5 is to stay no number
-    plain = body.decode('latin-1').translate(_SWAP).encode('latin-1')
+    plain = rows.decode('latin-1').translate(_SWAP).encode('latin-1')
     pieces = [(digits, piece.translate(_SWAP)) for digits, piece in pieces]
-  where = names.index(time_column)
-  read = _parse(plain, pieces, sign, where, len(names) - 1 - where)
+  widths = when.start, when.stop - when.start, len(names) - when.stop
+  read = _parse(plain, pieces, _SIGNS[delimiter], *widths)
   if read is None:
-    _explain(body, source, names, time_column, date_format, delimiter, decimal)
+    _explain(rows, source, names, when, date_format, delimiter, decimal)
     raise InputError(f'{source}: expected a row on each line, and no quoted line ends')
-  return Series(*read, tuple(names[:where] + names[where + 1 :]))
+  return Series(*read, tuple(names[: when.start] + names[when.stop :]))
+
+
+def _header(
+  line: bytes, source: str, time_column: str, delimiter: Delimiter
+) -> tuple[list[str], slice, int]:
+  """Names of the columns, which of them are the time, and how many follow unnamed."""
+  try:
+    text = line.decode('utf-8-sig')
+  except UnicodeDecodeError:
+    text = line.decode('latin-1')  # the institute's newer files
+  headers = {}
+  for sign, letter in _SIGNS.items():
+    titles = next(csv.reader([text], delimiter=letter, skipinitialspace=True), [])
+    headers[sign] = [title.strip() for title in titles]
+  wanted = next(csv.reader([time_column], skipinitialspace=True), [])
+
+  def place(names: list[str]) -> slice | None:
+    for columns in ([time_column], wanted):
+      for start in range(len(names) - len(columns) + 1):
+        if names[start : start + len(columns)] == columns:
+          return slice(start, start + len(columns))
+    return None
+
+  names = headers[delimiter]
+  found = ', '.join(map(repr, names[:20]))
+  when = place(names)
+  if when is None:
+    others = [sign for sign, titles in headers.items() if place(titles)]
+    hint = f'; with `delimiter={others[0]}` it is there' if others else ''
+    raise InputError(
+      f'{source}: line 1: expected a time column {time_column!r}, found {found}{hint}'
+    )
+  named = list(names)
+  while not named[-1]:
+    named.pop()
+  if len(set(named)) != len(named) or len(named) == when.stop - when.start:
+    raise InputError(
+      f'{source}: line 1: expected the time column and others, each once, found {found}'
+    )
+  return named, when, len(names) - len(named)
+
+
+def _rows(content: bytes, sign: str, date_format: str, unnamed: int) -> bytes:
+  """Lines of fields: no blanks in front, no unnamed ones, no empty lines at the end."""
+  content = content.lstrip(b' ')
+  for before in ('\n', sign):
+    while f'{before} '.encode() in content and f'{before} ' not in date_format:
+      content = content.replace(f'{before} '.encode(), before.encode())
+  if unnamed:
+    content = (content + b'\n').replace(sign.encode() * unnamed + b'\n', b'\n')
+  end = len(content)
+  while end > 0:
+    start = content.rfind(b'\n', 0, end) + 1
+    if content[start:end].strip(b' \t' + sign.encode()):
+      return content[:end]
+    end = start - 1
+  return b''
 
 
 def _parse(
-  body: bytes, pieces: list[tuple[int | None, str]], sign: str, before: int, after: int
+  rows: bytes,
+  pieces: list[tuple[int | None, str]],
+  sign: str,
+  before: int,
+  when: int,
+  after: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Times [N] and values [N, D], or None where a line is not as it should be."""
+  """Times [N] and values [N, D], or None where a line is not as it should be.
+
+  Args:
+    rows: Lines of fields.
+    pieces: Of the date format.
+    sign: What is between fields.
+    before, when, after: How many fields are numbers, then time, then numbers again.
+  """
   width = sum(len(piece) if digits is None else digits for digits, piece in pieces)
+  long = f'S{width + 1}'  # one more, so that a longer text is not cut to fit
   parts: list[Any] = [
     ('before', np.float64, (before,)),
-    ('time', f'S{width + 1}'),  # one more, so that a longer text is not cut to fit
+    *((f'time {i}', long) for i in range(when)),
     ('after', np.float64, (after,)),
   ]
   fields = [part for part in parts if part[-1] != (0,)]
   try:
-    rows = np.loadtxt(
-      io.BytesIO(body),
+    table = np.loadtxt(
+      io.BytesIO(rows),
       np.dtype(fields),
       delimiter=sign,
       comments=None,
@@ -107,39 +175,15 @@ def _parse(
     )
   except ValueError:
     return None  # what it is about is told by a look at each line
-  times, good = _parse_times(rows['time'], pieces, width)
-  numbers = [rows[field[0]] for field in fields if field[0] != 'time']
+  written = table['time 0']
+  for i in range(1, when):
+    written = np.char.add(np.char.add(written, b' '), table[f'time {i}']).astype(long)
+  times, good = _parse_times(written, pieces, width)
+  numbers = [table[field[0]] for field in fields if not field[0].startswith('time')]
   with np.errstate(over='ignore'):  # becomes infinite, and is refused
     values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
-  whole = len(rows) == body.count(b'\n') + 1  # it passes over empty lines
+  whole = len(table) == rows.count(b'\n') + 1  # it passes over empty lines
   return (times, values) if whole and good.all() and np.isfinite(values).all() else None
-
-
-def _header(
-  line: bytes, source: str, time_column: str, delimiter: Delimiter
-) -> list[str]:
-  """Names of the columns, which must be distinct, the time column among them."""
-  try:
-    text = line.decode('utf-8-sig')
-  except UnicodeDecodeError:
-    text = line.decode('latin-1')  # the institute's newer files
-  headers = {}
-  for sign, letter in _SIGNS.items():
-    titles = next(csv.reader([text], delimiter=letter, skipinitialspace=True), [])
-    headers[sign] = [title.strip() for title in titles]
-  names = headers[delimiter]
-  found = ', '.join(map(repr, names[:20]))
-  if time_column not in names:
-    others = [sign for sign, titles in headers.items() if time_column in titles]
-    hint = f'; with `delimiter={others[0]}` it is there' if others else ''
-    raise InputError(
-      f'{source}: line 1: expected a time column {time_column!r}, found {found}{hint}'
-    )
-  if len(set(names)) != len(names) or len(names) < 2:
-    raise InputError(
-      f'{source}: line 1: expected the time column and others, each once, found {found}'
-    )
-  return names
 
 
 def _pieces(date_format: str) -> list[tuple[int | None, str]]:
@@ -190,16 +234,16 @@ def _parse_times(
 
 
 def _explain(
-  body: bytes,
+  rows: bytes,
   source: str,
   names: list[str],
-  time_column: str,
+  when: slice,
   date_format: str,
   delimiter: Delimiter,
   decimal: Decimal,
 ) -> None:
   """Raises InputError about the first line that is not as it should be, if any is."""
-  for number, line in enumerate(body.decode('latin-1').split('\n'), 2):
+  for number, line in enumerate(rows.decode('latin-1').split('\n'), 2):
     try:
       fields = next(csv.reader([line], delimiter=_SIGNS[delimiter], strict=True), [])
     except csv.Error as error:
@@ -208,14 +252,20 @@ def _explain(
       raise InputError(
         f'{source}: line {number}: expected {len(names)} fields, found {len(fields)}'
       )
-    for name, field in zip(names, fields, strict=True):
-      place = f'{source}: line {number}, column {name!r}: expected'
-      if name == time_column:
-        if not _is_time(field, date_format):
-          raise InputError(f'{place} a time like {date_format}, got {field!r}')
-      elif not _is_number(field.translate(_SWAP) if decimal == ',' else field):
+    time = ' '.join(fields[when])
+    if not _is_time(time, date_format):
+      raise InputError(
+        f'{source}: line {number}, column {",".join(names[when])!r}: expected a time '
+        f'like {date_format}, got {time!r}'
+      )
+    for i, (name, field) in enumerate(zip(names, fields, strict=True)):
+      plain = field.translate(_SWAP) if decimal == ',' else field
+      if not when.start <= i < when.stop and not _is_number(plain):
         hint = '; see `decimal`' if ',' in field else ''
-        raise InputError(f'{place} a number, got {field!r}{hint}')
+        raise InputError(
+          f'{source}: line {number}, column {name!r}: expected a number, got '
+          f'{field!r}{hint}'
+        )
 
 
 def _is_time(text: str, date_format: str) -> bool:

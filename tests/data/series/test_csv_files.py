@@ -74,6 +74,37 @@ def test_blanks_behind_what_is_between_columns(delimiter, place):
   assert [str(t)[11:] for t in found.times] == ['00:10:00', '00:20:00']
 
 
+@pytest.mark.parametrize('place', [0, 1, 3])
+def test_date_and_time_of_day_in_two_columns(place):
+  rows = [['a', 'b', 'c'], ['1', '-2,5', '3'], ['4', '5', '6']]
+  times = [['Date', 'Time'], ['10/03/2004', '18.00'], ['11/03/2004', '19.30']]
+  for row, time in zip(rows, times, strict=True):
+    row[place:place] = time
+  lines = [';'.join(row) + ';;' for row in rows]  # as some programs end a line
+  content = '\r\n'.join([*lines, ';;;;;;', ';;;;;;', '']).encode()
+  options = {'time_column': 'Date, Time', 'date_format': '%d/%m/%Y %H.%M'}
+  options |= {'delimiter': ';', 'decimal': ','}
+  found = read_csv(content, 'f', **options)
+  assert found.columns == ('a', 'b', 'c')
+  np.testing.assert_array_equal(found.values, [[1, -2.5, 3], [4, 5, 6]])
+  assert [str(t) for t in found.times] == ['2004-03-10T18:00:00', '2004-03-11T19:30:00']
+  for old, new, message in (
+    (b'19.30', b'19.30.', "line 3, column 'Date,Time': .*, got '11/03/2004 19.30.'"),
+    (b'11/03', b'11/03/', "line 3, column 'Date,Time': .*, got '11/03//2004 19.30'"),
+    (b'Date;Time', b'Time;Date', "line 1: expected a time column 'Date, Time'"),
+  ):
+    with pytest.raises(InputError, match=message):
+      read_csv(content.replace(old, new), 'f', **options)
+
+
+def test_an_empty_last_value_is_not_taken_for_an_unnamed_one():
+  content = b'Date Time,a,,\n01.02.2020 00:10:00,1,,\n01.02.2020 00:20:00,,,\n'
+  with pytest.raises(InputError, match="line 3, column 'a': expected a number, got ''"):
+    read_csv(content, 'f')
+  with pytest.raises(InputError, match='line 3: expected 2 fields, found 4'):
+    read_csv(content.replace(b'00,,,', b'00,1,2,'), 'f')
+
+
 def test_blanks_of_a_date_stay():
   content = b'a;Date Time\n1;2020-01-02, 03:04\n2;2020-01-02, 03:05\n'
   options = {'delimiter': ';', 'date_format': '%Y-%m-%d, %H:%M'}
