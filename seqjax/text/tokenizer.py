@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seqjax.files import texts, whole
+from seqjax.files import strangers, texts, whole
 from seqjax.text.documents import Mode, document_matrix
 from seqjax.types import InputError
 
@@ -249,14 +249,16 @@ class Tokenizer:
       InputError: The file is missing, is no such JSON, or contradicts itself.
     """
     try:
-      text = texts.decode(pathlib.Path(path).read_bytes(), 'the file')
+      raw = pathlib.Path(path).read_bytes()
+      text = texts.decode(raw, 'the file')
       content = _of_keras(json.loads(text))
       _check_content(content)
       tokenizer = cls(**{name: content[name] for name in _OPTIONS})
     except OSError as e:
       raise InputError(f'{path}: cannot be read: {e.strerror}') from e
     except (ValueError, RecursionError) as e:  # InputError is one
-      raise InputError(f'{path}: expected a saved tokenizer: {e}') from e
+      found = strangers.looks_like(raw)
+      raise InputError(f'{path}: expected a saved tokenizer: {e}{found}') from e
     words, counts, docs = content['words'], content['counts'], content['docs']
     tokenizer._word_counts = dict(zip(words, counts, strict=True))
     tokenizer.word_docs = dict(zip(words, docs, strict=True))

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from seqjax.files.packed import Stream
+from seqjax.files.strangers import looks_like
 from seqjax.types import InputError
 
 Layout: TypeAlias = Literal['glove', 'word2vec', 'word2vec_binary']
@@ -281,7 +282,7 @@ def _header(name: str, line: bytes) -> tuple[int, int]:
     if count >= 1 and 1 <= width <= MAX_WIDTH:
       return count, width
   found = f'expected a word2vec header, words and width (1 to {MAX_WIDTH})'
-  raise InputError(f'{name}, line 1: {found}, found {_show(line)}')
+  raise InputError(f'{name}, line 1: {found}, found {_show(line)}{looks_like(line)}')
 
 
 def _first_width(name: str, line: bytes) -> int:
@@ -289,7 +290,7 @@ def _first_width(name: str, line: bytes) -> int:
   word, *numbers = line.split(b' ')
   if not 1 <= len(numbers) <= MAX_WIDTH or not all(map(_is_number, numbers)):
     found = f'expected a word and 1 to {MAX_WIDTH} numbers, found {_show(line)}'
-    raise InputError(f'{name}, line 1: {found}')
+    raise InputError(f'{name}, line 1: {found}{looks_like(line)}')
   if len(numbers) == 1 and word.isdigit() and numbers[0].isdigit():
     found = f'expected a GloVe line, found {_show(line)}, the header of a word2vec file'
     raise InputError(f'{name}, line 1: {found}')

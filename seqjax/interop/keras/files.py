@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.files import zips
+from seqjax.files import strangers, zips
 from seqjax.interop.keras import configs, hdf5
 from seqjax.interop.keras.configs import Described
 from seqjax.interop.weights import Layer, Weights
@@ -44,13 +44,14 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
   """
   try:
     with open(path, 'rb') as file:
-      start = file.read(8)
+      start = file.read(strangers.HEAD)
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
   if start.startswith(_ZIP):
     return _read_zip(path, max_bytes, values)
-  if start != _HDF5:
-    raise InputError(f'{path}: neither a .keras file nor HDF5')
+  if not start.startswith(_HDF5):
+    found = strangers.looks_like(start)
+    raise InputError(f'{path}: neither a .keras file nor HDF5{found}')
   with hdf5.opened(path) as file:
     reader = hdf5.Reader(file, path, max_bytes, values)
     if reader.child(file, 'model_weights') is None and not reader.texts(

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.files import zips
+from seqjax.files import strangers, zips
 from seqjax.interop import transfer
 from seqjax.interop.files import replacing
 from seqjax.interop.torch import modules, safetensors
@@ -47,7 +47,7 @@ def load(
   path = pathlib.Path(path)
   try:
     with open(path, 'rb') as file:
-      start = file.read(len(_BEFORE_ZIP))
+      start = file.read(strangers.HEAD)
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
   # Before the zip: a header of 19,280 bytes makes the file begin with PK.
@@ -56,9 +56,12 @@ def load(
       raise InputError(f'{path}: a safetensors file has no key {key!r}')
     return safetensors.read(path, max_bytes=max_bytes)
   is_zip = start.startswith(b'PK')
-  if is_zip or start == _BEFORE_ZIP:
+  if is_zip or start.startswith(_BEFORE_ZIP):
     return _load_pickle(path, key, max_bytes, is_zip)
-  raise InputError(f'{path}: neither safetensors nor a zip of torch.save, nor a pickle')
+  raise InputError(
+    f'{path}: neither safetensors nor a zip of torch.save, nor a pickle'
+    f'{strangers.looks_like(start)}'
+  )
 
 
 def load_into(
