@@ -41,12 +41,14 @@ _FLAGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'flags'
 class Config(config_lib.Flags):
   """See --help."""
 
-  data_dir: str = field('', 'Folder of jena_climate_2020.csv.')
-  cache_dir: str = field('', 'Folder of prepared data, as for the experiments.')
+  data_dir: str = field('', 'Folder of jena_climate_2020.csv.', path=True)
+  cache_dir: str = field(
+    '', 'Folder of prepared data, as for the experiments.', path=True
+  )
   models: str = field('dense,gru,gru_dropout', 'Which, with commas.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each.', at_least=1)
   num_epochs: int | None = field(None, "Default: the flag file's.", at_least=1)
-  out: str = field('jena_keras.json', 'File of results, added to.')
+  out: str = field('jena_keras.json', 'File of results, added to.', path=True)
 
 
 def main(config: Config) -> None:

@@ -28,6 +28,19 @@ def test_flagfile_fits_its_experiment(name):
   _config(name)
 
 
+@pytest.mark.parametrize(
+  'path', sorted((_ROOT / 'experiments').glob('*.py')), ids=lambda path: path.stem
+)
+def test_every_flag_of_a_path_knows_home(path):
+  kind = getattr(importlib.import_module(f'experiments.{path.stem}'), 'Config', None)
+  specs = dataclasses.fields(kind) if kind else ()
+  texts = [spec for spec in specs if 'str' in str(spec.type)]
+  named = {s.name for s in texts if s.name.endswith(('dir', 'cache', 'file', 'csv'))}
+  named |= {s.name for s in texts if s.metadata['help'].startswith(('Folder', 'File'))}
+  named |= {'vectors'} & {spec.name for spec in texts}
+  assert {spec.name for spec in specs if spec.metadata['path']} == named
+
+
 def test_defaults_are_the_published_setting():
   from experiments import imdb_lstm
 
