@@ -373,13 +373,21 @@ def _of_keras(content: Any) -> Any:
 
 def _whose(content: Any) -> str:
   """What JSON of others looks like; '' if like nothing known."""
-  if not isinstance(content, dict):
-    return ''
   whose = ''
-  if 'added_tokens' in content or 'tokenizer_class' in content:
+  if isinstance(content, list) and content:
+    whose = 'a list of words' if all(type(word) is str for word in content) else ''
+  elif not isinstance(content, dict):
+    return ''
+  elif 'added_tokens' in content or 'tokenizer_class' in content:
     whose = "a tokenizer of Hugging Face's libraries"
   elif isinstance(content.get('class_name'), str):
     whose = f"Keras's {content['class_name']!r:.40}, of which a Tokenizer alone is read"
+  elif 'word_counts' in content:
+    whose = "the get_config() of Keras's Tokenizer: save its to_json()"
+  elif isinstance(content.get('format'), str):
+    whose = f'a {content["format"]!r:.60}'
   elif content and all(type(value) is int for value in content.values()):
     whose = 'a table of words and ids'
+  elif content and all(name.isdecimal() for name in content):
+    whose = 'a table of ids and words'
   return whose and f': it looks like {whose}'

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqjax.data.reviews.word_ids import Vocabulary
 from seqjax.text.tokenizer import FILTERS, Tokenizer, split_words
 from seqjax.types import InputError
 
@@ -393,6 +394,10 @@ def test_a_broken_tokenizer_of_keras_is_refused(tmp_path, change, message):
     ({'tokenizer_class': 'BertTokenizer'}, 'Hugging Face'),
     ({'class_name': 'TextVectorization', 'config': {}}, "Keras's 'TextVectorization'"),
     ({'the': 1, 'cat': 2}, 'words and ids'),
+    ({'1': 'the', '2': 'cat'}, 'ids and words'),
+    (['the', 'cat'], 'a list of words'),
+    ({'num_words': None, 'word_counts': '{}'}, r'get_config\(\) of Keras'),
+    (Vocabulary(['the'], 10).to_json(), "a 'seqjax.data.Vocabulary'"),
   ],
 )
 def test_other_json_is_told_whose_it_looks_like(tmp_path, content, whose):
