@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.csv_files import read_csv
@@ -209,3 +211,32 @@ def test_a_header_that_does_not_do(content, message):
 def test_a_date_format_that_does_not_do(date_format, message):
   with pytest.raises(InputError, match=f'`date_format.*{message}'):
     read_csv(_FILE, 'f', date_format=date_format)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+  delimiter=st.sampled_from([',', ';', 'tab']),
+  decimal=st.sampled_from(['.', ',']),
+  at=st.integers(0, 200),
+  new=st.binary(max_size=3)
+  | st.sampled_from([b'"', b'\r', b', ', b';;', b'1_0', b'\n ']),
+)
+def test_damage_is_read_or_named_in_words_of_our_own(delimiter, decimal, at, new):
+  sign = {'tab': b'\t'}.get(delimiter, delimiter.encode())
+  rows = _FILE.replace(b'"b (x, y)"', b'b').replace(b',', sign)
+  content = rows.replace(b'2.5', b'2%b5' % decimal.encode())
+  at %= len(content)
+  content = content[:at] + new + content[at + 1 :]
+  try:
+    times, values, columns = read_csv(
+      content, 'f', delimiter=delimiter, decimal=decimal
+    )
+  except InputError as error:
+    message = str(error)
+  else:
+    assert np.isfinite(values).all()
+    assert values.shape == (len(times), len(columns))
+    return
+  assert '\n' not in message
+  for word in ('usecols', 'loadtxt', 'dtype', 'could not convert'):
+    assert word not in message
