@@ -4,6 +4,7 @@ import ast
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -128,3 +129,13 @@ def test_import_of_the_package_stays_light():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == '[]'
+
+
+def test_a_wheel_holds_the_whole_of_seqjax_and_nothing_else():
+  """`experiments` at the top of site-packages could be anybody's."""
+  setuptools = pytest.importorskip('setuptools')
+  settings = tomllib.loads((_ROOT / 'pyproject.toml').read_text())
+  wanted = settings['tool']['setuptools']['packages']['find']
+  folders = {path.parent.relative_to(_ROOT) for path in _FILES}
+  found = setuptools.find_packages(str(_ROOT), **wanted)
+  assert sorted(found) == sorted('.'.join(folder.parts) for folder in folders)
