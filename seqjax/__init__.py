@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.models import SequenceComparer as SequenceComparer
   from seqjax.models import SequenceRegressor as SequenceRegressor
   from seqjax.models import SequenceTagger as SequenceTagger
+  from seqjax.ragged import pad_ragged as pad_ragged
+  from seqjax.ragged import unpad_ragged as unpad_ragged
   from seqjax.training import losses as losses
   from seqjax.training import metrics as metrics
   from seqjax.training import optim as optim
@@ -90,6 +92,7 @@ _HOMES: dict[str, str] = {
   **dict.fromkeys(('cells', 'dropout', 'scan'), 'seqjax'),
   **dict.fromkeys(('losses', 'metrics', 'optim', 'spans'), 'seqjax.training'),
   **dict.fromkeys(('Fitted', 'fit', 'load'), 'seqjax.fitting'),
+  **dict.fromkeys(('pad_ragged', 'unpad_ragged'), 'seqjax.ragged'),
   **dict.fromkeys(_LAYERS, 'seqjax.layers'),
   **dict.fromkeys(_MODELS, 'seqjax.models'),
 }

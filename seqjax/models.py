@@ -16,6 +16,7 @@ from seqjax.layers.base import (
   call_options,
   declared,
 )
+from seqjax.layers.checks import check_sizes, mask_of
 from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
@@ -47,8 +48,15 @@ class _OfIds(TrainedLayer):
   frozen: bool = False
   takes: ClassVar[tuple[str, ...]] = ('mask',)
 
-  def _embedded(self, ids: Array, mask: Array | None) -> tuple[Any, Array | None]:
+  def __post_init__(self) -> None:
+    check_sizes(vocab_size=self.vocab_size, embed_size=self.embed_size)
+    super().__post_init__()
+
+  def _embedded(
+    self, ids: Array, mask: Array | None, lengths: Array | None
+  ) -> tuple[Any, Array | None]:
     """ids [..., T] -> (x [..., T, E], or what becomes it, and the mask)."""
+    mask = mask_of(type(self).__name__, ids, mask, lengths)
     embedding = Embedding(
       self.vocab_size,
       self.embed_size,
@@ -93,15 +101,18 @@ class SequenceClassifier(_OfIds):
     train: bool | None = None,
     *,
     mask: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Array:
-    """int ids [B, T] and mask bool [B, T] -> logits [B], of the label 1, or [B, C].
+    """int ids [B, T] -> logits [B], of the label 1, or [B, C].
+
+    With a mask bool [B, T], or lengths int [B].
 
     Raises:
       ValueError: as `Embedding`, of the ids; and what the encoder raises.
     """
     train = self.is_training(train, unknown)
-    x, mask = self._embedded(ids, mask)
+    x, mask = self._embedded(ids, mask, lengths)
     h = _encode(self.encoder, x, train, mask)  # [B, H]
     return _head(h) if self.num_classes is None else _dense(self.num_classes)(h)
 
@@ -131,15 +142,18 @@ class SequenceTagger(_OfIds):
     train: bool | None = None,
     *,
     mask: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
-    """int ids [B, T] and mask bool [B, T] -> logits [B, T, C], or these and [B, K].
+    """int ids [B, T] -> logits [B, T, C], or these and [B, K].
+
+    With a mask bool [B, T], or lengths int [B].
 
     Raises:
       ValueError: as `Embedding`, of the ids; and what the encoder raises.
     """
     train = self.is_training(train, unknown)
-    x, mask = self._embedded(ids, mask)
+    x, mask = self._embedded(ids, mask, lengths)
     h = _encode(self.encoder, x, train, mask)  # [B, T, H]
     tags = _dense(self.num_tags)(h)
     if self.num_classes is None:
@@ -176,9 +190,12 @@ class SequenceComparer(_OfIds):
     train: bool | None = None,
     *,
     mask: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Array:
-    """int ids [B, 2, T] and mask bool [B, 2, T] -> [B], in the targets' unit.
+    """int ids [B, 2, T] -> [B], in the targets' unit.
+
+    With a mask bool [B, 2, T], or lengths int [B, 2].
 
     Raises:
       ValueError: if ids are no pairs; as `Embedding`; and what the encoder raises.
@@ -186,7 +203,7 @@ class SequenceComparer(_OfIds):
     train = self.is_training(train, unknown)
     if jnp.ndim(ids) != 3 or ids.shape[1] != 2:
       raise ValueError(f'SequenceComparer needs ids [B, 2, T], got {jnp.shape(ids)}')
-    x, mask = self._embedded(ids, mask)
+    x, mask = self._embedded(ids, mask, lengths)
     h = _encode(self.encoder, x, train, mask)  # [B, 2, H]
     a, b = h[:, 0], h[:, 1]
     both = jnp.concatenate([jnp.abs(a - b), a * b], -1)  # [B, 2H]
@@ -225,6 +242,7 @@ class LanguageModel(_OfIds):
     mask: Array | None = None,
     initial_carry: Any = None,
     reset: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Any:
     """int ids [B, T] -> logits [B, T, V], of the ids one step later.
@@ -235,13 +253,14 @@ class LanguageModel(_OfIds):
       mask: bool [B, T].
       initial_carry: What the call before returned; None: zeros.
       reset: bool [B, T], True where a text begins: the state is zero again there.
+      lengths: int [B], how many tokens are real, in place of a mask.
       **unknown: Refused.
 
     Raises:
       ValueError: as `Embedding`; what the encoder raises; or `tied`, and H is not E.
     """
     train = self.is_training(train, unknown)
-    x, mask = self._embedded(ids, mask)
+    x, mask = self._embedded(ids, mask, lengths)
     options = call_options(self.encoder, train=train, mask=mask)
     options |= {'initial_carry': initial_carry, 'reset': reset}
     carry, h = self.encoder(x, **options)
@@ -303,14 +322,19 @@ class SequenceRegressor(TrainedLayer):
     train: bool | None = None,
     *,
     mask: Array | None = None,
+    lengths: Array | None = None,
     **unknown: Any,
   ) -> Array:
-    """x [B, T, D] and mask bool [B, T] -> [B], in the unit of the training's targets.
+    """x [B, T, D] -> [B], in the unit of the training's targets.
+
+    With a mask bool [B, T], or lengths int [B].
 
     Raises:
-      ValueError: what the encoder raises.
+      ValueError: if both are given; and what the encoder raises.
     """
-    return _head(_encode(self.encoder, x, self.is_training(train, unknown), mask))
+    train = self.is_training(train, unknown)
+    mask = mask_of('SequenceRegressor', x, mask, lengths)
+    return _head(_encode(self.encoder, x, train, mask))
 
 
 def _encode(encoder: Any, x: Any, train: bool, mask: Array | None) -> Any:

@@ -10,6 +10,7 @@ Example:
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -143,15 +144,16 @@ def scan_time(
   bptt_steps: int | None = None,
   remat_chunk: int | None = None,
   key: Array | None = None,
-) -> tuple[PyTree, Array]:
+  output: Callable[[PyTree], PyTree] = operator.attrgetter('h'),
+) -> tuple[PyTree, PyTree]:
   """Applies `step` along axis -2 of x.
 
-  A masked step carries the state through unchanged, and its output is the h it carries:
-  the output before it, or at the start the h of the initial carry.
+  A masked step carries the state through unchanged, and its output is that of the state
+  it carries: the output before it, or at the start that of the initial carry.
 
   Args:
-    step: (carry, x of one step [..., G]) -> carry; the carry's field `h` is the output.
-      With `key` it is (carry, x, key of the step) -> carry.
+    step: (carry, x of one step [..., G]) -> carry. With `key` it is (carry, x, key of
+      the step) -> carry.
     carry: NamedTuple of [..., H]s.
     x: [..., T, G], or a tree of such arrays.
     mask: bool [..., T].
@@ -165,9 +167,11 @@ def scan_time(
     remat_chunk: Keep only every so manieth carry for the backward pass and compute the
       rest again, chunk by chunk: memory O(T / k + k) for O(T), a second forward pass.
     key: PRNG key, split once for each step of processing.
+    output: What of the carry is the output of a step, an array or a tree of them.
 
   Returns:
-    (carry after the last step, h of all steps [..., T, H] in the order of processing).
+    (carry after the last step, outputs of all steps [..., T, H] in the order of
+    processing).
 
   Raises:
     ValueError: if `bptt_steps` or `remat_chunk` is less than 1.
@@ -179,7 +183,7 @@ def scan_time(
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}')
 
-  def body(carry: PyTree, now: _Steps) -> tuple[PyTree, Array]:
+  def body(carry: PyTree, now: _Steps) -> tuple[PyTree, PyTree]:
     if now.cut is not None:
       cut = now.cut
       carry = jax.tree.map(lambda c: jnp.where(cut, jax.lax.stop_gradient(c), c), carry)
@@ -187,13 +191,14 @@ def scan_time(
       carry = _select(now.reset, jax.tree.map(jnp.zeros_like, carry), carry)
     new = step(carry, now.x) if now.key is None else step(carry, now.x, now.key)
     if now.real is None:
-      return new, new.h
+      return new, output(new)
     new = _select(now.real, new, carry)
+    y = output(new)
     if zero_output_for_mask:
-      return new, _select(now.real, new.h, jnp.zeros_like(new.h))
-    return new, new.h
+      y = _select(now.real, y, jax.tree.map(jnp.zeros_like, y))
+    return new, y
 
-  def run(carry: PyTree, steps: _Steps) -> tuple[PyTree, Array]:
+  def run(carry: PyTree, steps: _Steps) -> tuple[PyTree, PyTree]:
     if project is not None:
       x = project(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), steps.x))
       steps = steps._replace(x=jax.tree.map(lambda a: jnp.moveaxis(a, -2, 0), x))
@@ -204,7 +209,7 @@ def scan_time(
     carry, ys = run(carry, steps)
   else:
     carry, ys = _scan_chunks(run, carry, steps, remat_chunk)
-  return carry, jnp.moveaxis(ys, 0, -2)  # [..., T, H]
+  return carry, jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), ys)  # [..., T, H]
 
 
 class _Steps(NamedTuple):
@@ -243,11 +248,11 @@ def _time_major(
 
 
 def _scan_chunks(
-  run: Callable[[PyTree, _Steps], tuple[PyTree, Array]],
+  run: Callable[[PyTree, _Steps], tuple[PyTree, PyTree]],
   carry: PyTree,
   steps: _Steps,
   size: int,
-) -> tuple[PyTree, Array]:
+) -> tuple[PyTree, PyTree]:
   """`run` over chunks of `size` steps and over what is left, forgetting inside each."""
   T = jax.tree.leaves(steps)[0].shape[0]
   n = T // size
@@ -255,12 +260,12 @@ def _scan_chunks(
   chunk = jax.checkpoint(run, prevent_cse=False)
   chunks = jax.tree.map(lambda a: a[: n * size].reshape(n, size, *a.shape[1:]), steps)
   carry, ys = jax.lax.scan(chunk, carry, chunks)  # [n, size, ..., H]
-  ys = ys.reshape(n * size, *ys.shape[2:])
+  ys = jax.tree.map(lambda a: a.reshape(n * size, *a.shape[2:]), ys)
   if T % size:
     carry, rest = jax.checkpoint(run)(
       carry, jax.tree.map(lambda a: a[n * size :], steps)
     )
-    ys = jnp.concatenate([ys, rest])
+    ys = jax.tree.map(lambda *a: jnp.concatenate(a), ys, rest)
   return carry, ys
 
 

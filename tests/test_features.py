@@ -1,6 +1,10 @@
 """What docs/features.md and docs/semantics.md say of the peers, asked of the peers."""
 
+import functools
 import inspect
+import itertools
+import pathlib
+import re
 
 import flax.linen as nn
 import jax
@@ -13,10 +17,93 @@ import pytest
 from flax import nnx
 
 import seqjax as sj
+import seqjax.layers
+from seqjax.layers.names import ELSEWHERE
 
 
 def arguments(function):
   return set(inspect.signature(function).parameters)
+
+
+@functools.cache
+def peer(library):
+  """(arguments of its layers and functions, its public names) for names.py's table."""
+  if library == 'Keras 3':
+    L = keras.layers
+    kinds = [L.SimpleRNN, L.LSTM, L.GRU, L.RNN, L.Bidirectional, L.Embedding, L.Conv1D]
+    kinds = [L.Layer.__init__, *kinds, *(kind.call for kind in kinds)]
+    names = {*dir(L), *dir(keras), *dir(keras.utils)}
+  elif library == 'flax':
+    kinds = [nn.RNN, nn.LSTMCell, nn.GRUCell, nn.SimpleCell, nn.Bidirectional, nn.Embed]
+    kinds += [nn.Conv, nn.Dropout, nn.RNN.__call__, nnx.LSTMCell, nnx.RNN.__call__]
+    names = dir(nn)
+  elif library == 'torch':
+    torch = pytest.importorskip('torch')
+    L = torch.nn
+    kinds = [L.RNNBase, L.LSTM.forward, L.Embedding, L.Conv1d]
+    names = {*dir(L), *dir(L.RNN(1, 1)), *dir(torch.nn.utils.rnn)}
+  else:
+    hk = pytest.importorskip('haiku')
+    kinds = [hk.VanillaRNN, hk.LSTM, hk.GRU, hk.dynamic_unroll, hk.Embed, hk.Conv1D]
+    names = dir(hk)
+  return set().union(*map(arguments, kinds)), set(names)
+
+
+LIBRARIES = ['Keras 3', 'flax', 'torch', 'haiku']
+
+
+@functools.cache
+def called():
+  """The table of names: (ours, {library: theirs}) a row."""
+  page = pathlib.Path(__file__).parent.parent / 'docs' / 'features.md'
+  part = page.read_text().split('## What it is called')[1].split('\n## ')[0]
+  rows = [line.strip('|').split('|') for line in part.splitlines() if line[:1] == '|']
+  assert [cell.strip() for cell in rows[0]] == ['here', *LIBRARIES]
+  found = [[re.findall(r'`(\w+)`', cell) for cell in row] for row in rows[2:]]
+  return [(row[0][0], dict(zip(LIBRARIES, row[1:], strict=True))) for row in found]
+
+
+def our_arguments():
+  kinds = [getattr(seqjax.layers, name) for name in seqjax.layers.__all__]
+  layers = [kind for kind in kinds if isinstance(kind, type)]
+  return set().union(*(arguments(c) | arguments(c.__call__) for c in layers))
+
+
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_names_are_those_of_the_library(library):
+  options, names = peer(library)
+  unknown = [name for _, row in called() for name in row[library]]
+  unknown = [name for name in unknown if name not in options | names]
+  assert not unknown
+
+
+def test_each_name_is_refused_with_ours():
+  assert len(called()) > 25
+  options, peers = our_arguments(), peer('Keras 3')[0] | peer('flax')[0]
+  for ours, row in called():
+    assert ours in options or hasattr(sj, ours), ours
+    for theirs in itertools.chain(*row.values()):
+      if theirs in ELSEWHERE:
+        assert re.search(rf'\b{ours}\b', ELSEWHERE[theirs]), theirs
+      else:  # a function or a class, or called as it is here
+        assert theirs == ours or theirs not in peers, theirs
+
+
+# What is no convention of a recurrent layer: the inputs themselves, and other trades.
+BESIDE = {
+  'self', 'args', 'kwargs', 'name', 'parent', 'mode', 'x', 'inputs', 'sequences',
+  'input', 'input_sequence', 'module', 'dtype', 'autocast', 'precision', 'proj_size',
+  'double_bias', 'broadcast_dims', 'rng_collection', 'promote_dtype',
+  'conv_general_dilated', 'conv_general_dilated_cls', 'input_dilation',
+  'padding_mode', 'lookup_style', 'max_norm', 'norm_type', 'scale_grad_by_freq',
+  'sparse', 'lora_alpha', 'lora_rank', 'quantization_config',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_every_argument_of_a_library_is_ours_or_is_refused_by_name(library):
+  told = our_arguments() | ELSEWHERE.keys() | BESIDE
+  assert not peer(library)[0] - told
 
 
 def names_in(*modules):
@@ -37,6 +124,13 @@ def test_what_keras_has():
   assert 'groups' in arguments(layers.Conv1D.__init__)
   assert 'mask_value' in arguments(layers.Masking.__init__)
   assert 'cell' in arguments(layers.RNN.__init__)
+  assert {'activity_regularizer', 'kernel_constraint'} <= arguments(
+    layers.LSTM.__init__
+  )
+  assert not {'constants', 'time_major'} & (
+    arguments(layers.RNN) | arguments(layers.RNN.call)
+  )
+  assert hasattr(layers, 'StackedRNNCells')
   assert 'merge_mode' in arguments(layers.Bidirectional.__init__)
   assert not {'layernormlstm', 'zoneout'} & set(names_in(layers).split())
   assert 'mask' in arguments(layers.GlobalAveragePooling1D.call)
@@ -58,7 +152,7 @@ def test_what_flax_has(flax):
     assert not {'dropout', 'recurrent_dropout', 'dropout_rate'} & fields
   assert 'reset_after' not in arguments(flax.GRUCell.__init__)
   options = arguments(flax.RNN.__init__)
-  assert {'cell', 'reverse', 'keep_order'} <= options
+  assert {'cell', 'reverse', 'keep_order', 'time_major'} <= options
   assert 'feature_group_count' in arguments(flax.Conv.__init__)
   assert 'masking' not in names_in(flax)
   assert not {'bptt_steps', 'remat_chunk'} & options
@@ -83,6 +177,7 @@ def test_what_torch_has():
   with pytest.raises(TypeError):
     torch.nn.GRU(3, 4, nonlinearity='relu')
   assert hasattr(torch.nn.utils.rnn, 'pack_padded_sequence')
+  assert 'batch_first' in arguments(torch.nn.RNNBase)
   assert 'groups' in arguments(torch.nn.Conv1d.__init__)
   dropped = torch.nn.Dropout1d(0.5)(torch.ones(4, 8, 5))  # [B, D, T]
   assert torch.equal(dropped, dropped[..., :1].expand(4, 8, 5))
@@ -115,8 +210,14 @@ def test_what_haiku_has():
   }
   assert 'broadcast_dims' in arguments(hk.dropout)
   assert callable(hk.remat)
+  assert callable(hk.deep_rnn_with_skip_connections)
   for pool in (hk.max_pool, hk.avg_pool):
     assert 'mask' not in arguments(pool)
+
+
+def test_linen_takes_one_array_of_inputs():
+  with pytest.raises(AttributeError, match='ndim'):
+    nn.RNN(nn.LSTMCell(2)).init(jax.random.key(0), {'a': random_x(2, 4, 3)})
 
 
 @pytest.mark.parametrize('kind', ['simple_rnn', 'lstm', 'gru_reset_before'])

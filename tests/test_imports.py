@@ -15,6 +15,7 @@ _RANKS = {
   'cells': 1,
   'dropout': 1,
   'config': 2,
+  'ragged': 1,
   'text': 2,
   'scan': 2,
   'data': 3,

@@ -9,34 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax.errors import InvalidRngError
 
+from seqjax.layers.checks import mask_of
+from seqjax.layers.names import refuse_names
 from seqjax.types import Array
 
 Flags: TypeAlias = Array | None  # bool [..., T]: a mask, or where episodes begin
-
-# What Keras, linen and torch call it, and what there is here.
-ELSEWHERE = {
-  'units': 'it is called features',
-  'filters': 'it is called features',
-  'hidden_size': 'it is called features',
-  'input_dim': 'it is called num_embeddings',
-  'output_dim': 'it is called features',
-  'return_state': 'it is called return_carry',
-  'stateful': 'set return_carry and hand the carry to the next call as initial_carry',
-  'initial_state': 'it is called initial_carry',
-  'training': 'it is called train',
-  'deterministic': 'its opposite is called train',
-  'seq_lengths': 'it is called lengths',
-  'sequence_length': 'it is called lengths',
-  'time_major': 'hand over jnp.swapaxes(x, 0, 1)',
-  'reverse': 'it is called go_backwards',
-  'activation_fn': 'it is called activation',
-  'gate_fn': 'it is called recurrent_activation',
-  'kernel_initializer': 'it is called kernel_init',
-  'recurrent_initializer': 'it is called recurrent_kernel_init',
-  'bias_initializer': 'it is called bias_init',
-  'embeddings_initializer': 'it is called embedding_init',
-  'dilation_rate': 'it is called dilation',
-}
 
 
 class Layer(nn.Module):
@@ -81,6 +58,41 @@ class Layer(nn.Module):
   def compute_reset(self, reset: Flags) -> Flags:
     """The flags at the steps of y, given those at the steps of x."""
     return None if self.return_sequences is False else reset
+
+
+class MaskedLayer(Layer):
+  """A layer that is called as (x, mask=) or (x, lengths=); a class below is `run`."""
+
+  takes = ('mask',)
+
+  def __call__(
+    self,
+    x: Array,
+    *,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    **unknown: Any,
+  ) -> Array:
+    """Applies the layer.
+
+    Args:
+      x: As the layer says.
+      mask: bool [..., T], True where a step is real.
+      lengths: int [...], how many steps of each row are real, from the first on; in
+        place of a mask.
+      **unknown: Refused.
+
+    Raises:
+      ValueError: if x, mask or lengths are not what the layer says.
+    """
+    kind = type(self).__name__
+    refuse_names(kind, unknown)
+    return self.run(x, mask_of(kind, x, mask, lengths))
+
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
+    """What the layer does."""
+    raise NotImplementedError
 
 
 class TrainedLayer(Layer, kw_only=True):
@@ -197,14 +209,6 @@ def call_options(model: nn.Module, *, train: bool, mask: Any = None) -> dict[str
       f'does not take: its __call__ needs an argument mask, bool [B, T]'
     )
   return options
-
-
-def refuse_names(kind: str, names: Iterable[str]) -> None:
-  """Raises TypeError for an argument that there is not, with its name here."""
-  for name in names:
-    if name in ELSEWHERE:
-      raise TypeError(f'{kind} has no {name}: {ELSEWHERE[name]}')
-    raise TypeError(f'{kind} has no argument {name}')
 
 
 def dropout_key(module: nn.Module) -> Array:

@@ -49,9 +49,11 @@ def check_flags(
 
 
 def mask_of(
-  layer: str, x: Array | Lookup, mask: Array | None, lengths: Array | None
+  layer: str, x: Any, mask: Array | None, lengths: Array | None
 ) -> Array | None:
   """The mask, or that of `lengths`: bool [..., T], True at the first steps of a row.
+
+  x is an array, a Lookup or a tree of arrays.
 
   Raises:
     ValueError: if both are given, or lengths are no integers [...] for x [..., T, D] or
@@ -61,7 +63,9 @@ def mask_of(
     return mask
   if mask is not None:
     raise ValueError(f'{layer} takes mask or lengths, not both')
-  shape, rows = tuple(x.shape), tuple(getattr(lengths, 'shape', x.shape))
+  like = x if hasattr(x, 'shape') else next(iter(jax.tree.leaves(x)), x)
+  shape = tuple(getattr(like, 'shape', ()))
+  rows = tuple(getattr(lengths, 'shape', shape))
   fits = len(rows) < len(shape) and rows == shape[: len(rows)]
   if not fits or not jnp.issubdtype(lengths.dtype, jnp.integer):
     raise ValueError(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import cells
-from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.base import Flags, MaskedLayer, zero_where_masked
 from seqjax.layers.checks import check_flags, check_optional_sizes, check_sizes
 from seqjax.layers.initializers import Initializer, glorot_uniform
 from seqjax.types import Array
@@ -20,7 +20,7 @@ from seqjax.types import Array
 Padding = Literal['valid', 'same', 'causal']
 
 
-class Conv1D(Layer):
+class Conv1D(MaskedLayer):
   """Convolution over time: flax.linen's `Conv`, with Keras's defaults, and a mask.
 
   Parameters: kernel [K, D / groups, F], bias [F].
@@ -62,7 +62,6 @@ class Conv1D(Layer):
   dtype: Any = None
   param_dtype: Any = jnp.float32
   groups: int = 1
-  takes = ('mask',)
 
   def __post_init__(self) -> None:
     _check_padding(self.padding, ('valid', 'same', 'causal'))
@@ -93,7 +92,8 @@ class Conv1D(Layer):
     )
     nn.share_scope(self, self.conv)
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
     """x [..., T, D], mask bool [..., T] -> [..., T', F].
 
     Raises:
@@ -126,13 +126,12 @@ class Conv1D(Layer):
     return jnp.all(jnp.stack(taps), axis=0)
 
 
-class _Pooling1D(Layer):
+class _Pooling1D(MaskedLayer):
   """What the two have in common."""
 
   pool_size: int = 2
   strides: int | None = None
   padding: Literal['valid', 'same'] = 'valid'
-  takes = ('mask',)
 
   def __post_init__(self) -> None:
     _check_padding(self.padding, ('valid', 'same'))
@@ -140,7 +139,8 @@ class _Pooling1D(Layer):
     check_optional_sizes(strides=self.strides)
     super().__post_init__()
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
     """x [..., T, D], mask bool [..., T] -> [..., T', D].
 
     Raises:
@@ -226,13 +226,13 @@ class AveragePooling1D(_Pooling1D):
     return total / jnp.where(count == 0, 1, count)
 
 
-class _GlobalPooling1D(Layer):
+class _GlobalPooling1D(MaskedLayer):
   """What takes the time axis away: one value of all real steps, 0 if there is none."""
 
-  takes = ('mask',)
   return_sequences = False
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
     """x [..., T, D], mask bool [..., T] -> [..., D].
 
     Raises:
@@ -283,7 +283,7 @@ class GlobalAveragePooling1D(_GlobalPooling1D):
     return total / jnp.broadcast_to(count, total.shape)
 
 
-class Flatten(Layer):
+class Flatten(MaskedLayer):
   """[B, ...] -> [B, F], zeros where a step is masked.
 
   Example:
@@ -291,10 +291,10 @@ class Flatten(Layer):
     (2, 15)
   """
 
-  takes = ('mask',)
   return_sequences = False
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
     """x [B, ...], mask bool [B, T] of x [B, T, D] -> [B, F]."""
     x = jnp.asarray(x) if mask is None else zero_padding(x, mask)
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))

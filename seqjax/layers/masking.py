@@ -5,12 +5,12 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from seqjax.layers.base import Flags, Layer, zero_where_masked
+from seqjax.layers.base import Flags, MaskedLayer, zero_where_masked
 from seqjax.layers.checks import check_known, check_sequence
 from seqjax.types import Array
 
 
-class Masking(Layer):
+class Masking(MaskedLayer):
   """Makes a mask: a step is padding if all its inputs are `mask_value`.
 
   Attributes:
@@ -24,9 +24,9 @@ class Masking(Layer):
   """
 
   mask_value: float = 0.0
-  takes = ('mask',)
 
-  def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+  @nn.nowrap
+  def run(self, x: Array, mask: Flags) -> Array:
     """x [..., T, D], mask bool [..., T] -> x with zeros where it is padding.
 
     Raises:

@@ -1,9 +1,11 @@
 """What every layer that runs a cell over time offers, whatever the cell."""
 
+import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from seqjax.fast import Lookup, Options, Sequence
@@ -20,11 +22,12 @@ from seqjax.types import Array, PyTree
 class Loop(NamedTuple):
   """A cell with its variables and all it needs but a mask and a carry."""
 
-  x: Array | Lookup  # [..., T, D] in the dtype of the matmuls
+  x: Any  # [..., T, D] in the dtype of the matmuls, a Lookup, or a tree
   zeros: PyTree  # the carry it starts from, a NamedTuple of [..., H]s
-  dtype: Any  # of y
+  dtype: Any  # of y; None: as it is
   # As `scan.recur` without cell and parameters; a carry of None is `zeros`.
   run: Callable[[Sequence, Options], tuple[PyTree, Any]]
+  output: Callable[[PyTree], PyTree] = operator.attrgetter('h')  # what of a carry is y
 
 
 class Recurrence(TrainedLayer, kw_only=True):
@@ -51,7 +54,7 @@ class Recurrence(TrainedLayer, kw_only=True):
   keep_order: bool = False
   bptt_steps: int | None = None
   remat_chunk: int | None = None
-  takes = ('mask', 'reset', 'initial_carry')
+  takes: ClassVar[tuple[str, ...]] = ('mask', 'reset', 'initial_carry')
 
   def __post_init__(self) -> None:
     check_optional_sizes(bptt_steps=self.bptt_steps, remat_chunk=self.remat_chunk)
@@ -67,12 +70,13 @@ class Recurrence(TrainedLayer, kw_only=True):
     initial_carry: PyTree | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
-    **unknown: Any,
+    **more: Any,
   ) -> Any:
     """Runs the layer over sequences.
 
     Args:
-      x: [..., T, D], any number of leading batch axes; or an embedding's `Lookup`.
+      x: [..., T, D], any number of leading batch axes; or an embedding's `Lookup`; RNN
+        takes a tree of such arrays too.
       train: Whether to drop; if so the rng collection `dropout` is used. None: what
         the field says.
       mask: bool [..., T], True where a step is real. A masked step carries the state
@@ -83,7 +87,7 @@ class Recurrence(TrainedLayer, kw_only=True):
         before an episode's last step, so that no episode sees another either way.
       lengths: int [...], how many steps of each row are real, from the first on; in
         place of a mask.
-      **unknown: Refused, with its name here if it has one.
+      **more: `constants` of RNN; else refused, with its name here if it has one.
 
     Returns:
       y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
@@ -93,12 +97,13 @@ class Recurrence(TrainedLayer, kw_only=True):
       ValueError: if the shapes of x, mask, reset and initial_carry do not fit together.
       TypeError: if nothing says `train`, or an argument is unknown.
     """
-    kind, train = type(self).__name__, self.is_training(train, unknown)
+    kind = type(self).__name__
+    train = self.is_training(train, (name for name in more if name not in self.takes))
     mask = mask_of(kind, x, mask, lengths)
-    check_sequence(kind, x, mask=mask, reset=reset)
     if isinstance(x, Lookup) and not self.takes_lookup:
       x = x.rows()
-    loop = self.loop(x, train)
+    self.check(x, mask=mask, reset=reset)
+    loop = self.loop(x, train, **more)
     carry = None
     if initial_carry is not None:
       carry = check_carry(kind, initial_carry, loop.zeros)
@@ -112,15 +117,20 @@ class Recurrence(TrainedLayer, kw_only=True):
     )
     reset = self._state_resets(reset)
     carry, ys = loop.run(Sequence(x, carry, mask, reset), options)
-    if self.return_sequences:
-      turn = self.go_backwards and self.keep_order
-      y = (jnp.flip(ys, -2) if turn else ys).astype(loop.dtype)
-    else:
-      y = carry.h.astype(loop.dtype)
+    y = ys if self.return_sequences else loop.output(carry)
+    if self.return_sequences and self.go_backwards and self.keep_order:
+      y = jax.tree.map(lambda a: jnp.flip(a, -2), y)
+    if loop.dtype is not None:
+      y = y.astype(loop.dtype)
     return (carry, y) if self.return_carry else y
 
   @nn.nowrap
-  def loop(self, x: Array | Lookup, train: bool) -> Loop:
+  def check(self, x: Any, **flags: Flags) -> None:
+    """Raises ValueError unless x, mask and reset fit together."""
+    check_sequence(type(self).__name__, x, **flags)
+
+  @nn.nowrap
+  def loop(self, x: Any, train: bool) -> Loop:
     """Declares the parameters for x [..., T, D]."""
     raise NotImplementedError
 
@@ -153,8 +163,8 @@ class Recurrence(TrainedLayer, kw_only=True):
     return jnp.concatenate([reset[..., 1:], never], axis=-1)
 
 
-def _only_real(x: Array | Lookup, mask: Array) -> Array | Lookup:
+def _only_real(x: Any, mask: Array) -> Any:
   """x with zeros where masked: even a NaN there must not reach a kernel's gradient."""
   if isinstance(x, Lookup):
     return Lookup(jnp.where(mask, x.ids, 0), x.embedding)
-  return zero_where_masked(x, mask)
+  return jax.tree.map(lambda a: zero_where_masked(a, mask), x)

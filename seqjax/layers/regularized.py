@@ -246,9 +246,15 @@ class Zoneout(RNNCell):
     """That of the cell."""
     return self.cell.project(x)
 
-  def __call__(self, carry: PyTree, x: PyTree, *, train: bool) -> PyTree:
+  def output(self, carry: PyTree) -> PyTree:
+    """That of the cell."""
+    return self.cell.output(carry)
+
+  def __call__(
+    self, carry: PyTree, x: PyTree, *, train: bool, **constants: Any
+  ) -> PyTree:
     """One step of the cell, and then the zoneout."""
-    new = self.cell(carry, x, train=train)
+    new = self.cell(carry, x, train=train, **constants)
     for name, rate in (('h', self.h_rate), ('c', self.c_rate)):
       if rate:
         value, old = getattr(new, name), getattr(carry, name)

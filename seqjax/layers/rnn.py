@@ -27,6 +27,8 @@ import jax.numpy as jnp
 
 from seqjax import scan
 from seqjax.fast.devices import varying_as
+from seqjax.layers.base import Flags
+from seqjax.layers.checks import check_sequence
 from seqjax.layers.recurrence import Loop, Recurrence
 from seqjax.layers.recurrent import RecurrentLayer
 from seqjax.types import Array, PyTree
@@ -49,8 +51,15 @@ class RNNCell(nn.Module):
 
   @nn.nowrap
   def zero_carry(self, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-    """A NamedTuple of zeros [*batch_shape, ...]; its field `h` is the cell's output."""
+    """A NamedTuple of zeros [*batch_shape, H], of whatever sizes H."""
     raise NotImplementedError
+
+  def output(self, carry: PyTree) -> PyTree:
+    """What is given out after a step: its field h here, or a tree of [..., H]s.
+
+    All that a step gives out is in its carry, so that a masked step can repeat it.
+    """
+    return carry.h
 
   def project(self, x: Array) -> PyTree:
     """What needs no carry, for all steps at once: x [..., T, D] -> [..., T, G].
@@ -61,12 +70,19 @@ class RNNCell(nn.Module):
     return x
 
   def __call__(self, carry: PyTree, x: PyTree, *, train: bool) -> PyTree:
-    """One step: the carry and `project`'s value [..., G] -> the next carry."""
+    """One step: the carry and `project`'s value [..., G] -> the next carry.
+
+    A cell that is to see the `constants` of the call takes them by that name.
+    """
     raise NotImplementedError
 
 
 class RNN(Recurrence):
   """Runs a cell over sequences, with all that the other recurrent layers offer.
+
+  x may be a tree of arrays [..., T, D], of one batch and T, and y is what the cell's
+  `output` makes of its carry. At the call, `constants` are handed to the cell as they
+  are at every step: what has no time axis, such as the memory that an attention reads.
 
   Attributes, beside those of `Recurrence`:
     cell: An `RNNCell`.
@@ -83,32 +99,49 @@ class RNN(Recurrence):
   """
 
   cell: Any
+  takes = (*Recurrence.takes, 'constants')
 
   def __post_init__(self) -> None:
     if not hasattr(self.cell, 'zero_carry'):
-      raise ValueError(f'cell must be an RNNCell, got {type(self.cell).__name__}')
+      got = type(self.cell).__name__
+      hint = ': for several make a Stack of RNNs' if got in ('list', 'tuple') else ''
+      raise ValueError(f'cell must be an RNNCell, got {got}{hint}')
     super().__post_init__()
 
   @nn.nowrap
-  def loop(self, x: Any, train: bool) -> Loop:
+  def check(self, x: Any, **flags: Flags) -> None:
+    """As `Recurrence` asks, of all arrays of x."""
+    arrays = jax.tree.leaves(x)
+    for array in arrays:
+      check_sequence('RNN', array)
+    shapes = [array.shape for array in arrays]
+    if len({shape[:-1] for shape in shapes}) != 1:
+      raise ValueError(f'RNN needs one batch and T in all arrays of x, got {shapes}')
+    check_sequence('RNN', arrays[0], **flags)
+
+  @nn.nowrap
+  def loop(self, x: Any, train: bool, constants: PyTree = None) -> Loop:
     """As `Recurrence` asks."""
-    dtype = jnp.promote_types(jnp.float32, x.dtype)
-    zeros = self.cell.zero_carry(tuple(x.shape[:-2]), dtype)
+    arrays = jax.tree.leaves(x)
+    dtype = jnp.promote_types(jnp.float32, jnp.result_type(*arrays))
+    zeros = self.cell.zero_carry(tuple(arrays[0].shape[:-2]), dtype)
+    seen = {} if constants is None else {'constants': constants}
     if self.is_initializing():
-      projected = self.cell.project(x[..., :1, :])
-      now = jax.tree.map(lambda a: jnp.squeeze(a, -2), projected)
-      self.cell(zeros, now, train=train)
+      first = jax.tree.map(lambda a: a[..., :1, :], x)
+      now = jax.tree.map(lambda a: jnp.squeeze(a, -2), self.cell.project(first))
+      self.cell.output(self.cell(zeros, now, train=train, **seen))
     cell, variables = self.cell.unbind()
+    output = functools.partial(cell.apply, variables, method='output')
 
     def step(carry: PyTree, x: PyTree, key: Array | None = None) -> PyTree:
       rngs = None if key is None else {'dropout': key}
-      return cell.apply(variables, carry, x, train=train, rngs=rngs)
+      return cell.apply(variables, carry, x, train=train, rngs=rngs, **seen)
 
     def run(sequence: scan.Sequence, options: scan.Options) -> tuple[PyTree, Any]:
       carry = zeros if sequence.carry is None else sequence.carry
       return scan.scan_time(
         step,
-        varying_as(sequence.values, carry),
+        varying_as(arrays[0], carry),
         sequence.x,
         sequence.mask,
         project=project,
@@ -118,12 +151,13 @@ class RNN(Recurrence):
         bptt_steps=options.bptt_steps,
         remat_chunk=options.remat_chunk,
         key=key,
+        output=output,
       )
 
     project = functools.partial(cell.apply, variables, method='project')
     drops = train and self.has_rng('dropout')
     key = self.make_rng('dropout') if drops else None
-    return Loop(jnp.asarray(x), zeros, zeros.h.dtype, run)
+    return Loop(jax.tree.map(jnp.asarray, x), zeros, None, run, output)
 
 
 class LayerCell(RNNCell):

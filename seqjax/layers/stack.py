@@ -42,7 +42,7 @@ class Stack(TrainedLayer):
   def __post_init__(self) -> None:
     self.layers = tuple(self.layers)  # a list has no hash
     without_time = None
-    for name, layer in self._leaves():
+    for name, layer in self.leaves():
       told = declared(layer)
       recurrent = 'initial_carry' in told.takes
       # [B, H] would pass for one sequence [T, D] that has no batch axis.
@@ -59,12 +59,12 @@ class Stack(TrainedLayer):
     super().__post_init__()
 
   @nn.nowrap
-  def _leaves(self, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """All layers by name, those of inner stacks one by one."""
+  def leaves(self, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All layers by name, those of inner Stacks one by one."""
     for index, layer in enumerate(self.layers):
       name = f'{prefix}layers[{index}]'
       if isinstance(layer, Stack):
-        yield from layer._leaves(f'{name}.')
+        yield from layer.leaves(f'{name}.')
       else:
         yield name, layer
 
@@ -120,6 +120,23 @@ class Stack(TrainedLayer):
       mask, reset = told.compute_mask(x, mask, y), told.compute_reset(reset)
       x = y
     return (tuple(carries), x) if carries else x
+
+  @property
+  def return_sequences(self) -> bool | None:
+    """Whether y has a time axis, by the last layer that decides it."""
+    said = (declared(layer).return_sequences for layer in self.layers)
+    return next((said for said in reversed([*said]) if said is not None), None)
+
+  @property
+  def turned(self) -> bool:
+    """Whether the steps of y are those of x from the last to the first."""
+    leaves = [layer for _, layer in self.leaves() if getattr(layer, 'turned', False)]
+    return sum(layer.return_sequences for layer in leaves) % 2 == 1
+
+  @property
+  def return_carry(self) -> bool:
+    """Whether the carries come in front of y."""
+    return any(declared(layer).return_carry for layer in self.layers)
 
   @nn.nowrap
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
 from seqjax.layers.checks import check_flags, check_sizes, mask_of
 from seqjax.layers.recurrence import Recurrence
-from seqjax.types import Array
+from seqjax.layers.stack import Stack
+from seqjax.types import Array, PyTree
 
 MERGES: dict[str, Callable[[Array, Array], Array]] = {
   'concat': lambda a, b: jnp.concatenate([a, b], axis=-1),
@@ -24,10 +25,14 @@ MERGES: dict[str, Callable[[Array, Array], Array]] = {
 class Bidirectional(TrainedLayer):
   """A layer over the sequence, and another over the sequence from its end.
 
+  Of two Stacks each goes through all of its layers in its own direction, and the two
+  meet at the end.
+
   Attributes:
-    forward_layer: A recurrent layer: SimpleRNN, LSTM, GRU or RNN.
+    forward_layer: A recurrent layer: SimpleRNN, LSTM, GRU or RNN; or a Stack with such
+      layers in it, all of one direction.
     backward_layer: Its counterpart, with `go_backwards` set the other way; None: a copy
-      with weights of its own.
+      with weights of its own, of a Stack with `keep_order` in its recurrent layers.
     merge_mode: How the two outputs become one: 'concat' [..., 2H], 'sum', 'mul', 'ave',
       or None for the pair of them.
 
@@ -52,18 +57,17 @@ class Bidirectional(TrainedLayer):
 
   def __post_init__(self) -> None:
     forward = self.forward_layer
-    _check_recurrent('forward_layer', forward)
+    direction = _direction('forward_layer', forward)
     if self.backward_layer is None:
-      self.backward_layer = _copy(forward, go_backwards=not forward.go_backwards)
+      self.backward_layer = _backwards(forward)
     backward = self.backward_layer
-    _check_recurrent('backward_layer', backward)
+    if _direction('backward_layer', backward) == direction:
+      raise ValueError('backward_layer needs go_backwards set the other way')
     if self.merge_mode is not None and self.merge_mode not in MERGES:
       raise ValueError(
         f'merge_mode must be one of {", ".join(MERGES)} or None, '
         f'got {self.merge_mode!r}'
       )
-    if backward.go_backwards == forward.go_backwards:
-      raise ValueError('backward_layer needs go_backwards set the other way')
     for name in ('return_sequences', 'return_carry'):
       if getattr(backward, name) != getattr(forward, name):
         raise ValueError(f'the two layers differ in {name}')
@@ -78,18 +82,18 @@ class Bidirectional(TrainedLayer):
     initial_carry: tuple[Any, Any] | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
-    **unknown: Any,
+    **more: Any,
   ) -> Any:
     """Runs both layers.
 
     Args:
-      x: [..., T, D].
+      x: [..., T, D], or what else the layers take.
       train: As for the layers.
       mask: bool [..., T], for both directions.
       initial_carry: (forward, backward), either may be None.
       reset: bool [..., T], True where an episode begins, for both layers.
       lengths: int [...], how many steps of each row are real; in place of a mask.
-      **unknown: Refused.
+      **more: `constants` of RNN; else refused.
 
     Returns:
       y [..., T, 2H] in the order of time with `return_sequences`, else [..., 2H] (H if
@@ -100,39 +104,49 @@ class Bidirectional(TrainedLayer):
       ValueError: if `initial_carry` is no pair, or `merge_mode` asks for outputs of one
         size and they differ; and what the layers raise.
     """
-    train = self.is_training(train, unknown)
+    known = declared(self.forward_layer).takes
+    train = self.is_training(train, (name for name in more if name not in known))
     mask = mask_of('Bidirectional', x, mask, lengths)
-    carries, ys = [], []
-    layers = (self.forward_layer, self.backward_layer)
     given = (None, None) if initial_carry is None else initial_carry
     if len(given) != 2:
       raise ValueError(
         f'Bidirectional needs initial_carry (forward, backward), got {len(given)}'
       )
+    layers = (self.forward_layer, self.backward_layer)
+    carries, ys = [], []
     for layer, carry in zip(layers, given, strict=True):
-      y = call_layer(layer, x, train=train, mask=mask, initial_carry=carry, reset=reset)
+      args = (train,) if layer.train is None else ()
+      y = layer(x, *args, mask=mask, initial_carry=carry, reset=reset, **more)
       if layer.return_carry:
         carry, y = y
         carries.append(carry)
       if layer.return_sequences and layer.turned:
-        y = jnp.flip(y, -2)
+        y = jax.tree.map(lambda a: jnp.flip(a, -2), y)
       ys.append(y)
     y = self._merged(*ys)
     return (tuple(carries), y) if carries else y
 
   @nn.nowrap
-  def _merged(self, forward: Array, backward: Array) -> Any:
+  def _merged(self, forward: PyTree, backward: PyTree) -> Any:
     if self.merge_mode is None:
       return forward, backward
-    if self.merge_mode != 'concat' and forward.shape != backward.shape:
+    sizes = [jax.tree.map(jnp.shape, y) for y in (forward, backward)]
+    if self.merge_mode != 'concat' and sizes[0] != sizes[1]:
       raise ValueError(
         f'merge_mode {self.merge_mode!r} needs outputs of one size, '
-        f'got {forward.shape} and {backward.shape}'
+        f'got {sizes[0]} and {sizes[1]}'
       )
-    return MERGES[self.merge_mode](forward, backward)
+    return jax.tree.map(MERGES[self.merge_mode], forward, backward)
+
+  def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
+    """The mask of y: what a Stack leaves of it, or the mask, in the order of time."""
+    layer = self.forward_layer
+    if isinstance(layer, Stack) and (mask := layer.compute_mask(x, mask)) is not None:
+      return jnp.flip(mask, -1) if layer.turned else mask
+    return super().compute_mask(x, mask)
 
   @property
-  def return_sequences(self) -> bool:
+  def return_sequences(self) -> bool | None:
     """Whether y has a time axis."""
     return self.forward_layer.return_sequences
 
@@ -258,10 +272,47 @@ def _any_inside(mask: Array) -> Array:
   return jnp.any(mask, axis=tuple(range(2, mask.ndim)))
 
 
-def _check_recurrent(name: str, layer: Any) -> None:
-  if not isinstance(layer, Recurrence):
-    kind = type(layer).__name__
-    raise ValueError(f'{name} must be SimpleRNN, LSTM, GRU or RNN, got {kind}')
+def _direction(name: str, layer: Any) -> bool:
+  """Whether a recurrent layer, or all of a Stack, go from the end of time.
+
+  Raises:
+    ValueError: if it is something else, or the layers of a Stack go different ways.
+  """
+  inner = layer.leaves() if isinstance(layer, Stack) else [(name, layer)]
+  recurrent = [leaf for _, leaf in inner if isinstance(leaf, Recurrence)]
+  if not recurrent:
+    raise ValueError(
+      f'{name} must be SimpleRNN, LSTM, GRU, RNN or a Stack of such, '
+      f'got {type(layer).__name__}'
+    )
+  turned, ways = False, set()
+  for leaf in recurrent:
+    ways.add(leaf.go_backwards != turned)
+    turned ^= leaf.turned and leaf.return_sequences
+  if len(ways) > 1:
+    raise ValueError(f'{name} has layers that go different ways')
+  return ways.pop()
+
+
+def _backwards(layer: Any) -> Any:
+  """A copy of a recurrent layer, or a Stack of some, that goes the other way."""
+  if not isinstance(layer, Stack):
+    return _copy(layer, go_backwards=not layer.go_backwards)
+  copies: dict[int, Any] = {}  # of a layer that occurs twice there is one
+  for each in layer.layers:
+    if isinstance(each, Recurrence):
+      if each.turned:
+        raise ValueError(
+          'forward_layer has a layer that goes backwards without keep_order: '
+          'say what backward_layer is'
+        )
+      made = _copy(each, go_backwards=not each.go_backwards, keep_order=True)
+    elif isinstance(each, Stack):
+      made = _backwards(each)
+    else:
+      made = _copy(each) if isinstance(each, nn.Module) else each
+    copies[id(each)] = made
+  return layer.clone(layers=[copies[id(each)] for each in layer.layers])
 
 
 def _copy(module: nn.Module, **updates: Any) -> nn.Module:

@@ -79,12 +79,17 @@ def test_a_stack_is_a_static_argument_of_a_jit():
   [
     sj.SimpleRNN, sj.LSTM, sj.GRU, sj.LayerNormLSTMCell, sj.LayerNormGRUCell,
     functools.partial(sj.Embedding, 5), lambda size: sj.Conv1D(size, 2),
+    sj.LayerNormSimpleRNNCell,
   ],
 )  # fmt: skip
 def test_no_number_of_features_is_refused_when_the_layer_is_made(make):
   for bad, message in ((None, 'an integer, got None'), (0, 'at least 1, got 0')):
     with pytest.raises(ValueError, match=f'features must be {message}'):
       make(bad)
+    for name in ('vocab_size', 'embed_size'):
+      sizes = {'vocab_size': 5, 'embed_size': 3} | {name: bad}
+      with pytest.raises(ValueError, match=f'{name} must be {message}'):
+        sj.SequenceClassifier(encoder=sj.LSTM(H), **sizes)
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])

@@ -49,6 +49,36 @@ def test_lengths_are_the_mask_of_their_first_steps(name):
     np.testing.assert_array_equal(got, apply(variables, x, mask=REAL))
 
 
+@pytest.mark.parametrize(
+  'layer',
+  [
+    sj.Conv1D(H, 2, padding='same'),
+    sj.MaxPooling1D(),
+    sj.AveragePooling1D(),
+    sj.GlobalMaxPooling1D(),
+    sj.GlobalAveragePooling1D(),
+    sj.Flatten(),
+    sj.Masking(),
+    sj.SequenceRegressor(sj.GRU(H), train=False),
+    sj.SequenceClassifier(7, D, sj.LSTM(H), train=False),
+    sj.SequenceTagger(7, D, sj.GRU(H, return_sequences=True), train=False),
+  ],
+  ids=lambda layer: type(layer).__name__,
+)
+def test_layers_without_a_state_and_models_take_lengths_too(layer):
+  x = random_x(B, T, D)
+  if hasattr(layer, 'vocab_size'):
+    x = np.random.default_rng(0).integers(0, 7, (B, T))
+  variables = jax.jit(layer.init)(jax.random.key(0), x)
+  want = layer.apply(variables, x, mask=REAL)
+  np.testing.assert_array_equal(layer.apply(variables, x, lengths=LENGTHS), want)
+  assert np.abs(want - layer.apply(variables, x)).max() > 1e-3
+  with pytest.raises(ValueError, match='takes mask or lengths, not both'):
+    layer.apply(variables, x, lengths=LENGTHS, mask=REAL)
+  with pytest.raises(TypeError, match=r'no seq_lengths: it is called lengths'):
+    layer.apply(variables, x, seq_lengths=LENGTHS)
+
+
 def test_lengths_of_steps_and_of_what_is_inside_them():
   x = random_x(2, B, T, D)  # documents of sentences of words
   layer = sj.TimeDistributed(sj.GRU(H))

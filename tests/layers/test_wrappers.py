@@ -43,6 +43,9 @@ def closes(got, want, tolerance=2e-5):
   np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance / 10)
 
 
+BACK = sj.LSTM(3, return_sequences=True, go_backwards=True)
+
+
 class TestBidirectional:
   PARAMS = {  # noqa: RUF012
     'forward_layer': weights_of('lstm'),
@@ -122,6 +125,105 @@ class TestBidirectional:
     y = apply(layer, self.PARAMS, x)
     closes(y, np.concatenate([f[:, ::-1], b], axis=-1))
 
+  @pytest.mark.parametrize(
+    ('options', 'merge'),
+    [({}, 'concat'), ({'return_sequences': True}, 'sum')],
+    ids=['last', 'sequences'],
+  )
+  def test_both_directions_of_a_stack_are_those_of_keras(self, options, merge):
+    """Its stacked cells: values, and gradients of all weights and of x, masked."""
+    x, mask = random_x(B, T, D), np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
+    cells = [keras.layers.LSTMCell(H), keras.layers.GRUCell(2, reset_after=False)]
+    peer = keras.layers.Bidirectional(keras.layers.RNN(cells, **options), merge)
+    params = [
+      weights_of(kind, d, h, seed=seed)
+      for seed in (0, 1)
+      for kind, d, h in (('lstm', D, H), ('gru_reset_before', H, 2))
+    ]
+    stack = sj.Stack([
+      sj.LSTM(H, return_sequences=True), sj.GRU(2, reset_after=False, **options)
+    ])  # fmt: skip
+    layer = sj.Bidirectional(stack, merge_mode=merge)
+
+    def of_keras(params, x):
+      arrays = [p[n] for p in params for n in ('kernel', 'recurrent_kernel', 'bias')]
+      y = peer.stateless_call(arrays, rest, x, mask=mask)[0]
+      real = mask[..., None] if options else 1  # there Keras has zeros
+      return jnp.sum(y**2 * real)
+
+    def loss(params, x):
+      sides = [dict(zip(('layers_0', 'layers_1'), p, strict=True)) for p in params]
+      tree = dict(zip(('forward_layer', 'backward_layer'), sides, strict=True))
+      y = layer.apply({'params': tree}, x, train=False, mask=mask)
+      return jnp.sum(y**2 * (mask[..., None] if options else 1))
+
+    with jax.numpy_rank_promotion('allow'):
+      peer.build(x.shape)
+      rest = [v.value for v in peer.non_trainable_variables]
+      want = jax.jit(jax.value_and_grad(of_keras, argnums=(0, 1)))(params, x)
+    got = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))([params[:2], params[2:]], x)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      np.testing.assert_allclose(g, w, rtol=0, atol=1e-5 * max(1, np.abs(w).max()))
+
+  def test_a_stack_in_both_directions_has_masks_resets_and_carries(self):
+    """Each direction against loops; the Dense occurs twice, with the same weights."""
+    ids = np.array([[3, 1, 2, 0, 0], [2, 0, 1, 4, 1]])
+    reset = np.array([[0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
+    options, dense = {'return_sequences': True, 'return_carry': True}, nn.Dense(D)
+    stack = sj.Stack([
+      sj.Embedding(5, D, mask_zero=True), dense, sj.LSTM(D, **options), dense,
+      sj.Stack([jnp.tanh]), sj.GRU(2, **options),
+    ])  # fmt: skip
+    layer = sj.Bidirectional(stack)
+    params = {
+      f'{side}_layer': {
+        'layers_0': {'embedding': random_x(5, D, seed=seed)},
+        'layers_1': {'kernel': random_x(D, D, seed=seed), 'bias': random_x(D)},
+        'layers_2': weights_of('lstm', D, D, seed=seed),
+        'layers_5': weights_of('gru', D, 2, seed=seed),
+      }
+      for seed, side in enumerate(('forward', 'backward'))
+    }
+    shapes = jax.eval_shape(
+      functools.partial(layer.init, train=False), jax.random.key(0), ids
+    )['params']
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), shapes, params)
+    start = [(tuple(random_x(2, B, D, seed=s)), (random_x(B, 2),)) for s in (2, 3)]
+    carries, y = apply(layer, params, ids, reset=reset, initial_carry=start)
+    ends = np.concatenate([reset[:, 1:], np.zeros((B, 1), bool)], axis=1)
+    for i, (side, flags) in enumerate((('forward', reset), ('backward', ends))):
+      p = params[f'{side}_layer']
+      same = {'mask': ids != 0, 'reset': flags, 'go_backwards': i == 1}
+      order = slice(None, None, -1 if i else 1)
+
+      def per_step(a, p=p):
+        return a @ p['layers_1']['kernel'] + p['layers_1']['bias']
+
+      x = per_step(p['layers_0']['embedding'][ids])
+      h, c, x = numpy_run('lstm', p['layers_2'], x, carry=start[i][0], **same)
+      closes(carries[i][0].h, h)
+      closes(carries[i][0].c, c)
+      x = np.tanh(per_step(x[:, order]))
+      h, _, x = numpy_run('gru', p['layers_5'], x, carry=start[i][1], **same)
+      closes(carries[i][1].h, h)
+      closes(y[..., 2 * i : 2 * i + 2], x[:, order])
+    np.testing.assert_array_equal(layer.compute_mask(ids, None), ids != 0)
+
+  def test_a_backward_stack_may_turn_its_steps_round(self):
+    """Layers that work in the order of processing, as weights of Keras come in."""
+    x, options = random_x(B, T, D), {'return_sequences': True}
+    given = sj.Stack([sj.LSTM(H, go_backwards=True, **options), sj.GRU(2, **options)])
+    stack = sj.Stack([sj.LSTM(H, **options), sj.GRU(2, **options)])
+    side = {'layers_0': weights_of('lstm'), 'layers_1': weights_of('gru', H, 2)}
+    params = {'forward_layer': side, 'backward_layer': side}
+    want = apply(sj.Bidirectional(stack), params, x, mask=MASK)
+    got = apply(sj.Bidirectional(stack, given), params, x, mask=MASK)
+    closes(got, want, 1e-6)
+    other = sj.Bidirectional(given, stack)
+    np.testing.assert_array_equal(other.compute_mask(x, MASK), MASK)
+    y = apply(other, params, x, mask=MASK)
+    closes(y, np.roll(want, 2, axis=-1), 1e-6)
+
   def test_the_directions_are_drawn_apart(self):
     layer = sj.Bidirectional(sj.LSTM(H))
     shapes = jax.eval_shape(
@@ -140,6 +242,16 @@ class TestBidirectional:
       ({'merge_mode': 'add'}, "merge_mode must be one of concat, .* got 'add'"),
       ({'backward_layer': sj.LSTM(3)}, 'go_backwards set the other way'),
       ({'forward_layer': nn.Dense(3)}, 'forward_layer must be .* got Dense'),
+      ({'forward_layer': sj.Stack([nn.Dense(3)])}, 'a Stack of such, got Stack'),
+      (
+        {'forward_layer': sj.Stack([BACK, BACK.clone(go_backwards=False)])},
+        'forward_layer has a layer that goes backwards without keep_order',
+      ),
+      (
+        {'forward_layer': sj.Stack([BACK.clone(keep_order=True), sj.LSTM(3)])},
+        'forward_layer has layers that go different ways',
+      ),
+      ({'backward_layer': sj.Stack([sj.LSTM(3)])}, 'go_backwards set the other way'),
       ({'backward_layer': nn.Dense(3)}, 'backward_layer must be .* got Dense'),
       (
         {'backward_layer': sj.LSTM(3, go_backwards=True, return_sequences=True)},
