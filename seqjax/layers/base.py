@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -10,21 +10,21 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError
 
 from seqjax.layers.checks import mask_of
-from seqjax.layers.names import refuse_names
+from seqjax.layers.names import Named, refuse_names
 from seqjax.types import Array
 
 Flags: TypeAlias = Array | None  # bool [..., T]: a mask, or where episodes begin
 
 
-class Layer(nn.Module):
+class Layer(Named, nn.Module):
   """A module that declares what those who hold it must know.
 
   linen's own modules, functions, and modules of a user that inherit nothing here serve
   as well: `declared` finds out what they are from their signatures.
 
   Attributes:
-    takes: Keywords that it is called with: of 'train', 'mask', 'reset' and
-      'initial_carry'.
+    takes: Keywords that it is called with: of 'train', 'mask', 'reset',
+      'initial_carry' and 'constants'.
     takes_lookup: Whether x may also be a `fast.Lookup`.
 
   Raises:
@@ -33,11 +33,6 @@ class Layer(nn.Module):
 
   takes: ClassVar[tuple[str, ...]] = ()
   takes_lookup: ClassVar[bool] = False
-
-  def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-    fields = getattr(cls, '__dataclass_fields__', {})
-    refuse_names(cls.__name__, [name for name in kwargs if name not in fields])
-    return super().__new__(cls)
 
   @property
   def return_sequences(self) -> bool | None:

@@ -11,6 +11,7 @@ from seqjax import fast
 from seqjax.layers.base import Flags, Layer
 from seqjax.layers.checks import check_known, check_sizes, described
 from seqjax.layers.initializers import Initializer, keras_uniform
+from seqjax.layers.names import refuse_names
 from seqjax.types import Array
 
 
@@ -116,7 +117,7 @@ class Embedding(Layer):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, ids: Array, *, late: bool = False) -> Any:
+  def __call__(self, ids: Array, *, late: bool = False, **unknown: Any) -> Any:
     """Integer ids [...] -> rows [..., E].
 
     With `late` a `fast.Lookup`, for a recurrent layer that then chooses whether to look
@@ -125,6 +126,7 @@ class Embedding(Layer):
     Raises:
       ValueError: if ids are not integers, or NumPy ids lie outside [0, V).
     """
+    refuse_names('Embedding', unknown)
     V = self.num_embeddings
     is_array = hasattr(ids, 'shape') and hasattr(ids, 'dtype')
     if not is_array or not jnp.issubdtype(ids.dtype, jnp.integer):

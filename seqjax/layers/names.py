@@ -1,6 +1,7 @@
 """What other libraries call an argument, and what there is here."""
 
 from collections.abc import Iterable
+from typing import Any, Self
 
 _RECIPE = 'docs/features.md has it as a recipe'
 _TIME = 'x is [..., T, D]; of [T, B, D] hand over jnp.swapaxes(x, 0, 1)'
@@ -77,6 +78,19 @@ ELSEWHERE = {
     ('variable_axes', 'variable_broadcast', 'variable_carry', 'split_rngs'), _VARIABLES
   ),
 }
+
+
+class Named:
+  """Refuses options that there are not when an object is made, with their names here.
+
+  Raises:
+    TypeError: when it is made.
+  """
+
+  def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    fields = getattr(cls, '__dataclass_fields__', {})
+    refuse_names(cls.__name__, [name for name in kwargs if name not in fields])
+    return super().__new__(cls)
 
 
 def refuse_names(kind: str, names: Iterable[str]) -> None:

@@ -29,12 +29,13 @@ from seqjax import scan
 from seqjax.fast.devices import varying_as
 from seqjax.layers.base import Flags
 from seqjax.layers.checks import check_sequence
+from seqjax.layers.names import Named
 from seqjax.layers.recurrence import Loop, Recurrence
 from seqjax.layers.recurrent import RecurrentLayer
 from seqjax.types import Array, PyTree
 
 
-class RNNCell(nn.Module):
+class RNNCell(Named, nn.Module):
   """What `RNN` asks of a cell. Its variables are read in every step, and not written.
 
   The rng collection `dropout` gives new draws in every step.

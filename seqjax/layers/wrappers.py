@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
 from seqjax.layers.checks import check_flags, check_sizes, mask_of
+from seqjax.layers.names import refuse_names
 from seqjax.layers.recurrence import Recurrence
 from seqjax.layers.stack import Stack
 from seqjax.types import Array, PyTree
@@ -245,8 +246,9 @@ class RepeatVector(Layer):
     check_sizes(n=self.n)
     super().__post_init__()
 
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Array, **unknown: Any) -> Array:
     """x [..., F] -> [..., n, F]."""
+    refuse_names('RepeatVector', unknown)
     return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
 
   @nn.nowrap

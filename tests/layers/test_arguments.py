@@ -31,6 +31,13 @@ OTHERS = {
   'embedding': sj.Embedding(5, 3),
   'conv': sj.Conv1D(2, 3, activation='relu'),
   'pool': sj.MaxPooling1D(),
+  'average': sj.AveragePooling1D(padding='same'),
+  'global_max': sj.GlobalMaxPooling1D(),
+  'global_average': sj.GlobalAveragePooling1D(),
+  'flatten': sj.Flatten(),
+  'masking': sj.Masking(0.5),
+  'layer_norm_rnn': sj.RNN(sj.LayerNormSimpleRNNCell(H, epsilon=0.1)),
+  'both_of_a_stack': sj.Bidirectional(sj.Stack([dense(3), sj.LSTM(H)])),
   'repeat': sj.RepeatVector(2),
   'classifier': sj.SequenceClassifier(5, 3, sj.LSTM(H)),
   'regressor': sj.SequenceRegressor(sj.Bidirectional(sj.GRU(H))),
@@ -198,6 +205,10 @@ def test_a_traced_train_is_an_error_that_says_how():
     (lambda: sj.Conv1D(filters=3, kernel_size=2), 'has no filters: .* features'),
     (lambda: sj.Embedding(5, output_dim=3), 'has no output_dim: .* features'),
     (lambda: sj.LSTM(3, colour='red'), 'LSTM has no argument colour'),
+    (
+      lambda: sj.LayerNormLSTMCell(3, layernorm_epsilon=0.1),
+      'LayerNormLSTMCell has no layernorm_epsilon: it is called epsilon',
+    ),
   ],
 )
 def test_names_of_other_libraries_are_told_theirs_here(make, message):
@@ -215,6 +226,13 @@ def test_arguments_of_other_libraries_are_told_theirs_here(name):
   ):
     with pytest.raises(TypeError, match=message):
       ALL[name].init(jax.random.key(0), x, **{argument: None})
+
+
+@pytest.mark.parametrize('name', ['embedding', 'conv', 'pool', 'repeat', 'masking'])
+def test_layers_that_never_draw_say_what_an_argument_is_called(name):
+  x = np.ones((B, T), int) if name == 'embedding' else random_x(B, T, D)
+  with pytest.raises(TypeError, match='has no training: it is called train'):
+    ALL[name].init(jax.random.key(0), x, training=True)
 
 
 def test_no_key_for_dropout_is_an_error_that_says_how():

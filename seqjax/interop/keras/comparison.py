@@ -32,9 +32,11 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
   modules = dict(_modules(model, ''))
   for path, name in pairs.items():
     config = weights[name].config
-    outer, _, direction = path.rpartition('/')
+    parts = path.split('/')
+    depth = next((i for i, part in enumerate(parts) if part in DIRECTIONS), len(parts))
+    outer = '/'.join(parts[:depth])
     where = f'{name!r} of {weights.source}'
-    if direction in DIRECTIONS and 'merge_mode' in config:
+    if depth < len(parts) and 'merge_mode' in config:
       _check(modules.get(outer), outer, {'merge_mode': config['merge_mode']}, where)
     if config and weights[name].class_name in configs.RECURRENT:
       stateless = {**config, 'stateful': False}  # a matter of who keeps the carry
@@ -42,6 +44,9 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
         weights[name].class_name, stateless, weights.version, f'layer {where}'
       )
       wanted = {option: wanted[option] for option in _COMPARED if option in wanted}
+      # Of cells in one RNN the first alone says which way they all go.
+      if depth < len(parts) - 1 and not wanted.get('go_backwards'):
+        wanted.pop('go_backwards', None)
       _check(modules.get(path), path, wanted, where)
 
 

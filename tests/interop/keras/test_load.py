@@ -171,6 +171,35 @@ def test_formats_of_models_in_models_agree(tmp_path):
     np.testing.assert_array_equal(value, theirs)
 
 
+def test_both_directions_of_stacked_cells_move_over(tmp_path):
+  """Into a Stack in a Bidirectional, whichever way its backward one is said."""
+  L, options = keras.layers, {'return_sequences': True}
+  cells = [L.LSTMCell(4), L.GRUCell(4), L.LSTMCell(4)]  # two of one shape
+  theirs = keras.Sequential(
+    [keras.Input((T, D)), L.Bidirectional(L.RNN(cells, **options), 'ave')]
+  )
+  theirs.save(tmp_path / 'model.keras')
+  x = np.random.default_rng(0).normal(size=(2, T, D)).astype(np.float32)
+
+  def stack(**first):
+    above = sj.GRU(4, **options), sj.LSTM(4, **options)
+    return sj.Stack([sj.LSTM(4, **options, **first), *above])
+
+  for backward in (None, stack(go_backwards=True)):
+    ours = sj.Bidirectional(stack(), backward, merge_mode='ave')
+    init = functools.partial(ours.init, train=False)
+    params = jax.eval_shape(init, jax.random.key(0), x)['params']
+    params = interop.load_into(params, tmp_path / 'model.keras', model=ours)
+    y = ours.apply({'params': params}, x, train=False)
+    assert_equal(y, theirs.predict_on_batch(x))
+    other = ours.clone(merge_mode='sum')
+    with pytest.raises(InputError, match=r"has merge_mode 'sum'.* 'ave'"):
+      interop.load_into(params, tmp_path / 'model.keras', model=other)
+  turned = sj.Bidirectional(ours.backward_layer, ours.forward_layer, merge_mode='ave')
+  with pytest.raises(InputError, match='go_backwards'):
+    interop.load_into(params, tmp_path / 'model.keras', model=turned)
+
+
 def test_layers_of_a_subclassed_model_are_found_by_their_attributes(tmp_path):
   class Model(keras.Model):
     def __init__(self):
