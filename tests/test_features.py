@@ -50,6 +50,10 @@ def peer(library):
 
 
 LIBRARIES = ['Keras 3', 'flax', 'torch', 'haiku']
+# torch is there where the slow tests are run.
+EACH = [
+  pytest.param(name, marks=[pytest.mark.slow] * (name == 'torch')) for name in LIBRARIES
+]
 
 
 @functools.cache
@@ -69,7 +73,7 @@ def our_arguments():
   return set().union(*(arguments(c) | arguments(c.__call__) for c in layers))
 
 
-@pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize('library', EACH)
 def test_names_are_those_of_the_library(library):
   options, names = peer(library)
   unknown = [name for _, row in called() for name in row[library]]
@@ -100,7 +104,7 @@ BESIDE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize('library', EACH)
 def test_every_argument_of_a_library_is_ours_or_is_refused_by_name(library):
   told = our_arguments() | ELSEWHERE.keys() | BESIDE
   assert not peer(library)[0] - told

@@ -261,7 +261,7 @@ def our_steps(model, tx, params, x, steps):
   return [params['layers_0'][name] for name in ('kernel', 'recurrent_kernel', 'bias')]
 
 
-@pytest.mark.parametrize('kind', ['l2', 'l1'])
+@pytest.mark.parametrize('kind', ['l2', pytest.param('l1', marks=pytest.mark.slow)])
 def test_regularizers_are_those_of_keras(kind):
   x, params = random_x(B, T, D), weights('simple_rnn')
   regularizer = keras.regularizers.L2 if kind == 'l2' else keras.regularizers.L1
