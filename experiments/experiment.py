@@ -2,7 +2,9 @@
 
 An experiment is a module with `Config`, `make_model`, `run` and `task`: the package, or
 a module of it, that knows how to `load`, `train` and `predict`. A new task is a package
-with these three; nothing here or in `predict` has to know of it.
+with these three; nothing here or in `predict` has to know of it. Where a model's sizes
+come from the data, what `load` returns has `sizes` for `make_model`, and the task reads
+those of a run from its folder.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from seqjax.workdir import checkpoint
 
 
 def training(
-  task: Any, name: str, title: str, make_model: Callable[[Any], nn.Module]
+  task: Any, name: str, title: str, make_model: Callable[..., nn.Module]
 ) -> Callable[[Any], dict[str, Any]]:
   """Returns the `run` of an experiment: config -> result.
 
@@ -30,16 +32,17 @@ def training(
     task: With `load` and `train`.
     name: Of the experiment, as in its command.
     title: The model, for readers; fields of the config in braces.
-    make_model: config -> model.
+    make_model: config, and the data's `sizes` where it has such -> model.
   """
 
   def run(config: Any) -> dict[str, Any]:
+    data = task.load(config)
     return task.train(
       config,
-      task.load(config),
+      data,
       name=name,
       title=title.format_map(dataclasses.asdict(config)),
-      model=make_model(config),
+      model=make_model(config, *getattr(data, 'sizes', ())),
     )
 
   return run
@@ -77,8 +80,10 @@ def open_run(folder: str) -> Run:
     raise InputError(f'--workdir={folder}: a run of {name}, which has no model')
   fields = {spec.name for spec in dataclasses.fields(module.Config)}
   config = module.Config(**{k: v for k, v in record.items() if k in fields})
-  task, model = getattr(module, 'task', None), module.make_model(config)
-  return Run(pathlib.Path(folder), name, task, config, model)
+  task: Any = getattr(module, 'task', None)
+  path = pathlib.Path(folder)
+  sizes = task.sizes(path) if hasattr(task, 'sizes') else ()
+  return Run(path, name, task, config, module.make_model(config, *sizes))
 
 
 def best_params(run: Run, x: Any) -> PyTree:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax import cells as cells
   from seqjax import dropout as dropout
+  from seqjax import generation as generation
   from seqjax import scan as scan
   from seqjax.fitting import Fitted as Fitted
   from seqjax.fitting import fit as fit
@@ -89,7 +90,7 @@ _MODELS = (
 )
 # A name -> the module it is taken from, or None where it is a module itself.
 _HOMES: dict[str, str] = {
-  **dict.fromkeys(('cells', 'dropout', 'scan'), 'seqjax'),
+  **dict.fromkeys(('cells', 'dropout', 'generation', 'scan'), 'seqjax'),
   **dict.fromkeys(('losses', 'metrics', 'optim', 'spans'), 'seqjax.training'),
   **dict.fromkeys(('Fitted', 'fit', 'load'), 'seqjax.fitting'),
   **dict.fromkeys(('pad_ragged', 'unpad_ragged'), 'seqjax.ragged'),

@@ -23,6 +23,7 @@ _RANKS = {
   'layers': 4,
   'interop': 5,
   'models': 5,
+  'generation': 6,
   'cluster': 6,
   'workdir': 7,
   'training': 8,

@@ -104,8 +104,30 @@ def _weather(year: str = '') -> tuple[Row, ...]:
   )
 
 
+_TEXTS = (
+  Row('topics', 'topics', (Number(_TEST, 0.963), Number('test_macro_f1'))),
+  Row('names', 'names', (Number(_TEST), Number('test_macro_f1'))),
+  Row('tagging', 'tagging', (Number(_TEST), Number(_BEST))),
+  Row(
+    'slots',
+    'slots',
+    (Number('test_f1', 0.878), Number('test_intent', 0.967), Number('test_exact')),
+  ),
+  Row('compare', 'compare', (Number('test_pearson_r', 0.88),)),
+  Row(
+    'char_lm',
+    'char_lm',
+    (
+      Number('best.val_loss', said='1.47, transformer'),
+      Number('best.val_bits_per_character'),
+    ),
+  ),
+)
+
+
 SUITES: dict[str, tuple[Row, ...]] = {
   'text': _TEXT,
+  'texts': _TEXTS,
   'weather': _weather(),
   'weather_2020': _weather('_2020'),
 }

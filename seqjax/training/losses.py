@@ -11,6 +11,7 @@ Example:
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import numpy as np
 
 from seqjax.types import Array, InputError
 
-ExampleFn = Callable[[Array, Array], Array]  # (model's output, y) -> [B]
+ExampleFn = Callable[[Any, Array], Array]  # (model's output, y) -> [B]
 
 
 def binary_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:

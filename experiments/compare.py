@@ -1,0 +1,58 @@
+"""How like two sentences are: a siamese bidirectional LSTM on SICK.
+
+python -m experiments.compare --flagfile=experiments/flags/compare.flags \
+  --data_dir=DIR --workdir=DIR
+
+DIR holds sick/SICK_{train,trial,test_annotated}.txt: 4,500 pairs to learn from, 4,927
+to test on, scored 1 to 5. Loss and outputs are of scores put into [0, 1]; r is
+Pearson's. Source: Mueller & Thyagarajan 2016 (AAAI), r 0.88, with word vectors
+pretrained on 100 billion words, a model pretrained on other pairs, and pairs made by
+synonyms.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from experiments import experiment
+from experiments.texts import comparison
+from seqjax import config as config_lib
+from seqjax.config import field
+from seqjax.data.texts import known, synthetic
+from seqjax.data.texts.known import Pairs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(comparison.Config):
+  """What it can be told; see --help."""
+
+  dataset: Literal['sick', 'synthetic'] = field(
+    'sick', 'Pairs: sick from --data_dir, synthetic from a generator.'
+  )
+  embed_size: int = field(100, 'Width of the embedding, E.', at_least=1)
+  features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
+  dropout: float = field(
+    0.2, "Rate on a recurrent layer's inputs.", at_least=0, below=1
+  )
+  learning_rate: float = field(
+    1e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
+  )
+  num_epochs: int = field(15, 'Passes over the training set.', at_least=1)
+
+
+def load_parts(config: Config) -> Mapping[str, Pairs]:
+  """The pairs that the flags ask for."""
+  if config.dataset == 'synthetic':
+    return synthetic.pairs(0, 1_200)
+  return known.sick(config.data_dir)
+
+
+make_model = comparison.make_model
+task = comparison.Of(load_parts, lambda config: config.dataset == 'sick')
+run = experiment.training(
+  task, 'compare', '{layer}({features}) on {dataset}', make_model
+)
+
+if __name__ == '__main__':
+  config_lib.main(Config, run)

@@ -1,0 +1,1 @@
+"""What the experiments on texts share: layers, vocabularies, and the tasks."""

@@ -1,0 +1,221 @@
+"""The task of the experiments that tell classes of texts: words or characters in."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+import seqjax as sj
+from experiments import experiment
+from experiments.texts import layers, running, vocabulary
+from seqjax.config import field
+from seqjax.data.sources import Sequences
+from seqjax.data.texts.labelled import Splits, classes_of
+from seqjax.text import Tokenizer
+from seqjax.training import losses, plan
+from seqjax.training.confusion import class_scores, confusion_matrix
+from seqjax.types import InputError, PyTree
+from seqjax.view import confusion as confusion_view
+from seqjax.view import console
+from seqjax.workdir.progress import Monitor
+
+CONFUSION = 'confusion.png'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(layers.Pooled):
+  """What they can be told; see --help."""
+
+  tokens: Literal['words', 'characters'] = field(
+    'words', 'What a text is read by; words are lower-cased and lose punctuation.'
+  )
+  vocab_size: int = field(
+    20_000, 'Ids at most, V: the most frequent words and two others.', at_least=3
+  )
+  length: int = field(400, 'Words of a text, T: its last ones.', at_least=1)
+  vectors: str = field(
+    '', 'File of word vectors that the embedding starts from, of --embed_size.'
+  )
+  freeze_vectors: bool = field(False, 'Leave them as they are.')
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.freeze_vectors and not self.vectors:
+      raise InputError('`freeze_vectors` needs `vectors`')
+    if self.vectors and self.tokens == 'characters':
+      raise InputError('`vectors` are of words: not with `tokens=characters`')
+
+
+class Data(NamedTuple):
+  """The texts of a run, and what made ids of them."""
+
+  parts: tuple[Sequences, Sequences, Sequences]  # training, validation, test
+  texts: Splits
+  tokenizer: Tokenizer
+  classes: list[str]
+  matrix: np.ndarray | None
+  facts: dict[str, str]
+
+  @property
+  def test_labels(self) -> np.ndarray:
+    """Numbers of the classes of the test texts, [N]."""
+    number = {name: i for i, name in enumerate(self.classes)}
+    return np.array([number[label] for label in self.texts.test.labels])
+
+  @property
+  def sizes(self) -> tuple[int, int]:
+    """What `make_model` needs beside the config."""
+    return self.tokenizer.num_ids, len(self.classes)
+
+
+def sizes(folder: pathlib.Path) -> tuple[int, int]:
+  """Those of a run."""
+  tokenizer, classes = vocabulary.read(folder)
+  return tokenizer.num_ids, len(classes)
+
+
+def make_model(
+  config: Config, vocab_size: int, num_classes: int
+) -> sj.SequenceClassifier:
+  """ids [B, T] -> logits [B, C]."""
+  return sj.SequenceClassifier(
+    vocab_size,
+    config.embed_size,
+    layers.pooled_encoder(config),
+    frozen=config.freeze_vectors,
+    num_classes=num_classes,
+  )
+
+
+def encode(config: Config, texts: Splits) -> Data:
+  """Makes ids of texts, by the words of the training part."""
+  tokenizer = vocabulary.fit(texts.train.texts, config.vocab_size, by=config.tokens)
+  classes = classes_of(texts.train)
+  matrix, facts = None, {}
+  if config.vectors:
+    matrix, facts['vectors'] = vocabulary.vectors(
+      config.vectors, tokenizer, config.embed_size
+    )
+  ids = {
+    name: vocabulary.encode(tokenizer, part.texts)
+    for name, part in texts._asdict().items()
+  }
+  longest = max(len(row) for rows in ids.values() for row in rows)
+  length = min(config.length, longest)
+  number = {name: i for i, name in enumerate(classes)}
+  parts = tuple(
+    running.sequences(
+      ids[name], np.array([number[label] for label in part.labels], np.int32), length
+    )
+    for name, part in texts._asdict().items()
+  )
+  counts = '{:,} training, {:,} validation, {:,} test'
+  cut = np.mean([len(row) > length for row in ids['train']])
+  facts = {
+    'texts': counts.format(*(len(part.texts) for part in texts)),
+    'classes': _shown(classes),
+    config.tokens: f'{np.mean([len(r) for r in ids["train"]]):.0f} a text; '
+    f'{cut:.1%} of texts cut; {tokenizer.num_ids:,} ids',
+    **facts,
+  }
+  return Data(parts, texts, tokenizer, classes, matrix, facts)  # type: ignore[arg-type]
+
+
+def _shown(names: list[str], most: int = 12) -> str:
+  more = f', ... ({len(names)})' if len(names) > most else ''
+  return ', '.join(names[:most]) + more
+
+
+def train(
+  config: Config, data: Data, *, name: str, title: str, model: Any, real: bool = False
+) -> dict[str, Any]:
+  """Trains a classifier; returns the result, with the scores of each class.
+
+  Args:
+    config: With the flags of the experiment.
+    data: From `encode`.
+    name: Of the experiment, as in its command.
+    title: The model, for the picture.
+    model: int ids [B, T] -> logits [B, C].
+    real: As for `running.train`.
+  """
+
+  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
+    logits = running.outputs(model, params, data.parts[2], config.batch_size)
+    found = logits.argmax(-1)
+    matrix = confusion_matrix(data.test_labels, found, len(data.classes))
+    scores = class_scores(matrix, data.classes)
+    console.results_table(scores, title='Test, by class')
+    folder = pathlib.Path(config.workdir or f'runs/{name}')
+    confusion_view.draw(
+      matrix, data.classes, folder / CONFUSION, title=f'{title}: test set'
+    )
+    macro = float(np.mean([row['f1'] for row in scores.values()]))
+    return {'test_macro_f1': macro, 'classes': scores, 'confusion': matrix.tolist()}
+
+  return running.train(
+    config,
+    plan.Task(
+      model,
+      losses.softmax_xent,
+      {'accuracy': losses.accuracy},
+      Monitor('accuracy', higher_is_better=True),
+    ),
+    running.feeds(config, *data.parts),
+    name=name,
+    title=title,
+    tokenizer=data.tokenizer,
+    labels=data.classes,
+    facts=data.facts,
+    real=real,
+    matrix=data.matrix,
+    finish=finish,
+  )
+
+
+def predict(
+  trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+) -> None:
+  """Prints the class of each text, and how sure the model is of it."""
+  tokenizer, classes = vocabulary.read(trained.folder)
+  config: Any = trained.config
+  known = vocabulary.known_words(tokenizer)
+
+  def to_source(texts: list[str]) -> Sequences:
+    ids = vocabulary.encode(tokenizer, texts)
+    return running.sequences(ids, np.zeros(len(texts), np.int32), config.length)
+
+  found = running.answers(trained, running.read_texts(text, file), to_source)
+  for given, logits in found:
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    words = vocabulary.words_of(tokenizer, given)
+    answer = {
+      'label': classes[int(p.argmax())],
+      'probability': float(p.max()),
+      'probabilities': dict(zip(classes, p.tolist(), strict=True)),
+      **vocabulary.word_facts(words, known, len(words) - config.length),
+    }
+    line = f'{p.max():.4f}  {answer["label"]}  '
+    running.say(answer, line + vocabulary.words_line(answer, config.tokens), as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+  """The task of an experiment that loads its texts in its own way."""
+
+  load_texts: Callable[[Any], Splits]  # of its config
+  real: Callable[[Any], bool] = lambda config: False  # that of which was published
+
+  sizes = staticmethod(sizes)
+  predict = staticmethod(predict)
+
+  def load(self, config: Any) -> Data:
+    """The texts that the flags ask for, as ids."""
+    return encode(config, self.load_texts(config))
+
+  def train(self, config: Any, data: Data, **named: Any) -> dict[str, Any]:
+    """See `train`."""
+    return train(config, data, real=self.real(config), **named)

@@ -1,0 +1,174 @@
+"""The task of the experiments that tell how like two texts are."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import seqjax as sj
+from experiments import experiment
+from experiments.texts import layers, running, vocabulary
+from seqjax.config import field
+from seqjax.data.batches import InOrder, Shuffled
+from seqjax.data.texts.known import Pairs
+from seqjax.text import Tokenizer, pad_sequences
+from seqjax.training import losses, metrics, plan
+from seqjax.types import Examples, InputError
+from seqjax.workdir.progress import Monitor
+
+LOWEST, HIGHEST = 1.0, 5.0  # of a score
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(layers.Pooled):
+  """What they can be told; see --help."""
+
+  min_count: int = field(
+    2, 'Words that occur less often are unknown: so what is unknown is trained too.',
+    at_least=1,
+  )  # fmt: skip
+  length: int = field(40, 'Words of a text, T: its first ones.', at_least=1)
+  comparison_size: int = field(50, 'Units that compare the two vectors.', at_least=1)
+  vectors: str = field(
+    '', 'File of word vectors that the embedding starts from, of --embed_size.'
+  )
+  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+
+
+class Data(NamedTuple):
+  """The pairs of a run, and what made ids of them."""
+
+  parts: tuple[
+    Examples, ...
+  ]  # x [N, 2, T], y [N] in [0, 1]; training, validation, test
+  tokenizer: Tokenizer
+  matrix: np.ndarray | None
+  facts: dict[str, str]
+
+  @property
+  def sizes(self) -> tuple[int]:
+    """What `make_model` needs beside the config."""
+    return (self.tokenizer.num_ids,)
+
+
+def sizes(folder: pathlib.Path) -> tuple[int]:
+  """Those of a run."""
+  return (vocabulary.read(folder)[0].num_ids,)
+
+
+def make_model(config: Config, vocab_size: int) -> sj.SequenceComparer:
+  """ids [B, 2, T] -> [B], 0 for the lowest score and 1 for the highest."""
+  return sj.SequenceComparer(
+    vocab_size,
+    config.embed_size,
+    layers.pooled_encoder(config),
+    mask_zero=True,
+    features=config.comparison_size,
+  )
+
+
+def rows(tokenizer: Tokenizer, pairs: list[tuple[str, str]], length: int) -> np.ndarray:
+  """Ids of pairs, int32 [N, 2, T], padded at the end."""
+  ids = vocabulary.encode(tokenizer, [text for pair in pairs for text in pair])
+  padded = pad_sequences(ids, length, padding='post', truncating='post')
+  return padded.reshape(len(pairs), 2, length)
+
+
+def encode(config: Config, parts: Mapping[str, Pairs]) -> Data:
+  """Makes ids of pairs, by the words of the training part."""
+  texts = [text for pair in parts['train'].pairs for text in pair]
+  tokenizer = vocabulary.fit(texts, by='words', min_count=config.min_count)
+  matrix, facts = None, {}
+  if config.vectors:
+    found = vocabulary.vectors(config.vectors, tokenizer, config.embed_size)
+    matrix, facts['vectors'] = found
+  examples = []
+  for part in parts.values():
+    y = (np.array(part.scores, np.float32) - LOWEST) / (HIGHEST - LOWEST)
+    examples.append(Examples(rows(tokenizer, part.pairs, config.length), y))
+  sizes = '{:,} training, {:,} validation, {:,} test'
+  facts = {
+    'pairs': sizes.format(*(len(part.pairs) for part in parts.values())),
+    'words': f'{tokenizer.num_ids:,} ids',
+    **facts,
+  }
+  return Data(tuple(examples), tokenizer, matrix, facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+  """The task of an experiment that loads its pairs in its own way."""
+
+  load_parts: Callable[[Any], Mapping[str, Pairs]]  # of its config
+  real: Callable[[Any], bool]  # whether the data is that of which was published
+
+  sizes = staticmethod(sizes)
+
+  def load(self, config: Any) -> Data:
+    """The pairs that the flags ask for, as ids."""
+    return encode(config, self.load_parts(config))
+
+  def train(
+    self, config: Config, data: Data, *, name: str, title: str, model: Any
+  ) -> dict[str, Any]:
+    """Trains a comparer; returns the result."""
+    train, *held_out = data.parts
+    return running.train(
+      config,
+      plan.Task(
+        model,
+        losses.squared_error,
+        {'pearson_r': metrics.pearson_r},
+        Monitor('pearson_r', higher_is_better=True),
+      ),
+      plan.Data(
+        Shuffled(train, config.batch_size, config.seed),
+        *(InOrder(part, config.batch_size) for part in held_out),
+      ),
+      name=name,
+      title=title,
+      tokenizer=data.tokenizer,
+      facts=data.facts,
+      real=self.real(config),
+      matrix=data.matrix,
+    )
+
+  def predict(
+    self, trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+  ) -> None:
+    """Prints how like two texts are; a line holds both, parted by a tab.
+
+    Raises:
+      InputError: A line holds another number of texts.
+    """
+    tokenizer, _ = vocabulary.read(trained.folder)
+    config: Any = trained.config
+    known = vocabulary.known_words(tokenizer)
+
+    def to_source(texts: list[str]) -> Any:
+      x = rows(tokenizer, [_pair(line) for line in texts], config.length)
+      return running.arrays(x)
+
+    texts = running.read_texts(text, file)
+    for given, output in running.answers(trained, texts, to_source):
+      words = [vocabulary.words_of(tokenizer, part) for part in _pair(given)]
+      score = LOWEST + (HIGHEST - LOWEST) * float(np.clip(output, 0, 1))
+      unread = sum(max(len(row) - config.length, 0) for row in words)
+      answer = {
+        'score': score,
+        **vocabulary.word_facts([w for row in words for w in row], known, 0),
+      }
+      line = f'{score:.2f}  {vocabulary.words_line(answer)}'
+      line += f', last {unread} not read' if unread else ''
+      running.say({**answer, 'unread': unread}, line, as_json)
+
+
+def _pair(line: str) -> tuple[str, str]:
+  parts = line.replace('\\t', '\t').split('\t')
+  if len(parts) != 2:
+    raise InputError(
+      f'expected two texts with a tab between them, got {len(parts)}: {line!r:.60}'
+    )
+  return parts[0], parts[1]

@@ -1,0 +1,90 @@
+"""What the models of the experiments on texts are made of, as their flags say."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import seqjax as sj
+from seqjax import config as config_lib
+from seqjax.config import field
+
+LAYERS = {'lstm': sj.LSTM, 'gru': sj.GRU, 'simple_rnn': sj.SimpleRNN}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(config_lib.TrainConfig):
+  """Those of every model; see --help."""
+
+  embed_size: int = field(64, 'Width of the embedding, E.', at_least=1)
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('lstm', 'The recurrent layer.')
+  features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
+  num_layers: int = field(1, 'Recurrent layers, one on the other.', at_least=1)
+  dropout: float = field(
+    0.0, "Rate on a recurrent layer's inputs.", at_least=0, below=1
+  )
+  recurrent_dropout: float = field(
+    0.0, "Rate on a recurrent layer's state.", at_least=0, below=1
+  )
+  optimizer: Literal['sgd', 'rmsprop', 'adam', 'adamw', 'lion', 'adafactor'] = field(
+    'adam', 'With Keras defaults.'
+  )
+  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = field(
+    'cosine', 'How the rate goes over the steps of the run.'
+  )
+  learning_rate: float = field(
+    3e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BothWays(Config):
+  """Those of models that may see a text's end before they answer."""
+
+  bidirectional: bool = field(True, 'Read from both ends.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pooled(BothWays):
+  """Those of models that make one vector of a text."""
+
+  pooling: Literal['max', 'mean', 'last'] = field(
+    'max', 'Of the states of all steps: their largest values, their mean, or the last.'
+  )
+
+
+def recurrent(config: Config, *, return_carry: bool = False) -> list[Any]:
+  """The recurrent layers, which return [B, T, H], or 2H where they read both ways."""
+  options = {
+    'features': config.features,
+    'dropout': config.dropout,
+    'recurrent_dropout': config.recurrent_dropout,
+    'return_sequences': True,
+    'return_carry': return_carry,
+  }
+  kind = LAYERS[config.layer]
+  both = isinstance(config, BothWays) and config.bidirectional
+  layers = [kind(**options) for _ in range(config.num_layers)]
+  return [sj.Bidirectional(layer) for layer in layers] if both else layers
+
+
+def sequence_encoder(config: Config, *, return_carry: bool = False) -> Any:
+  """[B, T, E] -> [B, T, H]."""
+  layers = recurrent(config, return_carry=return_carry)
+  return layers[0] if len(layers) == 1 else sj.Stack(layers)
+
+
+def pooled_encoder(config: Pooled) -> Any:
+  """[B, T, E] -> [B, H]."""
+  layers = recurrent(config)
+  if config.pooling == 'last':
+    top = layers[-1]
+    if isinstance(top, sj.Bidirectional):
+      top = sj.Bidirectional(top.forward_layer.clone(return_sequences=False))
+    else:
+      top = top.clone(return_sequences=False)
+    layers[-1] = top
+  elif config.pooling == 'max':
+    layers.append(sj.GlobalMaxPooling1D())
+  else:
+    layers.append(sj.GlobalAveragePooling1D())
+  return layers[0] if len(layers) == 1 else sj.Stack(layers)

@@ -1,0 +1,1 @@
+"""Texts of one's own and of known collections: files -> texts, tags, pairs. No jax."""

@@ -1,0 +1,155 @@
+"""Rows of CSV, TSV and JSON lines, each with its line."""
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from seqjax.types import InputError
+
+KINDS = {
+  '.csv': 'csv',
+  '.tsv': 'tsv',
+  '.jsonl': 'json',
+  '.ndjson': 'json',
+  '.json': 'json',
+}
+
+
+class Row(NamedTuple):
+  """The columns that were asked for, and where they stand."""
+
+  values: tuple[str, ...]
+  place: str  # 'FILE, line 7'
+
+
+def read_text(path: pathlib.Path) -> str:
+  """The text of a UTF-8 file, without a byte order mark.
+
+  Raises:
+    InputError: It cannot be read, or is not UTF-8: names the line.
+  """
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from error
+  try:
+    return data.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    line = data[: error.start].count(b'\n') + 1
+    raise InputError(f'{path}, line {line} is not UTF-8') from error
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+  """The lines of a UTF-8 file without their ends, the last even if nothing ends it."""
+  return read_text(path).replace('\r\n', '\n').removesuffix('\n').split('\n')
+
+
+def read_table(
+  path: pathlib.Path, columns: Sequence[str], *, header: Sequence[str] | None = None
+) -> list[Row]:
+  """Reads columns of a table by name.
+
+  CSV is quoted as spreadsheets do it; in TSV a quotation mark is a character like any
+  other. A JSON line is an object. Empty lines are skipped.
+
+  Args:
+    path: The name tells the kind: .csv, .tsv, .jsonl; any other is taken for TSV.
+    columns: Names of those to return.
+    header: Names of all columns of a table that has no line of names.
+
+  Raises:
+    InputError: A column is missing, or a row is broken or has an empty value: names
+      file and line.
+  """
+  kind = KINDS.get(path.suffix.lower(), 'tsv')
+  text = read_text(path)
+  if kind == 'json':
+    rows = list(_objects(path, text, columns))
+  else:
+    rows = list(_fields(path, text, kind, columns, header))
+  if not rows:
+    raise InputError(f'{path} holds no row')
+  return rows
+
+
+def _objects(path: pathlib.Path, text: str, columns: Sequence[str]) -> Iterator[Row]:
+  for number, line in enumerate(text.split('\n'), 1):
+    if not line.strip():
+      continue
+    place = f'{path}, line {number}'
+    try:
+      found: Any = json.loads(line)
+    except ValueError as error:
+      raise InputError(f'{place} is no JSON: {error}') from error
+    if not isinstance(found, dict):
+      raise InputError(f'{place} must be a JSON object, got {line!r:.40}')
+    values = []
+    for name in columns:
+      if name not in found:
+        raise InputError(
+          f'{place} has no {name!r}, but {", ".join(found) or "nothing"}'
+        )
+      value = found[name]
+      if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+      if not isinstance(value, str):
+        raise InputError(f'{place}: {name!r} must be a string, got {value!r:.40}')
+      values.append(value)
+    yield _checked(values, columns, place)
+
+
+def _fields(
+  path: pathlib.Path,
+  text: str,
+  kind: str,
+  columns: Sequence[str],
+  header: Sequence[str] | None,
+) -> Iterator[Row]:
+  if kind == 'csv':
+    found = _csv(path, text)
+  else:
+    lines = text.replace('\r\n', '\n').split('\n')
+    found = ((n, line.split('\t')) for n, line in enumerate(lines, 1) if line)
+  if header is None:
+    _, header = next(found, (0, []))
+    header = [name.strip() for name in header]
+  for name in columns:
+    if name not in header:
+      raise InputError(
+        f'{path} has no column {name!r}, but {", ".join(map(repr, header)) or "none"}'
+      )
+  places = [header.index(name) for name in columns]
+  for number, fields in found:
+    place = f'{path}, line {number}'
+    if len(fields) != len(header):
+      raise InputError(
+        f'{place} has {len(fields)} fields where there are {len(header)} columns'
+      )
+    yield _checked([fields[i] for i in places], columns, place)
+
+
+def _csv(path: pathlib.Path, text: str) -> Iterator[tuple[int, list[str]]]:
+  """(line a row begins in, its fields), empty lines left out."""
+  reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+  # The limit is the process's: a text may be longer than what it is by default.
+  limit = csv.field_size_limit(len(text) + 1)
+  try:
+    start = 1
+    for fields in reader:
+      if fields:
+        yield start, fields
+      start = reader.line_num + 1
+  except csv.Error as error:
+    raise InputError(f'{path}, line {reader.line_num}: {error}') from error
+  finally:
+    csv.field_size_limit(limit)
+
+
+def _checked(values: Sequence[str], columns: Sequence[str], place: str) -> Row:
+  for name, value in zip(columns, values, strict=True):
+    if not value.strip():
+      raise InputError(f'{place}: {name!r} is empty')
+  return Row(tuple(values), place)
