@@ -6,7 +6,7 @@ Every benchmark, one table: results/all.md and .json. With --quick
 one workload of each kind, in less than three minutes.
 """
 
-from benchmarks import cli, epoch, growth, small, startup, steps
+from benchmarks import cli, epoch, growth, language_model, small, startup, steps
 from benchmarks.report import Row
 from benchmarks.workload import Workload
 
@@ -25,6 +25,7 @@ def rows(options: cli.Options) -> list[Row]:
     *epoch.rows(options),
     *startup.rows(options),
     *steps.rows(options),
+    *language_model.rows(options),
     *small.rows(options),
     *growth.rows(options),
   ]

@@ -1,12 +1,14 @@
 """The task of the experiments that learn to write: language models of one long text."""
 
 import dataclasses
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
@@ -15,6 +17,7 @@ from experiments.texts import layers, running, vocabulary
 from seqjax import generation
 from seqjax.config import field
 from seqjax.data.batches import Streams
+from seqjax.data.sources import Sequences
 from seqjax.files import whole
 from seqjax.text import Tokenizer
 from seqjax.training import losses, metrics, plan
@@ -169,6 +172,39 @@ class Of:
       real=self.real(config),
       finish=finish,
     )
+
+  def predict(
+    self, trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+  ) -> None:
+    """Prints how likely each text is after the beginning of a line."""
+    tokenizer, _ = vocabulary.read(trained.folder)
+    config: Any = trained.config
+    first = list(tokens_of(config, '\n'))
+
+    def ids_of(texts: list[str]) -> list[np.ndarray]:
+      rows = [[*first, *tokens_of(config, line)] for line in texts]
+      return [np.array(row, np.int32) for row in tokenizer.encode(rows)]
+
+    def to_source(texts: list[str]) -> Sequences:
+      ids = ids_of(texts)
+      T = 64 * -(-max(map(len, ids)) // 64)  # few lengths, so few programs
+      return Sequences(ids, np.zeros(len(ids), np.int32), longest=T)
+
+    texts = running.read_texts(text, file)
+    for given, (_, logits) in running.answers(trained, texts, to_source):
+      (ids,) = ids_of([given])
+      y = ids[1:]
+      found = losses.softmax_xent(jnp.asarray(logits[: len(y)]), jnp.asarray(y))
+      nats = float(found.mean()) if len(y) else 0.0
+      answer = {
+        'tokens': len(y),
+        'unknown': int((y == 1).sum()),
+        'nats': nats,
+        'perplexity': math.exp(min(nats, 700.0)),
+      }
+      line = f'{nats:.4f} nats, perplexity {answer["perplexity"]:.2f}  '
+      line += f'{len(y)} {config.tokens}, {answer["unknown"]} unknown  {given[:60]}'
+      running.say(answer, line, as_json)
 
 
 def write(

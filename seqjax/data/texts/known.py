@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from seqjax.data.texts.labelled import Labelled, Splits, split
-from seqjax.data.texts.tables import Row, read_lines, read_table, read_text
+from seqjax.data.texts.tables import Row, read_lines, read_table
 from seqjax.types import InputError
-
-SHAKESPEARE = 'tinyshakespeare.txt'
 
 
 class Tagged(NamedTuple):
@@ -152,11 +150,6 @@ def _pairs(path: pathlib.Path) -> Pairs:
     pairs.append((a, b))
     scores.append(value)
   return Pairs(pairs, scores)
-
-
-def shakespeare(data_dir: str) -> str:
-  """Shakespeare's plays, 1,115,394 characters: tinyshakespeare.txt."""
-  return read_text(_folder(data_dir, '', (SHAKESPEARE,)) / SHAKESPEARE)
 
 
 def _labelled(rows: Sequence[Row]) -> Labelled:
