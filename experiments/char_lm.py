@@ -6,8 +6,9 @@ python -m experiments.generate --workdir=DIR --prompt="ROMEO:"
 
 DIR holds tinyshakespeare.txt, or it is downloaded; the last tenth is validation, as is
 the custom. The text is read at 64 places at once; the state goes on from step to step,
-gradients go back 128 characters. Loss in nats a character. Source: Karpathy, nanoGPT, whose small transformer
-(10.7 million parameters, on a GPU) has a validation loss of 1.47.
+gradients go back 128 characters. Loss in nats a character. Source: Karpathy, nanoGPT,
+whose small transformer (10.7 million parameters, on a GPU) has a validation loss of
+1.47.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class Config(writing.Config):
     'tinyshakespeare',
     'Text: tinyshakespeare from --data_dir, file from --text_file, or a generated one.',
   )
-  text_file: str = field('', 'Any text, UTF-8, with --dataset=file.')
+  text_file: str = field('', 'Any text, UTF-8, with --dataset=file.', path=True)
   features: int = field(256, 'Units of each recurrent layer, H.', at_least=1)
   learning_rate: float = field(
     4e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf

@@ -24,7 +24,7 @@ from seqjax.data.texts import labelled
 class Config(classification.Config):
   """What it can be told; see --help."""
 
-  data: str = field('', 'Table or folder of labelled texts.')
+  data: str = field('', 'Table or folder of labelled texts.', path=True)
   text_column: str = field('text', 'Column of a table that holds the texts.')
   label_column: str = field('label', 'Column that holds the labels.')
   validation_split: float = field(

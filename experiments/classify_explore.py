@@ -33,11 +33,15 @@ _SHARE = 0.005  # of a class's texts a word must be in to stand out in it
 class Config(config_lib.Flags):
   """See --help."""
 
-  data: str = field('', 'Table or folder of labelled texts, as for classify.')
+  data: str = field(
+    '', 'Table or folder of labelled texts, as for classify.', path=True
+  )
   text_column: str = field('text', 'Column of a table that holds the texts.')
   label_column: str = field('label', 'Column that holds the labels.')
-  workdir: str = field('', 'Run whose data and mistakes to look at, in place of data.')
-  out: str = field('runs/classify_explore', 'Folder of the picture.')
+  workdir: str = field(
+    '', 'Run whose data and mistakes to look at, in place of data.', path=True
+  )
+  out: str = field('runs/classify_explore', 'Folder of the picture.', path=True)
   words: int = field(6, 'Words of each class to show.', at_least=1)
   mistakes: int = field(5, 'Mistakes to show.', at_least=0)
 

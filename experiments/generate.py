@@ -19,7 +19,7 @@ from seqjax.types import InputError
 class Config(config_lib.Flags):
   """See --help."""
 
-  workdir: str = field('', 'Folder of a run of char_lm.')
+  workdir: str = field('', 'Folder of a run of char_lm.', path=True)
   prompt: str = field('\n', 'What the text begins with.')
   num_tokens: int = field(500, 'Characters, or words, to write.', at_least=1)
   temperature: float = field(

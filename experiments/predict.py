@@ -6,10 +6,14 @@ python -m experiments.predict --workdir=RUN --file=reviews.csv --text_column=rev
 cat reviews.txt | python -m experiments.predict --workdir=RUN
 python -m experiments.predict --workdir=RUN --file=weather.csv
 
-Reviews are one a line, and so are the answers: the probability that the review is
+Texts are one a line, and so are the answers. Of a review: the probability that it is
 positive, the label, how many words there are, which of them the run does not know, and
 how many at the beginning it does not read because they are too many. The run's folder
 is all that is needed: model, parameters of the best epoch and vocabulary are there.
+
+Of classify, topics and names likewise the class of a text; of tagging and slots the tag
+of each word, whose words spaces part; of compare how like the two texts of a line are,
+with a tab between them; of char_lm how likely a text is.
 
 A run on weather forecasts from each row of a CSV file, of the columns that it was
 trained on, that has enough rows before it: when the forecast is made and for when, its
@@ -29,14 +33,14 @@ class Config(config_lib.Flags):
   """See --help."""
 
   workdir: str = field('', 'Folder of the run.', path=True)
-  text: str | None = field(None, 'One review.')
+  text: str | None = field(None, 'One text.')
   file: str | None = field(
     None,
-    'Reviews, UTF-8, one a line or a --text_column; or rows of weather; default stdin.',
+    'Texts, UTF-8, one a line or a --text_column; or rows of weather; default stdin.',
     path=True,
   )
   text_column: str | None = field(
-    None, 'Column of the reviews in a CSV file, by its name in the first line.'
+    None, 'Column of the texts in a CSV file, by its name in the first line.'
   )
   json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
 

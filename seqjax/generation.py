@@ -1,10 +1,17 @@
 """Text from a language model, token by token: a pure function that can go on.
 
-    text = generation.start(model, params, prompt, key)
-    text, ids = generation.generate(model, params, text, 100, temperature=0.8)
-    text, more = generation.generate(model, params, text, 100, temperature=0.8)
+What `generate` returns beside the tokens is all that the next call needs: two calls of
+100 give the tokens of one of 200.
 
-`text` is all that the next call needs: two calls of 100 give the tokens of one of 200.
+Example:
+  >>> layer = sj.LSTM(8, return_sequences=True, return_carry=True)
+  >>> model, prompt = sj.LanguageModel(65, 16, layer), np.array([[3, 1, 4]])
+  >>> params = model.init(jax.random.key(0), prompt, train=False)['params']
+  >>> text = sj.generation.start(model, params, prompt, jax.random.key(1))
+  >>> text, ids = sj.generation.generate(model, params, text, 20, temperature=0.8)
+  >>> text, more = sj.generation.generate(model, params, text, 5, temperature=0.8)
+  >>> ids.shape, more.shape
+  ((1, 20), (1, 5))
 """
 
 import functools

@@ -130,6 +130,14 @@ class SequenceTagger(_OfIds):
     num_tags: C.
     num_classes: K, of the sequence as a whole, told by the largest value of each unit
       over the real steps; None: there are none.
+
+  Example:
+    >>> encoder = sj.Bidirectional(sj.LSTM(8, return_sequences=True))
+    >>> model = sj.SequenceTagger(1000, 16, encoder, num_tags=5, mask_zero=True)
+    >>> ids = jnp.ones((2, 7), int)
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> model.apply(params, ids, train=False).shape
+    (2, 7, 5)
   """
 
   num_tags: int = 2
@@ -178,6 +186,13 @@ class SequenceComparer(_OfIds):
     embedding_init: Initialiser of the embedding; see `pretrained`.
     frozen: The embedding stays as it is; see `Embedding`.
     features: Units of the comparison.
+
+  Example:
+    >>> model = sj.SequenceComparer(1000, 16, sj.LSTM(8), mask_zero=True)
+    >>> ids = jnp.ones((4, 2, 7), int)  # four pairs of sequences
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> model.apply(params, ids, train=False).shape
+    (4,)
   """
 
   features: int = 50
@@ -227,6 +242,15 @@ class LanguageModel(_OfIds):
     frozen: The embedding stays as it is; see `Embedding`.
     tied: The logits are h W^T + bias with the embedding's W [V, E]; H must be E.
     return_carry: Return (carry, logits), not logits.
+
+  Example:
+    >>> layer = sj.LSTM(8, return_sequences=True, return_carry=True)
+    >>> model = sj.LanguageModel(65, 16, layer, return_carry=True)
+    >>> ids = jnp.ones((2, 7), int)
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> carry, logits = model.apply(params, ids, train=False)
+    >>> logits.shape  # and on with initial_carry=carry
+    (2, 7, 65)
   """
 
   tied: bool = False

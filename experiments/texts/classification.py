@@ -36,7 +36,9 @@ class Config(layers.Pooled):
   )
   length: int = field(400, 'Words of a text, T: its last ones.', at_least=1)
   vectors: str = field(
-    '', 'File of word vectors that the embedding starts from, of --embed_size.'
+    '',
+    'File of word vectors that the embedding starts from, of --embed_size.',
+    path=True,
   )
   freeze_vectors: bool = field(False, 'Leave them as they are.')
 
@@ -176,7 +178,12 @@ def train(
 
 
 def predict(
-  trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+  trained: experiment.Run,
+  *,
+  text: str | None,
+  file: str | None,
+  text_column: str | None,
+  as_json: bool,
 ) -> None:
   """Prints the class of each text, and how sure the model is of it."""
   tokenizer, classes = vocabulary.read(trained.folder)
@@ -187,8 +194,8 @@ def predict(
     ids = vocabulary.encode(tokenizer, texts)
     return running.sequences(ids, np.zeros(len(texts), np.int32), config.length)
 
-  found = running.answers(trained, running.read_texts(text, file), to_source)
-  for given, logits in found:
+  given_texts = running.read_texts(text, file, text_column)
+  for given, logits in running.answers(trained, given_texts, to_source):
     p = np.exp(logits - logits.max())
     p /= p.sum()
     words = vocabulary.words_of(tokenizer, given)

@@ -32,7 +32,9 @@ class Config(layers.Pooled):
   length: int = field(40, 'Words of a text, T: its first ones.', at_least=1)
   comparison_size: int = field(50, 'Units that compare the two vectors.', at_least=1)
   vectors: str = field(
-    '', 'File of word vectors that the embedding starts from, of --embed_size.'
+    '',
+    'File of word vectors that the embedding starts from, of --embed_size.',
+    path=True,
   )
   batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
 
@@ -136,7 +138,13 @@ class Of:
     )
 
   def predict(
-    self, trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+    self,
+    trained: experiment.Run,
+    *,
+    text: str | None,
+    file: str | None,
+    text_column: str | None,
+    as_json: bool,
   ) -> None:
     """Prints how like two texts are; a line holds both, parted by a tab.
 
@@ -151,7 +159,7 @@ class Of:
       x = rows(tokenizer, [_pair(line) for line in texts], config.length)
       return running.arrays(x)
 
-    texts = running.read_texts(text, file)
+    texts = running.read_texts(text, file, text_column)
     for given, output in running.answers(trained, texts, to_source):
       words = [vocabulary.words_of(tokenizer, part) for part in _pair(given)]
       score = LOWEST + (HIGHEST - LOWEST) * float(np.clip(output, 0, 1))

@@ -1,5 +1,8 @@
 """What the experiments on texts share: runs, outputs over a set, lines of input."""
 
+import contextlib
+import csv
+import io
 import itertools
 import json
 import sys
@@ -18,6 +21,7 @@ from seqjax import train as train_lib
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Bucketed, InOrder
 from seqjax.data.sources import Arrays, Sequences
+from seqjax.files import texts as files
 from seqjax.layers.base import call_options
 from seqjax.text import Tokenizer
 from seqjax.training.plan import Data, Task
@@ -128,35 +132,66 @@ def answers(
       yield text, jax.tree.map(lambda a, i=i: a[i], found)
 
 
-def read_texts(text: str | None, file: str | None) -> Iterator[str]:
+def read_texts(
+  text: str | None, file: str | None, text_column: str | None = None
+) -> Iterator[str]:
   """The texts that --text and --file name, one after the other; default stdin.
 
+  Args:
+    text: One text.
+    file: Texts, one a line.
+    text_column: Column that holds them, where they come as a table.
+
   Raises:
-    InputError: Both are given, the file cannot be read, or a line is not UTF-8.
+    InputError: Flags do not fit each other, the file cannot be read, or a line of it is
+      no text.
   """
-  if text is not None and file is not None:
-    raise InputError('give only one of --text, --file')
-  if text is not None:
-    return iter([text])
-  if file is None:
-    return _lines(sys.stdin.buffer, 'standard input')
-  return _lines_of(file)
+  for flag, value in (('--file', file), ('--text_column', text_column)):
+    if text is not None and value is not None:
+      raise InputError(f'give only one of --text, {flag}')
+  if text_column is None and file and file.lower().endswith(('.csv', '.tsv')):
+    raise InputError(f'--file={file} is a table: say its column with --text_column')
+  return iter([text]) if text is not None else _texts_of(file, text_column)
 
 
-def _lines_of(file: str) -> Iterator[str]:
+def _texts_of(file: str | None, column: str | None) -> Iterator[str]:
+  name = 'standard input' if file is None else f'--file={file}'
   try:
-    with open(file, 'rb') as opened:
-      yield from _lines(opened, f'--file={file}')
+    with contextlib.ExitStack() as stack:
+      raw = stack.enter_context(open(file, 'rb')) if file else sys.stdin.buffer
+      if column is None:
+        yield from files.lines(raw, name)
+      else:
+        yield from _cells(files.decode(raw.read(), name), column, name)
   except OSError as error:
-    raise InputError(f'--file={file}: {error.strerror}') from error
+    raise InputError(f'{name}: {error.strerror}') from error
 
 
-def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
-  for number, line in enumerate(file, 1):
-    try:
-      yield line.decode('utf-8').rstrip('\r\n')
-    except UnicodeDecodeError as error:
-      raise InputError(f'{name}, line {number} is not UTF-8') from error
+def _cells(table: str, column: str, name: str) -> Iterator[str]:
+  """What a column holds, whichever of comma, semicolon and tab is between columns."""
+  file = io.StringIO(table, newline=None)  # a \r in a cell would stay in a word
+  first = file.readline()
+  headers = {}
+  for delimiter in ',;\t':
+    titles = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
+    headers[delimiter] = [title.strip() for title in titles]
+  fitting = [d for d, header in headers.items() if header.count(column) == 1]
+  if not fitting:
+    found = ', '.join(map(repr, max(headers.values(), key=len)[:20]))
+    raise InputError(
+      f'{name}, line 1: expected a column {column!r}, once, found {found}'
+    )
+  header = headers[fitting[0]]
+  rows = csv.reader(file, delimiter=fitting[0], skipinitialspace=True, strict=True)
+  try:
+    for row in rows:
+      if len(row) == len(header):
+        yield row[header.index(column)]
+      elif any(cell.strip() for cell in row):
+        wanted = f'expected {len(header)} fields, found {len(row)}'
+        raise InputError(f'{name}, line {rows.line_num + 1}: {wanted}')
+  except csv.Error as error:
+    raise InputError(f'{name}, line {rows.line_num + 1}: {error}') from error
 
 
 def say(answer: Mapping[str, Any], line: str, as_json: bool) -> None:

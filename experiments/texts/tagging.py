@@ -209,7 +209,13 @@ class Of:
     )
 
   def predict(
-    self, trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+    self,
+    trained: experiment.Run,
+    *,
+    text: str | None,
+    file: str | None,
+    text_column: str | None,
+    as_json: bool,
   ) -> None:
     """Prints the tag of each word of a text, whose words spaces part."""
     tokenizer, labels = vocabulary.read(trained.folder)
@@ -223,7 +229,7 @@ class Of:
       y = np.zeros(len(texts), np.int32)
       return running.sequences(ids, y, config.length + starts)
 
-    texts = running.read_texts(text, file)
+    texts = running.read_texts(text, file, text_column)
     for given, output in running.answers(trained, texts, to_source):
       words = given.split()
       tags = output[0][1:] if starts else output

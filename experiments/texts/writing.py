@@ -174,7 +174,13 @@ class Of:
     )
 
   def predict(
-    self, trained: experiment.Run, *, text: str | None, file: str | None, as_json: bool
+    self,
+    trained: experiment.Run,
+    *,
+    text: str | None,
+    file: str | None,
+    text_column: str | None,
+    as_json: bool,
   ) -> None:
     """Prints how likely each text is after the beginning of a line."""
     tokenizer, _ = vocabulary.read(trained.folder)
@@ -190,7 +196,7 @@ class Of:
       T = 64 * -(-max(map(len, ids)) // 64)  # few lengths, so few programs
       return Sequences(ids, np.zeros(len(ids), np.int32), longest=T)
 
-    texts = running.read_texts(text, file)
+    texts = running.read_texts(text, file, text_column)
     for given, (_, logits) in running.answers(trained, texts, to_source):
       (ids,) = ids_of([given])
       y = ids[1:]

@@ -1,4 +1,12 @@
-"""Metrics of a whole set, that are no mean over its examples: perplexity, r, spans."""
+"""Metrics of a whole set, that are no mean over its examples: perplexity, r, spans.
+
+Example:
+  >>> perplexity = sj.metrics.perplexity  # fit knows it as 'perplexity'
+  >>> logits, labels = jnp.zeros((2, 3, 8)), jnp.array([[1, 2, -1], [5, -1, -1]])
+  >>> sums = sj.metrics.sums({'p': perplexity}, logits, labels, jnp.ones(2))
+  >>> round(perplexity.value({'nats': sums['p/nats'], 'labels': sums['p/labels']}), 4)
+  8.0
+"""
 
 import math
 from collections.abc import Callable, Mapping

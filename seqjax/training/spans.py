@@ -1,4 +1,12 @@
-"""Precision, recall and F1 of spans, counted as the script conlleval counts them."""
+"""Precision, recall and F1 of spans, counted as the script conlleval counts them.
+
+Example:
+  >>> table = sj.spans.TagTable(['O', 'B-name', 'I-name'])
+  >>> found, wanted = jnp.array([[1, 2, 0, 1]]), jnp.array([[1, 2, 0, 0]])
+  >>> counts = sj.spans.span_counts(table, found, wanted)
+  >>> {name: int(count[0]) for name, count in counts.items()}
+  {'right': 1, 'found': 2, 'wanted': 1}
+"""
 
 import functools
 from collections.abc import Mapping, Sequence

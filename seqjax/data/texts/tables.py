@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from seqjax.files import texts
 from seqjax.types import InputError
 
 KINDS = {
@@ -35,11 +36,7 @@ def read_text(path: pathlib.Path) -> str:
     data = path.read_bytes()
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from error
-  try:
-    return data.decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    line = data[: error.start].count(b'\n') + 1
-    raise InputError(f'{path}, line {line} is not UTF-8') from error
+  return texts.decode(data, str(path))
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
@@ -52,8 +49,9 @@ def read_table(
 ) -> list[Row]:
   """Reads columns of a table by name.
 
-  CSV is quoted as spreadsheets do it; in TSV a quotation mark is a character like any
-  other. A JSON line is an object. Empty lines are skipped.
+  CSV is quoted and parted as spreadsheets do it, by comma, semicolon or tab; in TSV a
+  quotation mark is a character like any other. A JSON line is an object. Empty lines
+  are skipped.
 
   Args:
     path: The name tells the kind: .csv, .tsv, .jsonl; any other is taken for TSV.
@@ -109,7 +107,7 @@ def _fields(
   header: Sequence[str] | None,
 ) -> Iterator[Row]:
   if kind == 'csv':
-    found = _csv(path, text)
+    found = _csv(path, text, _delimiter(text, columns) if header is None else ',')
   else:
     lines = text.replace('\r\n', '\n').split('\n')
     found = ((n, line.split('\t')) for n, line in enumerate(lines, 1) if line)
@@ -131,9 +129,21 @@ def _fields(
     yield _checked([fields[i] for i in places], columns, place)
 
 
-def _csv(path: pathlib.Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _delimiter(text: str, columns: Sequence[str]) -> str:
+  """Of comma, semicolon and tab that between the names of these columns."""
+  first = text.split('\n', 1)[0]
+  for delimiter in ',;\t':
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    if set(columns) <= {name.strip() for name in header}:
+      return delimiter
+  return ','
+
+
+def _csv(
+  path: pathlib.Path, text: str, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
   """(line a row begins in, its fields), empty lines left out."""
-  reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+  reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
   # The limit is the process's: a text may be longer than what it is by default.
   limit = csv.field_size_limit(len(text) + 1)
   try:

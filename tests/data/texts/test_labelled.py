@@ -67,6 +67,15 @@ def test_tsv_takes_quotation_marks_as_they_are(tmp_path):
   assert rows[1].place == f'{path}, line 4'
 
 
+@pytest.mark.parametrize('delimiter', [',', ';', '\t'])
+def test_csv_is_parted_by_what_its_first_line_is(tmp_path, delimiter):
+  path = tmp_path / 'a.csv'
+  rows = [('label', 'text'), ('a', '"x, y; z"'), ('b', 'w')]
+  path.write_text('\n'.join(delimiter.join(row) for row in rows))
+  found = [row.values for row in read_table(path, ('text', 'label'))]
+  assert found == [('x, y; z', 'a'), ('w', 'b')]
+
+
 def test_a_text_longer_than_the_csv_module_allows_is_read(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text(f'text,label\n{"long " * 40_000},a\nshort,b\n')
