@@ -89,6 +89,13 @@ class SequenceClassifier(_OfIds):
     embedding_init: Initialiser of the embedding; see `pretrained`.
     frozen: The embedding stays as it is; see `Embedding`.
     num_classes: C; None for one logit.
+
+  Example:
+    >>> ids = jnp.array([[3, 1, 4], [1, 5, 0]])
+    >>> model = sj.SequenceClassifier(10, 8, sj.LSTM(4), mask_zero=True)
+    >>> params = model.init(jax.random.key(0), ids, train=False)
+    >>> model.apply(params, ids, train=False).shape  # logits of the label 1
+    (2,)
   """
 
   num_classes: int | None = None

@@ -96,6 +96,9 @@ def _both_steps(model, loss, batch, their_loss, *, both):
   mesh = mesh_lib.make_mesh(1, len(batch.x))
   carries = batch.reset is not None
   state = init_state(model, tx, jax.random.key(0), batch.x, carries=carries)
+  params = jax.tree.map(lambda a: 2 * a, state.params)
+  params['embedding']['embedding'] *= 10  # or gradients are as small as the tolerance
+  state = state._replace(params=params)
   if carries:  # as if there had been a step before
     rng = np.random.default_rng(2)
     carry = jax.tree.map(lambda a: rng.normal(size=a.shape).astype('f'), state.carry)
@@ -118,7 +121,7 @@ def _both_steps(model, loss, batch, their_loss, *, both):
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs
   )
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), ours, before.params)
-  assert min(jax.tree.leaves(moved)) > 1e-4
+  assert min(jax.tree.leaves(moved)) > 5e-4
   return state
 
 

@@ -150,3 +150,12 @@ def test_a_label_of_the_test_alone_is_refused_with_its_line(tmp_path):
     InputError, match=r"test\.csv, line 3: the label 'sideways' of the"
   ):
     labelled.load(str(tmp_path))
+
+
+def test_the_last_text_of_a_class_is_trained_on():
+  labels = ['a'] * 6 + ['b'] * 2 + ['c']
+  part = labelled.Labelled([f'{i}' for i in range(9)], labels, ['here'] * 9)
+  splits = labelled.split({'train': part}, 0.7, 0.7, seed=0)
+  assert sorted(splits.train.labels) == ['a', 'b', 'c']
+  assert sorted(splits.test.labels) == ['a'] * 4 + ['b']
+  assert splits.validation.labels == ['a']
