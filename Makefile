@@ -40,8 +40,8 @@ bench-quick: .venv/ready
 faults: .venv/ready  ## kills, damage, full disks: what a run does; writes docs/faults.md
 	cd tests && ../$(PY) -m faults
 
-peers: .venv/ready  ## PyTorch and safetensors, for comparisons; not part of the lock file
-	$(PY) -m pip install --quiet torch==2.13.0 safetensors
+peers: .venv/ready  ## PyTorch, safetensors and seqeval, for comparisons; not part of the lock file
+	$(PY) -m pip install --quiet torch==2.13.0 safetensors seqeval==1.2.2
 
 lock: .venv/ready  ## renew requirements.txt from pyproject.toml
 	$(PY) -m uv pip compile pyproject.toml --quiet --extra test --extra dev --universal \
