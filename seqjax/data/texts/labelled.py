@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax.data.texts.tables import KINDS, read_table, read_text
+from seqjax.files.litter import is_litter
 from seqjax.types import InputError
 
 # What the parts of a split are called, in files and folders.
@@ -161,7 +162,7 @@ def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled
   for part, names in NAMES.items():
     here = [
       path
-      for path in sorted(folder.iterdir())
+      for path in _inside(folder)
       if (path.name if path.is_dir() else path.stem).lower() in names
       and (path.is_dir() or path.suffix.lower() in KINDS)
     ]
@@ -171,23 +172,28 @@ def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled
       found[part] = _classes(path) if path.is_dir() else _table(path, *columns)
   if found and 'train' not in found:
     # A class may be called 'test': then there are others beside it.
-    inside = list(folder.iterdir())
+    inside = _inside(folder)
     if len(inside) > 2 and all(path.is_dir() for path in inside):
       return {}
     raise InputError(f'{folder} has {", ".join(found)} and nothing called train')
   return found
 
 
+def _inside(folder: pathlib.Path) -> list[pathlib.Path]:
+  """What a folder holds in order, without what systems leave there."""
+  return sorted(path for path in folder.iterdir() if not is_litter(path.name))
+
+
 def _classes(folder: pathlib.Path) -> Labelled:
   """A folder for each class, in it a text in each .txt file."""
   texts, labels, places = [], [], []
-  folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+  folders = [path for path in _inside(folder) if path.is_dir()]
   if not folders:
     raise InputError(
       f'{folder} holds no folder of a class, and no train{", train".join(KINDS)}'
     )
   for path in folders:
-    files = sorted(path.glob('*.txt'))
+    files = [file for file in _inside(path) if file.suffix.lower() == '.txt']
     if not files:
       raise InputError(f'the class {path.name!r} is empty: {path} holds no .txt file')
     for file in files:

@@ -35,6 +35,9 @@ def _folder(path, rows=ROWS):
   for i, (text, label) in enumerate(rows):
     (path / label).mkdir(parents=True, exist_ok=True)
     (path / label / f'{i}.txt').write_text(text, encoding='utf-8', newline='')
+    (path / label / f'._{i}.txt').write_bytes(b'\x00 of a Mac')
+  (path / '.DS_Store').write_bytes(b'\x00')
+  (path / '__MACOSX').mkdir()
 
 
 @pytest.mark.parametrize(
