@@ -498,3 +498,12 @@ def test_a_state_that_goes_on_from_batch_to_batch_survives_a_kill(tmp_path):
 def test_rows_that_go_on_want_the_whole_batch_at_once(tmp_path):
   with pytest.raises(InputError, match='accumulate_steps=1'):
     _read_on(tmp_path, accumulate_steps=2)
+
+
+@pytest.mark.slow
+def test_a_state_that_goes_on_is_the_same_on_four_devices_and_in_bfloat16(tmp_path):
+  one = _read_on(tmp_path / 'one', num_devices=1)['best']
+  four = _read_on(tmp_path / 'four', num_devices=4)['best']
+  assert four == pytest.approx(one, rel=1e-5)
+  short = _read_on(tmp_path / 'short', compute_dtype='bfloat16')['best']
+  assert short['val_loss'] == pytest.approx(one['val_loss'], rel=0.01)
