@@ -10,7 +10,7 @@ import pytest
 
 from experiments import experiment, generate, predict
 from experiments.suites import rows as suites
-from experiments.texts import writing
+from experiments.texts import comparison, writing
 from seqjax import config as config_lib
 from seqjax.data.texts import known, shakespeare, synthetic
 from seqjax.types import InputError
@@ -139,8 +139,6 @@ def test_a_prompt_is_needed_and_a_text_has_a_likelihood(writer, capsys):
 
 
 def test_what_is_no_pair_is_refused():
-  from experiments.texts import comparison
-
   assert comparison._pair('a\tb c') == ('a', 'b c')
   with pytest.raises(InputError, match='two texts with a tab between them, got 1'):
     comparison._pair('a b')
