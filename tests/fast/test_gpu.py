@@ -5,8 +5,10 @@ path runs where there is no GPU: differentiation, vmap, padding, masks.
 """
 
 import functools
+import re
 import shutil
 import subprocess
+import sys
 
 import gpu_on_cpu
 import hypothesis
@@ -215,6 +217,21 @@ def test_where_it_runs_is_decided_where_it_is_lowered(monkeypatch):
   assert '__gpu$' not in calls('tpu')
   monkeypatch.setattr(gpu_launch, 'missing', lambda: 'no compiler')
   assert '__gpu$' not in calls('cuda')
+
+
+@pytest.mark.parametrize(
+  ('capability', 'says'),
+  [((7, 5), 'need compute capability 8.0'), ((9, 0), r'pip install "seqjax\[cuda\]"')],
+)
+def test_what_is_missing_is_said_once(capability, says, monkeypatch, caplog):
+  monkeypatch.setattr(gpu_launch, '_capability', lambda: capability)
+  monkeypatch.setitem(sys.modules, 'cuda', None)  # not installed
+  gpu_launch.missing.cache_clear()
+  for _ in range(2):
+    assert re.search(says, gpu_launch.missing())
+  gpu_launch.missing.cache_clear()
+  assert len(caplog.records) == 1
+  assert 'slower reference path' in caplog.text
 
 
 def test_blocks_fit_every_device():
