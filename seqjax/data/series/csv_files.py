@@ -94,10 +94,10 @@ def _header(
   for sign, letter in _SIGNS.items():
     titles = next(csv.reader([text], delimiter=letter, skipinitialspace=True), [])
     headers[sign] = [title.strip() for title in titles]
-  wanted = next(csv.reader([time_column], skipinitialspace=True), [])
+  several = next(csv.reader([time_column], skipinitialspace=True), [])
 
   def place(names: list[str]) -> slice | None:
-    for columns in ([time_column], wanted):
+    for columns in filter(None, ([time_column], several)):
       for start in range(len(names) - len(columns) + 1):
         if names[start : start + len(columns)] == columns:
           return slice(start, start + len(columns))
@@ -113,7 +113,7 @@ def _header(
       f'{source}: line 1: expected a time column {time_column!r}, found {found}{hint}'
     )
   named = list(names)
-  while not named[-1]:
+  while not named[-1] and len(named) > when.stop:
     named.pop()
   if len(set(named)) != len(named) or len(named) == when.stop - when.start:
     raise InputError(

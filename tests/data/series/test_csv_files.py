@@ -204,6 +204,19 @@ def test_a_header_that_does_not_do(content, message):
     read_csv(content, 'f')
 
 
+@pytest.mark.parametrize('time_column', ['', 'a,Date Time', 'Date Time,b', ','])
+def test_a_time_column_that_is_not_there(time_column):
+  with pytest.raises(InputError, match=f"a time column '{time_column}', found 'Date T"):
+    read_csv(_FILE, 'f', time_column=time_column)
+
+
+def test_a_time_column_without_a_name():
+  for content in (b',a\n2020-01-02,1\n', b'a,\n1,2020-01-02\n'):
+    found = read_csv(content, 'f', time_column='', date_format='%Y-%m-%d')
+    assert found.columns == ('a',)
+    assert str(found.times[0]) == '2020-01-02T00:00:00'
+
+
 @pytest.mark.parametrize(
   ('date_format', 'message'),
   [('%d.%m.%y', '%y is not among'), ('%d.%m', 'needs %Y'), ('%Y%m%d%d', 'once')],
