@@ -24,7 +24,7 @@ from seqjax.cluster import compilation_cache, signals
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.watchdog import Watchdog
 from seqjax.config import TrainConfig
-from seqjax.data.batches import Batches, Bucketed, InOrder, Shuffled
+from seqjax.data.batches import Batches, InOrder
 from seqjax.data.sources import Sequences, Source, as_rows, make_source
 from seqjax.layers.base import call_options
 from seqjax.training import evaluation, losses, steps
@@ -32,14 +32,14 @@ from seqjax.training import metrics as metrics_lib
 from seqjax.training.losses import ExampleFn
 from seqjax.training.metrics import Compound, Metric
 from seqjax.training.plan import (
-  Data,
   EpochFn,
   Task,
   choose_monitor,
   is_higher_better,
+  make_data,
   make_plan,
 )
-from seqjax.types import InputError, PyTree
+from seqjax.types import Batch, InputError, PyTree
 from seqjax.view import plots, report
 from seqjax.workdir import checkpoint, modules
 from seqjax.workdir.progress import Monitor
@@ -104,9 +104,11 @@ def fit(
     model: Called as (x, train=, mask=), as far as it takes them; 'deterministic' of
       linen is understood too.
     train: (x, y) or (x, y, weight), arrays or lists of sequences of unequal length,
-      which are padded, masked, and batched with their like; or anything with len() and
-      [i], such as a data set of tfds, grain or Hugging Face, with `encode`. A label a
-      step has the shape of its sequence; -1 is no label.
+      which are padded, masked, and batched with their like; or anything else with
+      len() and [i], such as a data set of tfds, grain or Hugging Face, with `encode`. A
+      label a step is as long as its sequence. Steps that fill one up count for nothing
+      in losses and metrics named here; a function of one's own finds NaN there, among
+      whole labels `losses.NO_LABEL`, below 0. Nor does a class below 0.
     validation: The same, to run through after every epoch.
     loss: 'binary_crossentropy' (logits [B], labels 0 and 1), 'crossentropy' (logits
       [B, ..., C], whole labels [B, ...]), 'mae', 'mse', or (output, y) -> [B].
@@ -115,7 +117,7 @@ def fit(
     test: The same as `validation`, to run through at the end.
     optimizer: A name of `optim.OPTIMIZERS`, or any optax transformation.
     encode: Makes (x, y) or (x, y, weight) of an example of such a data set.
-    length: Sequences longer than this keep their last steps.
+    length: Sequences longer than this keep their last steps, and their labels a step.
     frozen: Parameters that stay as they are; see `optim.freeze`.
     workdir: Folder of the run, started or resumed.
     quiet: Print nothing.
@@ -143,19 +145,7 @@ def fit(
   """
   config, given = _config(settings, optimizer, workdir)
   loss_fn, named = losses.named(loss), _metrics(metrics)
-  source = make_source(train, encode=encode, length=length, name='train')
-  longest = source.longest if isinstance(source, Sequences) else None
-  feed = Shuffled(source, config.batch_size, config.seed)
-  if source.lengths is not None:
-    feed = Bucketed(source, source.lengths, config.batch_size, config.seed)
-
-  def held_out(data: Any, name: str) -> InOrder | None:
-    if data is None:
-      return None
-    source = make_source(data, encode=encode, length=length, longest=longest, name=name)
-    return InOrder(source, config.batch_size)
-
-  parts = Data(feed, held_out(validation, 'validation'), held_out(test, 'test'))
+  data = make_data(config, train, validation, test, encode=encode, length=length)
   if validation is None:
     for name in ('early_stopping', 'plateau_epochs', 'monitor'):
       if getattr(config, name):
@@ -165,8 +155,8 @@ def fit(
     monitor = Monitor('accuracy', is_higher_better('accuracy'))
   task = Task(model, loss_fn, named, monitor, tuple(frozen))
   task = choose_monitor(config, task)
-  _try(task, source)
-  plan = make_plan(config, feed, given, on_epoch)
+  _try(task, data.feed.source)  # type: ignore[attr-defined]
+  plan = make_plan(config, data.feed, given, on_epoch)
   record: Record = InMemory()
   if workdir is not None:
     arguments = {
@@ -178,13 +168,13 @@ def fit(
     record = train_lib.disk_record(config, _NAME, model, arguments=arguments)
   shown = loop.Show(
     _NAME,
-    {'examples': len(source)},
+    {'examples': len(data.feed.source)},  # type: ignore[attr-defined]
     config.log_every,
     config.save_every if workdir is not None else None,
     quiet,
   )
   compilation_cache.use_compilation_cache(config.compilation_cache)
-  call = functools.partial(loop.train, task, parts, plan, record, shown)
+  call = functools.partial(loop.train, task, data, plan, record, shown)
   return _run(model, task, config, record, call)
 
 
@@ -272,27 +262,55 @@ class Fitted:
       length: As for `fit`.
 
     Returns:
-      float32 [N, ...]; for sequences with an output a step a list of [T_i, ...].
+      float32 [N, ...]; for a list, of a model with an output a step, a list of
+      [T_i, ...]. As the model has it, where that is several arrays.
+
+    Raises:
+      InputError: x cannot be used, or is none for this model.
     """
     rows = as_rows(x, 'x')
     if not len(rows):
       raise InputError('x is empty: there is nothing to predict')
     y = np.zeros(len(rows), np.float32)
     source = make_source((rows, y), length=length, name='x')
-    size = min(self.config.batch_size, len(rows))
-    found = []
-    for batch in InOrder(source, size):
-      found.append(jax.device_get(self._apply(self.params, batch.x, batch.mask)))
-    outputs = np.concatenate(found)[: len(rows)].astype(np.float32, copy=False)
-    if isinstance(source, Sequences) and outputs.shape[1:2] == (source.longest,):
-      return [out[:n] for out, n in zip(outputs, source.lengths, strict=True)]
-    return outputs
+    batches = InOrder(source, min(self.config.batch_size, len(rows)))
+    try:
+      shapes = self._shapes(next(iter(batches)), 0)
+    except (TypeError, ValueError, FlaxError) as error:
+      raise InputError(f'x is none for this model: {error}') from error
+    found = [jax.device_get(self._apply(self.params, batch)) for batch in batches]
+
+    def join(*parts: np.ndarray) -> np.ndarray:
+      return np.concatenate(parts)[: len(rows)].astype(np.float32, copy=False)
+
+    outputs = jax.tree.map(join, *found)
+    if not isinstance(source, Sequences):
+      return outputs
+    lengths, T = source.lengths, source.longest
+
+    def cut(output: np.ndarray, shape: Any, longer: Any) -> Any:
+      if (*shape.shape[1:2], *longer.shape[1:2]) != (T, T + 1):
+        return output
+      return [out[:n] for out, n in zip(output, lengths, strict=True)]
+
+    return jax.tree.map(cut, outputs, shapes, self._shapes(next(iter(batches)), 1))
+
+  def _shapes(self, batch: Batch, more: int) -> Any:
+    """Those of the outputs for a batch with so many more steps."""
+
+    def longer(a: Any) -> Any:
+      shape = (len(a), a.shape[1] + more, *a.shape[2:]) if more else a.shape
+      return jax.ShapeDtypeStruct(shape, a.dtype)
+
+    x, mask = longer(batch.x), None if batch.mask is None else longer(batch.mask)
+    return jax.eval_shape(self._apply, self.params, batch._replace(x=x, mask=mask))
 
   @functools.cached_property
   def _apply(self) -> Callable[..., Any]:
-    def apply(params: PyTree, x: Any, mask: Any) -> Any:
-      options = call_options(self.model, train=False, mask=mask)
-      return self.model.apply({'params': params}, x, **options)
+    def apply(params: PyTree, batch: Batch) -> Any:
+      return steps.apply(
+        self.model, params, batch, self.config.compute_dtype, train=False
+      )[0]
 
     return jax.jit(apply)
 

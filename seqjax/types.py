@@ -20,6 +20,10 @@ else:
 
 PyTree: TypeAlias = Any
 
+# What fills up sequences of whole labels, where others have NaN. No loss counts it: it
+# is below 0, and unlike -1 nothing that one would predict.
+NO_LABEL = np.iinfo(np.int32).min
+
 BATCH_AXIS = 'data'  # the axis of a mesh of devices over which a batch is cut
 
 

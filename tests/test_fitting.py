@@ -172,6 +172,64 @@ def test_a_tagger_of_unequal_sequences_learns_and_answers_a_step_each():
   assert right > 0.9
 
 
+class Scores(nn.Module):
+  """A number a step, from its x alone."""
+
+  @nn.compact
+  def __call__(self, x, mask=None):
+    return nn.Dense(1)(x)[..., 0]
+
+
+@pytest.mark.parametrize('whole', [False, True])
+@pytest.mark.parametrize('loss', ['mse', 'mae', 'binary_crossentropy'])
+def test_a_step_that_fills_a_sequence_up_is_no_target(loss, whole):
+  rng = np.random.default_rng(0)
+  x = [rng.normal(size=(n, 2)).astype(np.float32) for n in (2, 10, 10, 3)]
+  y = [rng.integers(0, 2, len(row)) for row in x]
+  y = y if whole else [row.astype(np.float32) for row in y]
+  settings = {'loss': loss, 'metrics': ['accuracy'], 'quiet': True, 'num_epochs': 1}
+  found = sj.fit(Scores(), (x, y), batch_size=2, num_steps=1, **settings)
+  alone = [found.evaluate((row[None], t[None])) for row, t in zip(x, y, strict=True)]
+  together = found.evaluate((x, y))
+  for name, value in together.items():
+    assert value == pytest.approx(np.mean([one[name] for one in alone]), rel=1e-5)
+
+  class Zero(Scores):
+    def __call__(self, x, mask=None):
+      return 0 * super().__call__(x, mask)
+
+  zeros = [np.zeros(len(row), t.dtype) for row, t in zip(x, y, strict=True)]
+  still = sj.fit(Zero(), (x, zeros), batch_size=2, **settings)
+  assert still.history['loss'][0] == pytest.approx(
+    np.log(2) if loss == 'binary_crossentropy' else 0
+  )
+
+
+def test_outputs_are_cut_where_they_follow_the_steps_not_where_sizes_agree():
+  x = [np.ones(n, np.int64) for n in (2, 5, 3, 4)]
+  model = sj.SequenceClassifier(12, 4, sj.GRU(3), num_classes=5)
+  found = sj.fit(
+    model, (x, np.arange(4)), loss='crossentropy', num_epochs=1, quiet=True
+  )
+  logits = found.predict(x)
+  assert isinstance(logits, np.ndarray)
+  assert logits.shape == (4, 5)
+  found = sj.fit(
+    Tagger(classes=5), (x, x), loss='crossentropy', num_epochs=1, quiet=True
+  )
+  assert [row.shape for row in found.predict(x)] == [(2, 5), (5, 5), (3, 5), (4, 5)]
+
+
+def test_sequences_to_evaluate_may_be_longer_than_those_to_train_on():
+  x, y = ragged()
+  short = [row[:3] for row in x]
+  options = {'loss': 'crossentropy', 'num_epochs': 1, 'quiet': True}
+  found = sj.fit(Tagger(), (short, [t[:3] for t in y]), (x, y), test=(x, y), **options)
+  want = found.evaluate((x, y))['loss']
+  assert found.history['val_loss'][0] == pytest.approx(want, rel=1e-6)
+  assert found.result['test_loss'] == pytest.approx(want, rel=1e-6)
+
+
 def test_a_source_with_encode_is_the_arrays_it_holds():
   (x, y), _ = data()
 

@@ -55,21 +55,21 @@ class Shuffled:
   resident: Resident | None = None
 
   def __init__(self, examples: Examples | Source, batch_size: int, seed: int):
-    self._source, self._batch_size, self._seed = _source(examples), batch_size, seed
+    self.source, self._batch_size, self._seed = _source(examples), batch_size, seed
     self._epoch, self._order = -1, np.empty(0, np.int64)
 
   @property
   def steps_per_epoch(self) -> int:
-    return -(-len(self._source) // self._batch_size)
+    return -(-len(self.source) // self._batch_size)
 
   @property
   def fingerprint(self) -> str:
-    return self._source.fingerprint
+    return self.source.fingerprint
 
   @property
   def labels(self) -> np.ndarray | None:
     """[N], where there is one label an example."""
-    return self._source.labels
+    return self.source.labels
 
   def batch(self, step: int) -> Batch:
     epoch, index = divmod(step, self.steps_per_epoch)
@@ -77,10 +77,10 @@ class Shuffled:
       rng = np.random.default_rng((self._seed, epoch))
       self._epoch, self._order = epoch, self._draw_order(rng)
     rows = self._order[index * self._batch_size :][: self._batch_size]
-    return _take(self._source, rows, self._batch_size)
+    return _take(self.source, rows, self._batch_size)
 
   def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(len(self._source))
+    return rng.permutation(len(self.source))
 
 
 class Bucketed(Shuffled):
@@ -103,9 +103,9 @@ class Bucketed(Shuffled):
   ):
     """Takes the examples and their lengths [N]; `pool_batches` batches make a pool."""
     super().__init__(examples, batch_size, seed)
-    if lengths.shape != (len(self._source),) or pool_batches < 1:
+    if lengths.shape != (len(self.source),) or pool_batches < 1:
       raise ValueError(
-        f'Bucketed needs lengths [{len(self._source)}] and pool_batches of at least 1, '
+        f'Bucketed needs lengths [{len(self.source)}] and pool_batches of at least 1, '
         f'got {lengths.shape} and {pool_batches}'
       )
     self._lengths, self._pool_batches = lengths, pool_batches
@@ -127,17 +127,17 @@ class InOrder:
   """Every example once, in the order of the set; can be iterated again and again."""
 
   def __init__(self, examples: Examples | Source, batch_size: int):
-    self._source, self._batch_size = _source(examples), batch_size
+    self.source, self._batch_size = _source(examples), batch_size
 
   @property
   def fingerprint(self) -> str:
-    return self._source.fingerprint
+    return self.source.fingerprint
 
   def __iter__(self) -> Iterator[Batch]:
-    N = len(self._source)
+    N = len(self.source)
     for start in range(0, N, self._batch_size):
       rows = np.arange(start, min(start + self._batch_size, N))
-      yield _take(self._source, rows, self._batch_size)
+      yield _take(self.source, rows, self._batch_size)
 
 
 class Streams:

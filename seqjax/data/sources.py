@@ -6,16 +6,17 @@ padded at their end, with a mask.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from seqjax.types import Examples, InputError
+from seqjax.types import NO_LABEL, InputError
 
 _SAMPLED = 64  # examples of a source that its fingerprint reads
-_NO_LABEL = -1  # of the steps that pad a sequence of labels: no loss counts them
+Values = np.ndarray | list[np.ndarray]  # as one array, or sequences of unequal length
 
 
 class Rows(NamedTuple):
@@ -41,6 +42,9 @@ class Source(Protocol):
   @property
   def labels(self) -> np.ndarray | None:
     """[N], where there is one label an example."""
+
+  def seen(self) -> tuple[Values, Values]:
+    """x and y of all examples; of some, where they are read one by one."""
 
 
 class Arrays:
@@ -71,6 +75,9 @@ class Arrays:
       weight = self._weight[rows]
     return Rows(self._x[rows], self._y[rows], weight, None)
 
+  def seen(self) -> tuple[Values, Values]:
+    return self._x, self._y
+
 
 class Sequences:
   """Sequences of unequal length, x[i] [T_i] or [T_i, D]; y [N, ...] or y[i] [T_i]."""
@@ -82,7 +89,7 @@ class Sequences:
     weight: np.ndarray | None = None,
     *,
     length: int | None = None,
-    longest: int | None = None,
+    name: str = 'the data',
   ):
     """Takes the examples.
 
@@ -91,23 +98,26 @@ class Sequences:
       y: With a label a step it is as long as x[i].
       weight: [N].
       length: Longer sequences keep their last `length` steps.
-      longest: T of all batches; default the longest sequence.
+      name: Of the data, in messages.
+
+    Attributes:
+      longest: T of all batches, that of the longest sequence.
     """
     ragged = not isinstance(y, np.ndarray)
     for i, row in enumerate(x):
       if not len(row):
-        raise InputError(f'sequence {i} is empty; each needs one step at least')
+        raise InputError(f'{name}: sequence {i} is empty; each needs one step at least')
       if ragged and len(y[i]) != len(row):
         raise InputError(
-          f'sequence {i} has {len(row)} steps and {len(y[i])} labels; a label a step '
-          'is as long as its sequence'
+          f'{name}: sequence {i} has {len(row)} steps and {len(y[i])} labels; a label '
+          'a step is as long as its sequence'
         )
     cut = slice(-length, None) if length else slice(None)
     self._x = [row[cut] for row in x]
     self._y = [row[cut] for row in y] if ragged else np.asarray(y)
     self._weight = weight
     self.lengths: np.ndarray = np.array([len(row) for row in self._x])
-    self.longest = longest or int(self.lengths.max())
+    self.longest = int(self.lengths.max())
 
   def __len__(self) -> int:
     return len(self._x)
@@ -128,42 +138,84 @@ class Sequences:
     if isinstance(self._y, np.ndarray):
       y = self._y[rows]
     else:
-      y = _padded([self._y[i] for i in rows], self.longest, _NO_LABEL)
+      fill = NO_LABEL if np.issubdtype(self._y[0].dtype, np.integer) else np.nan
+      y = _padded([self._y[i] for i in rows], self.longest, fill)
     weight = np.ones(len(rows), np.float32)
     if self._weight is not None:
       weight = self._weight[rows]
     return Rows(x, y, weight, mask)
+
+  def seen(self) -> tuple[Values, Values]:
+    return self._x, self._y
 
 
 class Indexed:
   """Anything with `len` and [i], read when a batch needs it and encoded example by one.
 
   Its fingerprint is of the number of examples and of some of them: not every change of
-  the data is noticed.
+  the data is noticed. With a `length` all batches have that many steps, and a mask.
   """
 
   lengths: np.ndarray | None = None
   labels: np.ndarray | None = None
 
   def __init__(
-    self, source: Any, encode: Callable[[Any], tuple] | None, length: int | None
+    self,
+    source: Any,
+    encode: Callable[[Any], tuple] | None,
+    length: int | None,
+    name: str,
   ):
-    self._source, self._encode, self._length = source, encode, length
+    self._source, self._encode, self._name = source, encode, name
+    self._length = length
     if not len(source):
-      raise InputError('there is no example')
+      raise InputError(f'{name}: there is no example')
 
   def __len__(self) -> int:
     return len(self._source)
 
   @property
   def fingerprint(self) -> str:
-    rows = np.linspace(0, len(self) - 1, min(_SAMPLED, len(self))).astype(int)
-    taken = self.take(np.unique(rows))
+    taken = self.take(self._sampled)
     return _sha256([np.array(len(self)), *(a for a in taken if a is not None)])
+
+  @property
+  def _sampled(self) -> np.ndarray:
+    rows = np.linspace(0, len(self) - 1, min(_SAMPLED, len(self)))
+    return np.unique(rows.astype(int))
+
+  @functools.cached_property
+  def _some(self) -> tuple[Values, Values]:
+    return self._read(self._sampled)[:2]
+
+  @functools.cached_property
+  def _labels_steps(self) -> bool:
+    """Whether y is as long as x, in all that the fingerprint reads."""
+    return all(
+      np.ndim(y) and len(x) == len(y) for x, y in zip(*self._some, strict=True)
+    )
+
+  def seen(self) -> tuple[Values, Values]:
+    return self._some
 
   def take(self, rows: np.ndarray) -> Rows:
     """Raises InputError, which names an example that cannot be encoded."""
-    examples = []
+    x, y, weight = self._read(rows)
+    every = np.arange(len(rows))
+    if self._length and np.ndim(x[0]):
+      y = list(y) if self._labels_steps else y
+      made = Sequences(list(x), y, weight, length=self._length, name=self._name)
+      made.longest = self._length
+      return made.take(every)
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+      return Arrays(x, y, weight).take(every)
+    raise InputError(
+      f'{self._name}: sequences of unequal length that are read one by one need '
+      '`length`'
+    )
+
+  def _read(self, rows: np.ndarray) -> tuple[Values, Values, np.ndarray | None]:
+    examples: list[tuple] = []
     for i in rows.tolist():
       example = self._source[i]
       if self._encode is not None:
@@ -171,22 +223,17 @@ class Indexed:
           example = self._encode(example)
         except Exception as error:
           raise InputError(
-            f'`encode` fails for example {i}: {type(error).__name__}: {error}'
+            f'{self._name}: `encode` fails for example {i}: '
+            f'{type(error).__name__}: {error}'
           ) from error
-      if not isinstance(example, tuple) or len(example) not in (2, 3):
+      sizes = {len(examples[0])} if examples else {2, 3}
+      if not isinstance(example, tuple) or len(example) not in sizes:
         raise InputError(
-          f'example {i} must be (x, y[, weight]), got {type(example).__name__}; '
-          'give `encode`, which makes one of it'
+          f'{self._name}: example {i} must be (x, y[, weight]), got '
+          f'{type(example).__name__}; give `encode`, which makes one of it'
         )
       examples.append(example)
-    made = make_source(tuple(zip(*examples, strict=True)), length=self._length)
-    if isinstance(made, Sequences):
-      if not self._length:
-        raise InputError(
-          'sequences of unequal length that are read one by one need `length`'
-        )
-      made.longest = self._length
-    return made.take(np.arange(len(rows)))
+    return _parts(tuple(zip(*examples, strict=True)), self._name)
 
 
 def make_source(
@@ -194,33 +241,60 @@ def make_source(
   *,
   encode: Callable[[Any], tuple] | None = None,
   length: int | None = None,
-  longest: int | None = None,
   name: str = 'the data',
 ) -> Source:
   """What a user hands over, as a source.
 
   Args:
-    data: (x, y) or (x, y, weight) of arrays or of lists, or anything with len and [i].
+    data: (x, y) or (x, y, weight) of arrays or of lists, which are as they are; or
+      anything else with len and [i].
     encode: Makes (x, y[, weight]) of one example of such a thing.
-    length: Longer sequences are cut to their last steps.
-    longest: T of batches of unequal sequences.
+    length: Longer sequences are cut to their last steps, labels y [N, T, ...] too.
     name: Of the data, in messages.
 
   Raises:
     InputError: It is none of these, or x, y and weight do not fit.
   """
-  if isinstance(data, Examples):
-    return Arrays(data.x, data.y)
-  if not isinstance(data, tuple) or encode is not None:
+  if length is not None and (isinstance(length, bool) or length < 1):
+    raise InputError(f'`length` must be at least 1, or None, got {length}')
+  if not isinstance(data, tuple) or (encode and len(data) not in (2, 3)):
     indexed = hasattr(data, '__len__') and hasattr(data, '__getitem__')
-    if not indexed or isinstance(data, np.ndarray):
+    pair = isinstance(data, list) and encode is None and len(data) in (2, 3)
+    pair = pair and not all(isinstance(part, tuple) for part in data)
+    if pair or not indexed or isinstance(data, np.ndarray | Mapping):
       raise InputError(
-        f'{name} must be (x, y), (x, y, weight), or have len() and [i]; '
-        f'got {type(data).__name__}'
+        f'{name} must be a tuple (x, y) or (x, y, weight), or have len() and [i] from '
+        f'0; got {type(data).__name__}'
       )
-    return Indexed(data, encode, length)
+    return Indexed(data, encode, length, name)
   if len(data) not in (2, 3):
     raise InputError(f'{name} must be (x, y) or (x, y, weight), got {len(data)} parts')
+  x, y, weight = _parts(data, name)
+  if weight is not None and not weight.any():
+    raise InputError(f'{name}: all weights are 0')
+  if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+    if length and x.ndim > 1:
+      y = y[:, -length:] if y.shape[:2] == x.shape[:2] else y
+      x = x[:, -length:]
+    return Arrays(x, y, weight)
+  if isinstance(x, np.ndarray):
+    raise InputError(f'{name}: y has sequences of unequal length, and x has not')
+  return Sequences(x, y, weight, length=length, name=name)
+
+
+def check_within(values: Values, low: float, high: float, name: str, why: str) -> None:
+  """Raises InputError, which names the first value outside [low, high], and why."""
+  for i, row in enumerate([values] if isinstance(values, np.ndarray) else values):
+    outside = (row < low) | (row > high)
+    if outside.any():
+      place = np.argwhere(outside)[0].tolist()
+      value = row[tuple(place)]
+      place = place if isinstance(values, np.ndarray) else [i, *place]
+      raise InputError(f'{name}{place} is {value:g}: {why}')
+
+
+def _parts(data: tuple, name: str) -> tuple[Values, Values, np.ndarray | None]:
+  """x, y and weight, of which there are as many."""
   x, y = as_rows(data[0], f'{name}: x'), as_rows(data[1], f'{name}: y')
   weight = None if len(data) == 2 else np.asarray(data[2], np.float32)
   counts = {'x': len(x), 'y': len(y)} | ({} if weight is None else {'w': len(weight)})
@@ -230,36 +304,37 @@ def make_source(
     weight.shape != (len(x),) or not (np.isfinite(weight) & (weight >= 0)).all()
   ):
     raise InputError(f'{name}: weights must be [N], finite and not below 0')
-  if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-    if length and x.ndim > 1:
-      x = x[:, -length:]
-    return Arrays(x, y, weight)
-  if isinstance(x, np.ndarray):
-    raise InputError(f'{name}: y has sequences of unequal length, and x has not')
-  return Sequences(x, y, weight, length=length, longest=longest)
+  return x, y, weight
 
 
-def as_rows(values: Any, name: str) -> np.ndarray | list[np.ndarray]:
+def as_rows(values: Any, name: str) -> Values:
   """Values as one array, or sequences of unequal length as a list of arrays.
 
   Whole numbers become int32 and others float32.
 
   Raises:
-    InputError: Something in them is no number, or a sequence is unlike the first.
+    InputError: Something is no finite number, or a sequence is unlike the first.
   """
   if isinstance(values, list | tuple):
-    rows = [np.asarray(row) for row in values]
+    rows = [_array(row, f'{name}[{i}]') for i, row in enumerate(values)]
     if len({row.shape for row in rows}) > 1:
-      kinds = {(row.ndim, row.shape[1:]) for row in rows}
-      if len(kinds) > 1 or rows[0].ndim == 0:
-        odd = next(i for i, r in enumerate(rows) if r.shape[1:] != rows[0].shape[1:])
+      kinds = [(row.ndim, row.shape[1:]) for row in rows]
+      if len(set(kinds)) > 1:
+        odd = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
         raise InputError(
           f'{name}[{odd}] is {rows[odd].shape} where {name}[0] is {rows[0].shape}: '
           'sequences may differ in their first axis alone'
         )
       whole = all(np.issubdtype(row.dtype, np.integer) for row in rows)
       return [_number(r, f'{name}[{i}]', whole) for i, r in enumerate(rows)]
-  return _number(np.asarray(values), name, None)
+  return _number(_array(values, name), name, None)
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+  try:
+    return np.asarray(values)
+  except ValueError as error:  # lists in it that are not as long
+    raise InputError(f'{name} is no array of numbers: {error}') from error
 
 
 def _number(array: np.ndarray, name: str, whole: bool | None) -> np.ndarray:
@@ -270,7 +345,12 @@ def _number(array: np.ndarray, name: str, whole: bool | None) -> np.ndarray:
       'seqjax.text does'
     )
   if kind == 'f' or whole is False:
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over='ignore'):
+      array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+      place = np.argwhere(~np.isfinite(array))[0].tolist()
+      raise InputError(f'{name}{place or ""} holds {array[tuple(place)]}')
+    return array
   if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
     raise InputError(f'{name} holds {array.max()}: whole numbers must fit in 32 bits')
   return array.astype(np.int32, copy=False)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.types import Array, InputError
+from seqjax.types import NO_LABEL, Array, InputError
 
 ExampleFn = Callable[[Any, Array], Array]  # (model's output, y) -> [B]
 
@@ -25,19 +25,21 @@ ExampleFn = Callable[[Any, Array], Array]  # (model's output, y) -> [B]
 def binary_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
   """Binary cross-entropy in nats: logits [B, ...], labels [B, ...] of 0 and 1 -> [B].
 
-  The mean over further axes. With `label_smoothing` a the labels are a/2 and 1 - a/2.
+  The mean over further axes, of the labels that there are: see `has_label`. With
+  `label_smoothing` a the labels are a/2 and 1 - a/2.
 
   Raises:
     ValueError: if the two shapes differ.
   """
   _check_same_shape(logits, labels)
-  logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
+  counts = has_label(labels)
+  logits, labels = logits.astype(jnp.float32), _real(labels, counts)
   if label_smoothing:
     labels = labels * (1 - label_smoothing) + label_smoothing / 2
   # -y log p - (1 - y) log(1 - p). softplus(logits) - labels * logits is the same with
   # the digits of a small loss cancelled.
   losses = labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
-  return losses if losses.ndim == 1 else jnp.mean(losses.reshape(len(losses), -1), -1)
+  return _mean_where(losses, counts)
 
 
 def softmax_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
@@ -61,13 +63,14 @@ def accuracy(output: Array, labels: Array) -> Array:
   """The share of right labels: [B, ..., C] or logits [B, ...], labels [B, ...] -> [B].
 
   Right is the class of the largest output, or as `binary_accuracy` has it where there
-  is no axis of classes; a class below 0 counts for nothing.
+  is no axis of classes; a class below 0 counts for nothing, nor does what is no label
+  (see `has_label`).
 
   Raises:
     ValueError: if the shapes do not fit.
   """
   if output.ndim == labels.ndim:
-    return _mean_where(binary_accuracy(output, labels), jnp.ones(labels.shape, bool))
+    return _mean_where(binary_accuracy(output, labels), has_label(labels))
   _check_classes(output, labels)
   return _mean_where(jnp.argmax(output, -1) == labels, labels >= 0)
 
@@ -100,25 +103,30 @@ def binary_accuracy(logits: Array, labels: Array) -> Array:
 def absolute_error(predictions: Array, targets: Array) -> Array:
   """|prediction - target|, the mean over further axes: [B, ...], [B, ...] -> [B].
 
-  In the unit of the targets: of normalised ones, in their standard deviations.
+  In the unit of the targets: of normalised ones, in their standard deviations. Only
+  targets that there are count: see `has_label`.
 
   Raises:
     ValueError: if the two shapes differ.
   """
   _check_same_shape(predictions, targets)
-  error = jnp.abs(predictions.astype(jnp.float32) - targets.astype(jnp.float32))
-  return jnp.mean(error.reshape(len(error), -1), axis=-1)
+  counts = has_label(targets)
+  error = predictions.astype(jnp.float32) - _real(targets, counts)
+  return _mean_where(jnp.abs(error), counts)
 
 
 def squared_error(predictions: Array, targets: Array) -> Array:
   """(prediction - target)^2, the mean over further axes: [B, ...], [B, ...] -> [B].
 
+  Only targets that there are count: see `has_label`.
+
   Raises:
     ValueError: if the two shapes differ.
   """
   _check_same_shape(predictions, targets)
-  error = predictions.astype(jnp.float32) - targets.astype(jnp.float32)
-  return jnp.mean(jnp.square(error).reshape(len(error), -1), axis=-1)
+  counts = has_label(targets)
+  error = predictions.astype(jnp.float32) - _real(targets, counts)
+  return _mean_where(jnp.square(error), counts)
 
 
 # What `fit` knows by name; better is lower but for the last two.
@@ -197,6 +205,17 @@ def balanced(labels: np.ndarray) -> dict[int, float]:
   return {int(c): float(w) for c, w in zip(classes, weights, strict=True)}
 
 
+def has_label(y: Array) -> Array:
+  """Where y [B, ...] holds a label, and not what fills a sequence up, bool.
+
+  That is NaN, or `NO_LABEL` among whole numbers. One label an example [B] is always
+  one: a NaN there is a mistake, which the loss shows.
+  """
+  if y.ndim == 1:
+    return jnp.ones(y.shape, bool)
+  return ~jnp.isnan(y) if jnp.issubdtype(y.dtype, jnp.floating) else y != NO_LABEL
+
+
 def weighted_sum(values: Array, weight: Array) -> Array:
   """Sum of values [B] * weight [B], float32; rows of weight 0 count for nothing.
 
@@ -222,7 +241,15 @@ def _check_classes(logits: Array, labels: Array) -> None:
     )
 
 
+def _real(y: Array, counts: Array) -> Array:
+  """float32, 0 where it does not count: a NaN times 0 would still be one."""
+  return jnp.where(counts, y.astype(jnp.float32), 0.0)
+
+
 def _mean_where(values: Array, counts: Array) -> Array:
   """[B, ...] -> [B], the mean of those that count; 0 where none does."""
-  values, counts = (a.reshape(len(a), -1).astype(jnp.float32) for a in (values, counts))
+  values, counts = values.astype(jnp.float32), counts.astype(jnp.float32)
+  if values.ndim == 1:
+    return values * counts
+  values, counts = (a.reshape(len(a), -1) for a in (values, counts))
   return jnp.sum(values * counts, -1) / jnp.maximum(jnp.sum(counts, -1), 1.0)

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from seqjax.config import TrainConfig
-from seqjax.data.batches import Batches, Feed
+from seqjax.data.batches import Batches, Bucketed, Feed, InOrder, Shuffled
+from seqjax.data.sources import Source, make_source
 from seqjax.training import losses, optim
 from seqjax.training.losses import ExampleFn
 from seqjax.training.metrics import Metric
@@ -71,6 +72,34 @@ class Plan:
     """The loss that steps minimise; evaluation takes the plain one."""
     loss = losses.smoothed(loss, self.label_smoothing)
     return losses.class_weighted(loss, self.class_weight) if self.class_weight else loss
+
+
+def make_data(
+  config: TrainConfig,
+  train: Any,
+  validation: Any = None,
+  test: Any = None,
+  *,
+  encode: Callable[[Any], tuple] | None = None,
+  length: int | None = None,
+) -> Data:
+  """Data as `fit` takes them, in batches; each part is as wide as its longest sequence.
+
+  Raises:
+    InputError: They cannot be used.
+  """
+
+  def source(data: Any, name: str) -> Source:
+    return make_source(data, encode=encode, length=length, name=name)
+
+  def held_out(data: Any, name: str) -> InOrder | None:
+    return None if data is None else InOrder(source(data, name), config.batch_size)
+
+  examples = source(train, 'train')
+  feed = Shuffled(examples, config.batch_size, config.seed)
+  if examples.lengths is not None:
+    feed = Bucketed(examples, examples.lengths, config.batch_size, config.seed)
+  return Data(feed, held_out(validation, 'validation'), held_out(test, 'test'))
 
 
 def make_plan(

@@ -78,7 +78,7 @@ def make_train_step(
         rngs = {'dropout': key}
         # pmap has cut the batch already: a device sees its rows alone.
         with contextlib.nullcontext() if pmap else mesh_lib.on_mesh(mesh):
-          output, carry = _apply(
+          output, carry = apply(
             model, params, part, dtype, state.carry, train=True, rngs=rngs
           )
         sums = _sums(output, part, loss, metrics)
@@ -150,7 +150,7 @@ def make_eval_step(
   ) -> tuple[dict[str, Array], PyTree]:
     batch = resident.gather(arrays[0], batch) if resident else batch
     with mesh_lib.on_mesh(mesh):
-      output, carry = _apply(model, params, batch, dtype, carry, train=False)
+      output, carry = apply(model, params, batch, dtype, carry, train=False)
     return _sums(output, batch, loss, metrics), carry
 
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
@@ -170,12 +170,12 @@ def _bind(program: Callable[..., Any], resident: Resident | None) -> Callable[..
   return program if resident is None else lambda *args: program(*args, resident.arrays)
 
 
-def _apply(
+def apply(
   model: nn.Module,
   params: PyTree,
   batch: Batch,
   dtype: str,
-  carry: PyTree,
+  carry: PyTree = (),
   *,
   train: bool,
   rngs: dict[str, Array] | None = None,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seqjax.training import losses
+from seqjax.types import NO_LABEL
 
 
 def test_binary_xent_is_that_of_keras():
@@ -104,6 +105,27 @@ def test_steps_without_a_label_count_for_nothing():
   np.testing.assert_array_equal(
     losses.accuracy(jnp.array([1.0, -1.0]), jnp.array([1, 1])), [1, 0]
   )
+
+
+@pytest.mark.parametrize(
+  'loss',
+  [losses.binary_xent, losses.absolute_error, losses.squared_error, losses.accuracy],
+)
+@pytest.mark.parametrize(('fill', 'kind'), [(np.nan, np.float32), (NO_LABEL, np.int32)])
+def test_what_fills_sequences_of_labels_counts_for_nothing(loss, fill, kind):
+  rng = np.random.default_rng(0)
+  outputs = rng.normal(size=(2, 4)).astype(np.float32)
+  y = np.array([[1, 0, fill, fill], [0, 1, 1, 0]]).astype(kind)
+  alone = [
+    loss(jnp.array(outputs[i, None, :n]), y[i, None, :n]) for i, n in ((0, 2), (1, 4))
+  ]
+  np.testing.assert_allclose(loss(outputs, y), np.ravel(alone), rtol=1e-6)
+  grads = jax.grad(lambda o: loss(o, y).sum())(outputs)
+  np.testing.assert_array_equal(grads[0, 2:], 0)
+  np.testing.assert_array_equal(  # -1 is a target like others
+    losses.absolute_error(jnp.zeros((1, 2)), jnp.array([[-1, 2]])), [1.5]
+  )
+  assert np.isnan(losses.absolute_error(jnp.zeros(1), jnp.array([np.nan])))
 
 
 def test_class_weights_are_those_of_keras():
