@@ -37,7 +37,9 @@ class Config(config_lib.Flags):
     (), 'FLAG=VALUE of all runs, on top of the flag file of the experiment; again.'
   )
   metric: str = field(
-    '', "Of result.json; default the best epoch's validation accuracy, else its loss."
+    '',
+    "Of result.json; default the best epoch's validation accuracy, else its loss."
+    ' min: or max: in front says which is better, where its name does not.',
   )
   seeds: int = field(3, 'Seeds 0, 1, ... of each combination.', at_least=1)
   data_dir: str = field('', 'Folder of the real data.', path=True)
@@ -72,6 +74,9 @@ def run(config: Config) -> None:
   metric = config.metric or (
     'best.val_accuracy' if hasattr(parsed, 'vocab_size') else 'best.val_loss'
   )
+  said, metric = metric, metric.removeprefix('min:').removeprefix('max:')
+  name = metric.split('.')[-1].removeprefix('val_').removeprefix('test_')
+  higher = is_higher_better(name if said == metric else said)
   rows = []
   for choice in combinations(config.grid):
     flags = tuple(f'--{name}={value}' for name, value in choice)
@@ -88,7 +93,7 @@ def run(config: Config) -> None:
       lambda row: [*base, *row.flags],
     )
   finally:
-    _show(folder, metric)
+    _show(folder, metric, higher)
 
 
 def combinations(grid: tuple[str, ...]) -> list[tuple[tuple[str, str], ...]]:
@@ -112,7 +117,7 @@ def combinations(grid: tuple[str, ...]) -> list[tuple[tuple[str, str], ...]]:
   return found
 
 
-def _show(folder: pathlib.Path, metric: str) -> None:
+def _show(folder: pathlib.Path, metric: str, higher: bool) -> None:
   """Draws the combinations, and prints which is the best so far."""
   path = folder / tables.JSON
   entries = json.loads(path.read_text())['rows'] if path.exists() else []
@@ -121,7 +126,7 @@ def _show(folder: pathlib.Path, metric: str) -> None:
   values = {entry['name']: list(entry['values'].values()) for entry in entries}
   label = tables.label(metric)
   comparisons.groups(values, folder / 'sweep.png', title=folder.name, xlabel=label)
-  sign = 1 if is_higher_better(metric) else -1
+  sign = 1 if higher else -1
   best = max(values, key=lambda name: sign * float(np.mean(values[name])))
   print(f'best {label}: {best}, {np.mean(values[best]):.4f}', flush=True)
 

@@ -21,6 +21,7 @@ from typing import (
   get_type_hints,
 )
 
+import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
@@ -61,8 +62,13 @@ class Flags:
   """What a command can be told; each value is within the limits of its field."""
 
   def __post_init__(self) -> None:
+    kinds = get_type_hints(type(self))
     for spec in dataclasses.fields(self):
       value = getattr(self, spec.name)
+      if isinstance(value, np.generic | os.PathLike):  # as JSON knows it
+        value = value.item() if isinstance(value, np.generic) else os.fspath(value)
+        object.__setattr__(self, spec.name, value)
+      _check_kind(spec.name, kinds[spec.name], value)
       _check_limits(spec, value)
       if value and spec.metadata['path']:
         object.__setattr__(self, spec.name, os.path.expanduser(value))
@@ -145,9 +151,9 @@ class TrainConfig(ClusterConfig):
     None, 'End after so many steps, before the last epoch.', at_least=1
   )
   batch_size: int = field(128, 'Examples a step, over all devices.', at_least=1)
-  optimizer: Literal['sgd', 'rmsprop', 'adam', 'adamw', 'lion', 'adafactor'] = field(
-    'rmsprop', 'With Keras defaults.'
-  )
+  optimizer: Literal[
+    'sgd', 'rmsprop', 'adam', 'adamw', 'lion', 'adafactor', 'custom'
+  ] = field('rmsprop', 'With Keras defaults; custom is one that Python hands over.')
   learning_rate: float = field(
     1e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
   )
@@ -198,7 +204,9 @@ class TrainConfig(ClusterConfig):
     'float32', 'What a step computes in; parameters are float32.'
   )
   monitor: str = field(
-    '', "Metric whose validation value makes an epoch the best; default the task's."
+    '',
+    "Metric whose validation value makes an epoch the best; default the task's."
+    ' min:NAME or max:NAME says which way, as it must of one of your own.',
   )
   clip_value: float | None = field(
     None, 'Bound of each element of the gradient.', above=0, below=math.inf
@@ -358,6 +366,30 @@ def _refuse(message: str, exit_code: int) -> NoReturn:
   command = pathlib.Path(sys.argv[0]).stem
   print(f'{command}: {" ".join(as_flags(message).split())}', file=sys.stderr)
   sys.exit(exit_code)
+
+
+def _check_kind(name: str, kind: Any, value: Any) -> None:
+  """Raises InputError, naming the field, if the value is not of its type."""
+  if get_origin(kind) in (Union, types.UnionType):
+    if value is None:
+      return
+    (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
+  if get_origin(kind) is Literal:
+    if value not in get_args(kind):
+      raise InputError(
+        f'`{name}` must be one of {", ".join(get_args(kind))}, got {value!r}'
+      )
+    return
+  known: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), 'True or False'),
+    int: ((int,), 'a whole number'),
+    float: ((int, float), 'a number'),
+    str: ((str,), 'text'),
+    tuple: ((tuple, list), 'several texts'),
+  }
+  allowed, words = known[get_origin(kind) or kind]
+  if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+    raise InputError(f'`{name}` must be {words}, got {value!r}')
 
 
 def _check_limits(spec: dataclasses.Field, value: Any) -> None:

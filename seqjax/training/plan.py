@@ -19,6 +19,16 @@ from seqjax.training.metrics import Metric
 from seqjax.types import InputError, PyTree
 from seqjax.workdir.progress import Monitor
 
+# The metrics of which it is known.
+_LOWER = {
+  'min', 'loss', 'mae', 'mse', 'binary_crossentropy', 'crossentropy', 'perplexity',
+  'bits_per_character',
+}  # fmt: skip
+_HIGHER = {
+  'max', 'accuracy', 'label_accuracy', 'exact_match', 'pearson_r', 'f1', 'precision',
+  'recall',
+}  # fmt: skip
+
 # Called after every epoch: (its number and values, the parameters that were evaluated).
 EpochFn = Callable[[Mapping[str, float], PyTree], None]
 
@@ -167,23 +177,37 @@ def choose_monitor(config: TrainConfig, task: Task) -> Task:
   """The task, its best epoch found by the metric that a flag names, if one does.
 
   Raises:
-    InputError: The task has none of that name.
+    InputError: The task has none of that name, or nothing says which way it is better.
   """
   if not config.monitor:
     return task
-  if config.monitor not in ('loss', *task.metrics):
+  metric = config.monitor.removeprefix('min:').removeprefix('max:')
+  if metric not in ('loss', *task.metrics):
     raise InputError(
-      f'`monitor` must be one of {", ".join(("loss", *task.metrics))}, '
-      f'got {config.monitor!r}'
+      f'`monitor` must be one of {", ".join(("loss", *task.metrics))}, got {metric!r}'
     )
-  higher = is_higher_better(config.monitor)
-  return task._replace(monitor=Monitor(config.monitor, higher))
+  return task._replace(monitor=Monitor(metric, is_higher_better(config.monitor)))
 
 
 def is_higher_better(metric: str) -> bool:
-  """Losses and errors are better lower, by their names; anything else higher."""
-  lower = ('loss', 'mae', 'mse', 'error', 'xent', 'crossentropy', 'perplexity')
-  return not any(word in metric for word in lower)
+  """Whether min:NAME or max:NAME, or the name of a metric that is known, says so.
+
+  An error has its unit behind it, as mae_celsius.
+
+  Raises:
+    InputError: None of them says it.
+  """
+  way, colon, _ = metric.partition(':')
+  if colon:
+    metric = way
+  elif metric.startswith(('mae_', 'mse_')):
+    metric = metric[:3]
+  if metric not in _HIGHER and metric not in _LOWER:
+    raise InputError(
+      f'nothing tells whether {metric} is better low or high: say min:{metric} or '
+      f'max:{metric}'
+    )
+  return metric in _HIGHER
 
 
 def _labels(feed: Feed) -> np.ndarray:

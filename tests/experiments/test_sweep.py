@@ -23,6 +23,7 @@ def test_a_grid_is_every_combination_in_order():
     ({'experiment': 'imdb_lstmm'}, "`experiment` must be one of.*'imdb_lstmm'"),
     ({'experiment': ''}, '`experiment` must be one of'),
     ({'grid': ('wiggle=1',)}, 'wiggle'),
+    ({'metric': 'seconds'}, 'say min:seconds or max:seconds'),
     ({'grid': ('features=0,3',)}, '`features` must be at least 1'),
   ],
 )
