@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,15 @@ from seqjax.cluster import compilation_cache, signals
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.watchdog import Watchdog
 from seqjax.config import TrainConfig
-from seqjax.data.batches import Batches, InOrder
-from seqjax.data.sources import Sequences, Source, as_rows, make_source
+from seqjax.data.batches import InOrder
+from seqjax.data.sources import (
+  Sequences,
+  Source,
+  as_rows,
+  check_within,
+  make_source,
+)
+from seqjax.layers import Embedding
 from seqjax.layers.base import call_options
 from seqjax.training import evaluation, losses, steps
 from seqjax.training import metrics as metrics_lib
@@ -33,9 +41,9 @@ from seqjax.training.losses import ExampleFn
 from seqjax.training.metrics import Compound, Metric
 from seqjax.training.plan import (
   EpochFn,
+  Plan,
   Task,
   choose_monitor,
-  is_higher_better,
   make_data,
   make_plan,
 )
@@ -49,6 +57,14 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 _NAME = 'fit'  # where a command has its experiment's
+
+# What a transformation of optax has within itself.
+_OF_OPTIMIZER = (
+  'learning_rate', 'schedule', 'warmup_steps', 'final_share', 'rate_changes',
+  'momentum', 'nesterov', 'weight_decay', 'clip_value', 'clip_norm', 'clip_global_norm',
+)  # fmt: skip
+# What a line of the log holds beside metrics.
+_RESERVED = ('event', 'step', 'steps', 'epoch', 'loss', 'weight', 'grad_norm')
 
 # What Keras calls it, and what there is here.
 ELSEWHERE = {
@@ -88,7 +104,7 @@ def fit(
   optimizer: str | optax.GradientTransformation = 'rmsprop',
   encode: Callable[[Any], tuple] | None = None,
   length: int | None = None,
-  frozen: Sequence[str] = (),
+  frozen: str | Sequence[str] = (),
   workdir: str | Path | None = None,
   quiet: bool = False,
   on_epoch: EpochFn | None = None,
@@ -114,15 +130,19 @@ def fit(
       [B, ..., C], whole labels [B, ...]), 'mae', 'mse', or (output, y) -> [B].
     metrics: More of such to report: names, or name -> function, 'accuracy' too; or
       metrics of a whole set, such as 'perplexity' and those of `spans.span_metrics`.
+      The best epoch is that of the best 'accuracy', where it is reported, else of the
+      lowest loss; `monitor` names another, as 'max:bleu' where it is one of your own.
     test: The same as `validation`, to run through at the end.
-    optimizer: A name of `optim.OPTIMIZERS`, or any optax transformation.
+    optimizer: A name of `optim.OPTIMIZERS`; or any optax transformation, with its rate,
+      schedule, clipping and decay in it. A workdir can't tell two such apart.
     encode: Makes (x, y) or (x, y, weight) of an example of such a data set.
     length: Sequences longer than this keep their last steps, and their labels a step.
-    frozen: Parameters that stay as they are; see `optim.freeze`.
+    frozen: A parameter that stays as it is, or several; see `optim.freeze`.
     workdir: Folder of the run, started or resumed.
     quiet: Print nothing.
     on_epoch: Called after every epoch as (values, parameters): the values of the epoch
-      by name, `epoch` among them, when all is saved. What it raises ends the run.
+      by name, `epoch` among them, and a copy on the host, when all is saved. What it
+      raises ends the run. It is not called again for an epoch that was saved.
     **settings: Fields of `TrainConfig`, by the names of the commands' flags:
       num_epochs, batch_size, seed, learning_rate, schedule, early_stopping, ...;
       `class_weight` and `rate_changes` may be dicts.
@@ -152,23 +172,25 @@ def fit(
         raise InputError(f'`{name}` needs `validation`, whose values it goes by')
   monitor = Monitor('loss')
   if 'accuracy' in named:
-    monitor = Monitor('accuracy', is_higher_better('accuracy'))
-  task = Task(model, loss_fn, named, monitor, tuple(frozen))
-  task = choose_monitor(config, task)
-  _try(task, data.feed.source)  # type: ignore[attr-defined]
+    monitor = Monitor('accuracy', higher_is_better=True)
+  frozen = [frozen] if isinstance(frozen, str) else list(frozen)
+  task = choose_monitor(config, Task(model, loss_fn, named, monitor, frozen))
   plan = make_plan(config, data.feed, given, on_epoch)
+  sets: dict[str, Any] = {'train': data.feed, **data._asdict()}
+  sources = {k: v.source for k, v in sets.items() if v is not None and k != 'feed'}
+  _try(task, plan, sources)
   record: Record = InMemory()
   if workdir is not None:
     arguments = {
       'loss': _name_of(loss),
       'metrics': {name: _name_of(fn) for name, fn in named.items()},
-      'frozen': list(frozen),
+      'frozen': frozen,
       'length': length,
     }
     record = train_lib.disk_record(config, _NAME, model, arguments=arguments)
   shown = loop.Show(
     _NAME,
-    {'examples': len(data.feed.source)},  # type: ignore[attr-defined]
+    {'examples': len(sources['train'])},
     config.log_every,
     config.save_every if workdir is not None else None,
     quiet,
@@ -210,7 +232,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Fitted:
   return Fitted(model, params, record, config, result=result)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False, eq=False)
 class Fitted:
   """A trained model.
 
@@ -220,7 +242,8 @@ class Fitted:
     record: Where the run is kept.
     config: Its settings.
     task: Loss and metrics; None after `load`.
-    result: As result.json has it: the best epoch, test values, digest; {} if stopped.
+    result: As result.json has it: the best epoch, test values, digest; of a run that
+      was stopped the best epoch alone.
     stopped: Whether Ctrl-C ended it early.
     resume: Goes on with a run that was stopped, to the same numbers as uninterrupted.
 
@@ -241,6 +264,10 @@ class Fitted:
   result: dict[str, Any] = dataclasses.field(default_factory=dict)
   stopped: bool = False
   resume: Callable[[], Fitted] | None = None
+
+  def __repr__(self) -> str:
+    state = ', stopped' if self.stopped else ''
+    return f'<Fitted {self.title}; {len(self.history.get("epoch", ()))} epochs{state}>'
 
   @property
   def history(self) -> dict[str, np.ndarray]:
@@ -274,10 +301,7 @@ class Fitted:
     y = np.zeros(len(rows), np.float32)
     source = make_source((rows, y), length=length, name='x')
     batches = InOrder(source, min(self.config.batch_size, len(rows)))
-    try:
-      shapes = self._shapes(next(iter(batches)), 0)
-    except (TypeError, ValueError, FlaxError) as error:
-      raise InputError(f'x is none for this model: {error}') from error
+    shapes = self._shapes(next(iter(batches)), 0)
     found = [jax.device_get(self._apply(self.params, batch)) for batch in batches]
 
     def join(*parts: np.ndarray) -> np.ndarray:
@@ -296,14 +320,24 @@ class Fitted:
     return jax.tree.map(cut, outputs, shapes, self._shapes(next(iter(batches)), 1))
 
   def _shapes(self, batch: Batch, more: int) -> Any:
-    """Those of the outputs for a batch with so many more steps."""
+    """Those of the outputs for a batch with so many more steps.
+
+    Raises:
+      InputError: The batch is none for this model.
+    """
 
     def longer(a: Any) -> Any:
       shape = (len(a), a.shape[1] + more, *a.shape[2:]) if more else a.shape
       return jax.ShapeDtypeStruct(shape, a.dtype)
 
     x, mask = longer(batch.x), None if batch.mask is None else longer(batch.mask)
-    return jax.eval_shape(self._apply, self.params, batch._replace(x=x, mask=mask))
+    try:
+      shapes = jax.eval_shape(self._apply, self.params, batch._replace(x=x, mask=mask))
+    except (TypeError, ValueError, FlaxError) as error:
+      raise InputError(f'x {x.shape} is none for this model: {error}') from error
+    if any(shape.shape[:1] != x.shape[:1] for shape in jax.tree.leaves(shapes)):
+      raise InputError(f'x {x.shape} is none for this model: it must be [N, ...]')
+    return shapes
 
   @functools.cached_property
   def _apply(self) -> Callable[..., Any]:
@@ -314,15 +348,27 @@ class Fitted:
 
     return jax.jit(apply)
 
-  def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
+  def evaluate(
+    self,
+    data: Any,
+    *,
+    loss: str | ExampleFn | None = None,
+    metrics: Sequence[str] | Mapping[str, str | Metric] = (),
+    encode: Callable[[Any], tuple] | None = None,
+    length: int | None = None,
+  ) -> dict[str, float]:
     """Loss and metrics over some data, each example once.
 
     Args:
       data: As `validation` of `fit`.
-      **options: `encode` and `length`, as of `fit`; `loss` and `metrics` for others
-        than those of the run, which after `load` are not known.
+      loss: Another than that of the run, which after `load` is not known.
+      metrics: Others than those of the run, as for `fit`.
+      encode: As for `fit`.
+      length: As for `fit`.
+
+    Raises:
+      InputError: They do not fit each other.
     """
-    loss, metrics = options.pop('loss', None), options.pop('metrics', ())
     task = self.task
     if loss is not None:
       task = Task(self.model, losses.named(loss))
@@ -330,8 +376,18 @@ class Fitted:
       raise InputError('a run that was loaded needs `loss` (and `metrics`) here')
     if metrics or loss is not None:
       task = task._replace(metrics=_metrics(metrics))
-    source = make_source(data, **options)
-    return _evaluate(task, self.params, InOrder(source, self.config.batch_size))
+    source = make_source(data, encode=encode, length=length)
+    batches = InOrder(source, self.config.batch_size)
+    self._shapes(next(iter(batches)), 0)
+    _try(task, Plan(optax.identity()), {'the data': source})
+    mesh = mesh_lib.make_mesh(1, 1)
+    step = steps.make_eval_step(
+      task.model, task.loss, task.metrics, mesh, dtype=self.config.compute_dtype
+    )
+    derived = metrics_lib.values(task.metrics)
+    evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None), derived)
+    params = mesh_lib.replicate(self.params, mesh)
+    return evaluate(params, batches)
 
   def plot(self, path: str | Path | None = None) -> Figure:
     """The curves of all epochs; written as PNG where a path is given."""
@@ -399,6 +455,13 @@ def _config(
     raise TypeError(
       f'fit has no {name}: {hint}' if hint else f'fit has no argument {name}'
     )
+  if workdir is not None and not str(workdir):
+    raise InputError('`workdir` is empty: name a folder, or None to write nothing')
+  if callable(settings.get('learning_rate')):
+    raise InputError(
+      '`learning_rate` must be a number: a schedule of optax goes into its optimizer, '
+      '`optimizer=optax.adam(schedule)`, and `schedule` names those here'
+    )
   for name in ('class_weight', 'rate_changes'):  # a dict says what the flag's text does
     if isinstance(pairs := settings.get(name), Mapping):
       settings[name] = ','.join(f'{key}:{value}' for key, value in pairs.items())
@@ -406,16 +469,36 @@ def _config(
     settings['workdir'] = str(Path(workdir).expanduser().absolute())
   if isinstance(optimizer, str):
     return TrainConfig(optimizer=optimizer, **settings), None  # type: ignore[arg-type]
-  return TrainConfig(**settings), optimizer
+  if not all(callable(getattr(optimizer, name, None)) for name in ('init', 'update')):
+    raise InputError(
+      '`optimizer` must be a name, or an optax transformation such as '
+      f'optax.adam(1e-3), got {optimizer!r}'
+    )
+  for name in _OF_OPTIMIZER:
+    if name in settings:
+      raise InputError(
+        f'`{name}` is of optimizers by name: one of optax has it within, as '
+        'optax.adam(rate) and optax.chain(optax.clip(1.0), ...)'
+      )
+  return TrainConfig(optimizer='custom', **settings), optimizer
 
 
 def _metrics(
   metrics: Sequence[str] | Mapping[str, str | Metric],
 ) -> dict[str, Metric]:
-  if isinstance(metrics, str):
+  if isinstance(metrics, str) or callable(metrics):
     metrics = [metrics]
   if not isinstance(metrics, Mapping):
-    metrics = {str(name): name for name in metrics}
+    names = [m if isinstance(m, str) else getattr(m, '__name__', '') for m in metrics]
+    if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
+      raise InputError(
+        '`metrics` must be names and functions with a name each, or a dict, name -> '
+        f'function; got {metrics!r}'
+      )
+    metrics = dict(zip(names, metrics, strict=True))
+  for name in metrics:
+    if name in _RESERVED or name.startswith('val_') or '/' in name:
+      raise InputError(f'`metrics`: {name} is what the log calls another thing')
   return {name: metrics_lib.named(metric) for name, metric in metrics.items()}
 
 
@@ -424,21 +507,33 @@ def _name_of(value: Any) -> str | None:
   return value if isinstance(value, str) else getattr(value, '__qualname__', None)
 
 
-def _try(task: Task, source: Source) -> None:
-  """Raises InputError if model, loss and metrics do not fit the data: by shapes."""
-  rows = source.take(np.arange(min(2, len(source))))
+def _try(task: Task, plan: Plan, sources: Mapping[str, Source]) -> None:
+  """Raises InputError if model, loss and metrics do not fit the data.
+
+  They are tried by shapes, on two examples; then ids and labels are looked at.
+  """
+  first = next(iter(sources.values()))
+  rows = first.take(np.arange(min(2, len(first))))
   options = call_options(task.model, train=False, mask=rows.mask)
+  metrics = {'loss': plan.training_loss(task.loss), **task.metrics}
+  sizes = []  # of the Embeddings that look x up
 
   def run(x: Any, y: Any) -> Any:
-    output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+      if isinstance(context.module, Embedding) and args and args[0] is x:
+        sizes.append(context.module.num_embeddings)
+      return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+      output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
     found: dict[str, Any] = {}
-    for name, metric in {'loss': task.loss, **task.metrics}.items():
+    for name, metric in metrics.items():
       parts = metric.parts if isinstance(metric, Compound) else {'': metric}
       found |= {f'{name}/{part}'.rstrip('/'): f(output, y) for part, f in parts.items()}
-    return found
+    return output, found
 
   try:
-    found = jax.eval_shape(run, rows.x, rows.y)
+    output, found = jax.eval_shape(run, rows.x, rows.y)
   except (TypeError, ValueError, FlaxError) as error:
     raise InputError(
       f'model and loss do not fit x {rows.x.shape} and y {rows.y.shape}: {error}'
@@ -449,6 +544,17 @@ def _try(task: Task, source: Source) -> None:
         f'{name} must give a value an example, [{len(rows.x)}] here; got '
         f'{getattr(value, "shape", value)}'
       )
+  for name, source in sources.items():
+    x, y = source.seen()
+    for size in sizes:
+      why = f'the Embedding has rows from 0 to {size - 1}'
+      check_within(x, 0, size - 1, f'{name}: x', why)
+    if task.loss is losses.binary_xent:
+      check_within(y, 0, 1, f'{name}: y', 'labels of binary_crossentropy are 0 to 1')
+    if task.loss is losses.softmax_xent:
+      C, one = output.shape[-1], rows.y.ndim == 1  # below 0 a step has no label
+      why = f'the model has classes from 0 to {C - 1}'
+      check_within(y, 0 if one else -math.inf, C - 1, f'{name}: y', why)
 
 
 def _saved_model(folder: Path) -> nn.Module:
@@ -459,11 +565,3 @@ def _saved_model(folder: Path) -> nn.Module:
   if 'unnamed' in record:
     raise InputError(f'{path}: {record["unnamed"]}; hand over `model`')
   return modules.build(record)
-
-
-def _evaluate(task: Task, params: PyTree, batches: Batches) -> dict[str, float]:
-  mesh = mesh_lib.make_mesh(1, 1)
-  step = steps.make_eval_step(task.model, task.loss, task.metrics, mesh)
-  derived = metrics_lib.values(task.metrics)
-  evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None), derived)
-  return evaluate(mesh_lib.replicate(params, mesh), batches)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
@@ -81,10 +82,10 @@ def train(
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
     derived = metrics.values(task.metrics)
     environment = {**workdir.environment(), 'devices_used': mesh.size}
-    held.enter_context(record.start(environment, _fingerprints(data)))
     state = init_state(
       task.model, programs.tx, init_key, programs.x, carries=programs.carries
     )
+    held.enter_context(record.start(environment, _fingerprints(data)))
     evaluate = evaluation.make(
       programs.eval_step, mesh, stop, watch, derived, jax.device_get(state.carry)
     )
@@ -152,11 +153,10 @@ def train(
         log.sync()
         checkpoints.save(step, state, progress.to_json(), best=is_best)
       if asked:
-        return _leave(
-          stop, step, num_steps, record, checkpoints, state, programs, progress
-        )
+        break
       if values is not None and plan.on_epoch is not None:
-        plan.on_epoch({'epoch': epoch, **values}, programs.params(state))
+        params = jax.device_get(programs.params(state))  # the next step takes these
+        plan.on_epoch({'epoch': epoch, **values}, jax.tree.map(np.array, params))
 
       patience = plan.early_stopping or math.inf
       if step == num_steps or progress.epochs_since_best >= patience:
@@ -167,17 +167,21 @@ def train(
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
 
-    processes.on_first(checkpoints.wait)
-    params, epoch = programs.params(state), progress.epochs
-    if not show.test_last:
-      best, epoch = _choose(checkpoints, state, progress)
-      params = programs.params(best)
-      processes.check_same(epoch, 'the epoch to test')
-    test = evaluate(params, data.test or ())
-    if stop:
-      return _leave(
-        stop, step, num_steps, record, checkpoints, state, programs, progress
-      )
+    if not stop:
+      processes.on_first(checkpoints.wait)
+      params, epoch = programs.params(state), progress.epochs
+      if not show.test_last:
+        best, epoch = _choose(checkpoints, state, progress)
+        params = programs.params(best)
+        processes.check_same(epoch, 'the epoch to test')
+      test = evaluate(params, data.test or ())
+    if stop:  # one may have come in the test
+      checkpoints.wait()
+      if not show.quiet:
+        report.show_stopped(stop.name, step, num_steps, record.folder)
+      saved = checkpoints.restore_best(state) if progress.best else None
+      params = programs.params(state if saved is None else saved.state)
+      return Outcome(params, {}, progress, stop)
     _check_finite(test, step, log, checkpoints, 'test ')
     if test:
       log.write('test', step, epoch=epoch, **test)
@@ -235,25 +239,3 @@ def _choose(
     return best.state, int(progress.best['epoch'])
   console.say('the best checkpoint is lost: the last epoch is tested')
   return state, progress.epochs
-
-
-def _leave(
-  stop: signals.Stop,
-  step: int,
-  num_steps: int,
-  record: Record,
-  checkpoints: Saves,
-  state: TrainState,
-  programs: Programs,
-  progress: Progress,
-) -> Outcome:
-  """What there is after a signal, once the last checkpoint is on disk."""
-  checkpoints.wait()
-  place = f'is saved in {record.folder}' if record.folder else 'is kept in memory'
-  console.say(
-    f'{stop.name}: step {step} of {num_steps} {place}; the same '
-    f'{"command" if record.folder else "call"} goes on from there'
-  )
-  best = checkpoints.restore_best(state) if progress.best else None
-  params = programs.params(state if best is None else best.state)
-  return Outcome(params, {}, progress, stop)

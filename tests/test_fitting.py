@@ -180,11 +180,12 @@ class Scores(nn.Module):
     return nn.Dense(1)(x)[..., 0]
 
 
-@pytest.mark.parametrize('whole', [False, True])
-@pytest.mark.parametrize('loss', ['mse', 'mae', 'binary_crossentropy'])
+@pytest.mark.parametrize(
+  ('loss', 'whole'), [('mse', False), ('mae', True), ('binary_crossentropy', True)]
+)
 def test_a_step_that_fills_a_sequence_up_is_no_target(loss, whole):
   rng = np.random.default_rng(0)
-  x = [rng.normal(size=(n, 2)).astype(np.float32) for n in (2, 10, 10, 3)]
+  x = [rng.normal(size=(n, 2)).astype(np.float32) for n in (2, 10, 10, 2)]
   y = [rng.integers(0, 2, len(row)) for row in x]
   y = y if whole else [row.astype(np.float32) for row in y]
   settings = {'loss': loss, 'metrics': ['accuracy'], 'quiet': True, 'num_epochs': 1}
@@ -303,11 +304,185 @@ def test_a_plain_linen_model_needs_neither_train_nor_mask():
     ({'warmup_steps': 20}, InputError, 'less than the 20'),
     ({'nesterov': True}, InputError, 'momentum'),
     ({'validation': None, 'early_stopping': 2}, InputError, '`early_stopping` needs'),
+    ({'workdir': ''}, InputError, '`workdir` is empty'),
+    ({'optimizer': 'custom'}, InputError, "must be one of sgd.*'custom'"),
+    ({'optimizer': optax.adam}, InputError, r'such as optax.adam\(1e-3\)'),
+    ({'optimizer': optax.adam(0.1)}, InputError, '`learning_rate` is of optimizers by'),
+    ({'learning_rate': optax.cosine_decay_schedule(1.0, 9)}, InputError, 'a schedule'),
+    (
+      {'compute_dtype': 'float16'},
+      InputError,
+      "one of float32, bfloat16, got 'float16'",
+    ),
+    ({'data_parallel': 'foo'}, InputError, '`data_parallel` must be one of jit, pmap'),
+    ({'early_stopping': True}, InputError, 'early_stopping` must be a whole.*True'),
+    ({'num_epochs': 2.5}, InputError, '`num_epochs` must be a whole number, got 2.5'),
+    ({'batch_size': '32'}, InputError, "`batch_size` must be a whole number, got '32'"),
+    ({'seed': None}, InputError, '`seed` must be a whole number, got None'),
+    (
+      {'class_weight': [1, 2]},
+      InputError,
+      r'`class_weight` must be text, got \[1, 2\]',
+    ),
+    ({'length': 0}, InputError, '`length` must be at least 1'),
+    ({'frozen': 'head/bias', 'num_epochs': 0}, InputError, 'num_epochs'),
+    ({'frozen': ['dense']}, InputError, "no parameter to freeze at 'dense'"),
+    ({'frozen': 'tail'}, InputError, "no parameter to freeze at 'tail'"),
+    ({'metrics': {'loss': 'mae'}}, InputError, 'loss is what the log calls'),
+    ({'metrics': {'weight': 'mae'}}, InputError, 'weight is what the log calls'),
+    ({'metrics': {'val_x': 'mae'}}, InputError, 'val_x is what the log calls'),
+    ({'metrics': [lambda o, y: o - y]}, InputError, 'a dict, name -> function'),
+    ({'metrics': ['mae', 'mae']}, InputError, 'a name each'),
+    (
+      {'metrics': {'nll': 'mse'}, 'monitor': 'nll'},
+      InputError,
+      'say min:nll or max:nll',
+    ),
   ],
 )
-def test_what_cannot_be_is_said_before_any_training(change, error, match):
+def test_what_cannot_be_is_said_before_any_training(change, error, match, tmp_path):
   with pytest.raises(error, match=match):
-    fit(**change)
+    fit(**{'workdir': tmp_path / 'run', **change})
+  assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('change', 'match'),
+  [
+    ({'y': -1}, r'y\[149\] is -1: labels of binary_crossentropy'),
+    ({'y': 2}, r'y\[149\] is 2: labels of binary_crossentropy'),
+    ({'x': 12}, r'x\[149, 4\] is 12: the Embedding has rows from 0 to 11'),
+    ({'y': np.nan}, r'y\[149\] holds nan'),
+    ({'x': -1}, r'x\[149, 4\] is -1: the Embedding'),
+  ],
+)
+def test_a_value_that_is_none_is_named_with_its_place(change, match):
+  x, y = (a.copy() for a in data()[0])
+  ((name, value),) = change.items()
+  (x[149:, 4:5] if name == 'x' else y[149:])[:] = value
+  with pytest.raises(InputError, match=f'train: {match}'):
+    sj.fit(toy.model(), (x, y), **TOY)
+  with pytest.raises(InputError, match=f'test: {match}'):
+    fit(test=(x, y))
+
+
+@pytest.mark.parametrize(
+  ('y', 'match'),
+  [(3, r'y\[1\] is 3: the model has classes from 0 to 2'), (-1, r'y\[1\] is -1')],
+)
+def test_a_class_that_the_model_has_not_is_named(y, match):
+  x, labels = np.ones((3, 4), np.int64), np.array([0, y, 2])
+  model = sj.SequenceClassifier(12, 4, sj.GRU(3), num_classes=3)
+  with pytest.raises(InputError, match=f'train: {match}'):
+    sj.fit(model, (x, labels), loss='crossentropy', quiet=True)
+  rows, tags = ragged(3)
+  tags[1] = tags[1] * 0 + y
+  if y < 0:  # of a step it is no label
+    sj.fit(Tagger(), (rows, tags), loss='crossentropy', num_epochs=1, quiet=True)
+    return
+  with pytest.raises(InputError, match=r'train: y\[1, 0\] is 3'):
+    sj.fit(Tagger(), (rows, tags), loss='crossentropy', quiet=True)
+
+
+def test_a_call_that_was_refused_leaves_its_folder_to_the_one_that_is_right(tmp_path):
+  class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+      return nn.BatchNorm(use_running_average=not train)(x.mean(1))[:, 0]
+
+  x, y = np.ones((8, 4, 3), np.float32), np.ones(8, np.float32)
+  options = {'loss': 'mse', 'num_epochs': 1, 'quiet': True, 'workdir': tmp_path}
+  with pytest.raises(InputError, match='batch_stats beside params'):
+    sj.fit(Normed(), (x, y), **options)
+  model = sj.SequenceRegressor(sj.GRU(2))
+  with pytest.raises(InputError, match='one label an example'):
+    sj.fit(Scores(), (x, x[..., 0]), **options, class_weight={0: 1, 1: 3})
+  assert sj.fit(model, (x, y), **options).result['epochs'] == 1
+
+
+def test_an_optimizer_of_optax_is_named_so_and_its_run_goes_on(tmp_path):
+  options = {'optimizer': optax.adam(0.01), 'workdir': tmp_path, 'num_epochs': 1}
+  settings = {k: v for k, v in TOY.items() if k != 'learning_rate'}
+  train, held_out = data()
+
+  def start(**more):
+    return sj.fit(toy.model(), train, held_out, **{**settings, **options, **more})
+
+  assert start().title == 'SequenceClassifier: custom, batch 32, seed 0'
+  assert sj.load(tmp_path).title == start().title
+  with pytest.raises(InputError, match='"custom" -> "adam"'):
+    start(optimizer='adam')
+
+
+def test_the_parameters_of_an_epoch_are_the_hook_s_to_keep():
+  kept = []
+  found = fit(on_epoch=lambda values, params: kept.append(params))
+  kernels = [np.asarray(params['head']['kernel']) for params in kept]
+  assert len(kernels) == 4
+  assert not np.array_equal(kernels[0], kernels[3])
+  best = int(found.result['best']['epoch'])
+  np.testing.assert_array_equal(kernels[best - 1], found.params['head']['kernel'])
+
+
+@pytest.mark.parametrize(('way', 'pick'), [('min', np.argmin), ('max', np.argmax)])
+def test_a_metric_of_one_s_own_says_which_way_it_is_better(way, pick):
+  found = fit(metrics={'brier': 'mse'}, monitor=f'{way}:brier')
+  values = found.history['val_brier']
+  assert found.result['best']['epoch'] == pick(values) + 1
+  assert values.argmin() != values.argmax()
+
+
+def test_a_metric_is_called_by_its_function_s_name():
+  def far(output, y):
+    return abs(output - y) > 1
+
+  assert 'val_far' in fit(metrics=['mae', far], num_epochs=1).history
+
+
+def test_what_comes_back_says_itself_in_a_line_and_refuses_what_is_none(fitted):
+  assert repr(fitted) == (
+    '<Fitted SequenceClassifier: rmsprop, rate 0.01, batch 32, seed 0; 4 epochs>'
+  )
+  assert fitted != fit(num_epochs=1)
+  x = np.ones((6, 5, 3), np.float32)
+  found = sj.fit(
+    sj.SequenceRegressor(sj.GRU(2)), (x, x[:, 0, 0]), loss='mse', num_epochs=1,
+    quiet=True, compute_dtype='bfloat16',
+  )  # fmt: skip
+  for wrong in (x[..., :2], x[0]):
+    with pytest.raises(InputError, match=r'none for this model'):
+      found.predict(wrong)
+    with pytest.raises(InputError, match=r'none for this model'):
+      found.evaluate((wrong, np.zeros(len(wrong))))
+  plain = found.model.apply({'params': found.params}, x, train=False)
+  assert not np.array_equal(found.predict(x), plain)  # in bfloat16, as it was trained
+  np.testing.assert_allclose(found.predict(x), plain, atol=0.02)
+  error = np.mean((found.predict(x) - x[:, 0, 0]) ** 2)
+  assert found.evaluate((x, x[:, 0, 0]))['loss'] == pytest.approx(error, rel=1e-5)
+
+
+def test_a_batch_that_weighs_nothing_moves_nothing():
+  (x, y), _ = data()
+  weight = np.zeros(150, np.float32)
+  weight[3] = 1
+  found = sj.fit(
+    toy.model(), (x, y, weight), **{**TOY, 'batch_size': 8, 'num_epochs': 1}
+  )
+  assert np.isfinite(found.history['loss']).all()
+
+
+@pytest.mark.parametrize(
+  ('quiet', 'where'), [(False, 'memory'), (False, 'disk'), (True, '')]
+)
+def test_a_run_that_was_stopped_says_how_it_goes_on(capsys, tmp_path, quiet, where):
+  workdir = tmp_path if where == 'disk' else None
+  fit(
+    on_epoch=lambda *_: signal.raise_signal(signal.SIGINT), quiet=quiet, workdir=workdir
+  )
+  shown = ' '.join(capsys.readouterr().out.split())
+  assert ('kept in memory; resume() goes on' in shown) == (where == 'memory')
+  assert ('started again, the run goes on' in shown) == (where == 'disk')
+  assert bool(shown) is not quiet
 
 
 def test_a_model_that_takes_other_inputs_is_said_with_its_reason():

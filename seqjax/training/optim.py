@@ -298,7 +298,7 @@ def freeze(
       'embedding', 'encoder/forward_layer', 'head/bias'.
 
   Raises:
-    ValueError: at `init`, if a path names nothing.
+    InputError: at `init`, if a path names nothing.
   """
 
   if not paths:
@@ -316,7 +316,7 @@ def freeze(
     labelled = jax.tree_util.tree_map_with_path(label, tree)
     for path in paths:
       if path not in found:
-        raise ValueError(f'no parameter to freeze at {path!r}')
+        raise InputError(f'no parameter to freeze at {path!r}')
     return labelled
 
   parts = {'trained': optimizer, 'frozen': optax.set_to_zero()}

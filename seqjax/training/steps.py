@@ -82,7 +82,8 @@ def make_train_step(
             model, params, part, dtype, state.carry, train=True, rngs=rngs
           )
         sums = _sums(output, part, loss, metrics)
-        return sums['loss'] / total, (sums, carry)
+        # A batch whose examples weigh nothing moves nothing: 0 / 0 would be NaN.
+        return sums['loss'] / jnp.where(total > 0, total, 1.0), (sums, carry)
 
       return jax.grad(share, has_aux=True)(state.params)
 

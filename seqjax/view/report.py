@@ -64,6 +64,15 @@ def show_rejected(checkpoints: Saves) -> None:
     console.say(f'checkpoint {reason}: refused')
 
 
+def show_stopped(signal: str, step: int, num_steps: int, folder: Path | None) -> None:
+  """Prints where a run was stopped, and how it goes on."""
+  done = f'{signal}: step {step} of {num_steps} is'
+  if folder is not None:
+    console.say(f'{done} saved in {folder}; started again, the run goes on from there')
+  else:
+    console.say(f'{done} kept in memory; resume() goes on from there')
+
+
 def make_result(
   name: str,
   seed: int,
@@ -111,10 +120,8 @@ def draw(
 
 def settings(config: TrainConfig) -> str:
   """The most important ones, in a line."""
-  return (
-    f'{config.optimizer}, rate {config.learning_rate:g}, batch {config.batch_size}, '
-    f'seed {config.seed}'
-  )
+  rate = f', rate {config.learning_rate:g}' if config.optimizer != 'custom' else ''
+  return f'{config.optimizer}{rate}, batch {config.batch_size}, seed {config.seed}'
 
 
 def show_end(folder: Path, result: Mapping[str, Any]) -> None:

@@ -152,6 +152,7 @@ def means(sums: Mapping[str, float], derived: Values | None = None) -> dict[str,
     if name in parts:
       parts[name][part] = sums[key]
     elif key in sums:
-      found[key] = sums[key] / sums['steps' if key == 'grad_norm' else 'weight']
+      number = sums['steps' if key == 'grad_norm' else 'weight']
+      found[key] = sums[key] / (number or 1.0)  # 0: no example weighs anything
   values = {name: derived[name](s) for name, s in parts.items() if s}  # type: ignore[index]
   return {**found, **values}
