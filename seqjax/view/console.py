@@ -273,7 +273,10 @@ def say(line: str) -> None:
 
 
 class _Stream(io.TextIOBase):
-  """A stream that takes any text: what it can't encode is a question mark."""
+  """A stream that takes any text: what it can't encode is a question mark.
+
+  One that breaks, as a pipe whose reader has gone, is let go: no run ends for it.
+  """
 
   def __init__(self, stream: TextIO | None):
     self._stream = None if stream is None or stream.closed else stream
@@ -286,16 +289,22 @@ class _Stream(io.TextIOBase):
   def isatty(self) -> bool:
     return self._stream is not None and self._stream.isatty()
 
+  def _do(self, act: Callable[[TextIO], object]) -> None:
+    # Whoever lends a stream may also close it before this one is collected, which
+    # flushes: a ValueError.
+    try:
+      if self._stream is not None:
+        act(self._stream)
+    except (OSError, ValueError):
+      self._stream = None
+
   def write(self, text: str) -> int:
-    if self._stream is not None:
-      safe = text.encode(self._encoding, 'replace').decode(self._encoding)
-      self._stream.write(safe)
+    safe = text.encode(self._encoding, 'replace').decode(self._encoding)
+    self._do(lambda stream: stream.write(safe))
     return len(text)
 
   def flush(self) -> None:
-    # Whoever lends a stream may close it before this one is collected, which flushes.
-    if self._stream is not None and not self._stream.closed:
-      self._stream.flush()
+    self._do(lambda stream: stream.flush())
 
   def fileno(self) -> int:
     if self._stream is None:

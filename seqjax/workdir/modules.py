@@ -43,6 +43,8 @@ def build(record: Mapping[str, Any]) -> nn.Module:
 
 
 def _describe(value: Any, where: str) -> Any:
+  if isinstance(value, np.generic):
+    value = value.item()
   if value is None or isinstance(value, bool | int | float | str):
     return value
   if isinstance(value, nn.Module):
@@ -57,10 +59,17 @@ def _describe(value: Any, where: str) -> Any:
     return {type(value).__name__: [_describe(v, where) for v in value]}
   if isinstance(value, Mapping):
     return {'dict': {str(k): _describe(v, f'{where}[{k}]') for k, v in value.items()}}
-  try:
+  if _is_dtype(value):
     return {'dtype': np.dtype(value).name}
-  except TypeError:
-    return {'named': _name(value, where)}
+  return {'named': _name(value, where)}
+
+
+def _is_dtype(value: Any) -> bool:
+  """A dtype, or a scalar type of NumPy or JAX; other classes stand for themselves."""
+  if isinstance(value, type):
+    is_jax = isinstance(getattr(value, 'dtype', None), np.dtype)
+    return is_jax or issubclass(value, np.generic)
+  return isinstance(value, np.dtype)
 
 
 def _build(record: Any) -> Any:
@@ -96,7 +105,8 @@ def _name(thing: Any, where: str) -> str:
   except InputError:
     fine = False
   if not fine:
-    raise InputError(f'{where} holds {thing!r}, which has no name to be saved by')
+    kind = name or type(thing).__qualname__  # no repr, as that may have an address
+    raise InputError(f'{where} holds {kind}, which has no name to be saved by')
   return path
 
 

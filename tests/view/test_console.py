@@ -1,9 +1,13 @@
 """console.py: what a terminal and what a file see."""
 
 import io
+import json
 import os
 import pty
 import re
+import shlex
+import subprocess
+import sys
 import termios
 import threading
 
@@ -181,6 +185,32 @@ def test_a_stream_that_was_closed_meanwhile_is_let_go():
   lent = console._Stream(stream)
   stream.close()
   lent.close()  # as when it is collected: Python 3.13 reports what that raises
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_let_go():
+  read, write = os.pipe()
+  stream = open(write, 'w')  # noqa: SIM115
+  with console.Display(1000, stream=stream) as progress:
+    progress.note('one')
+    os.close(read)
+    progress.note('two')  # of rich a SystemExit
+    progress.epoch_line(1, 5, {'loss': 0.5}, seconds=2)
+  with pytest.raises(BrokenPipeError):
+    stream.close()  # its own two lines are left
+
+
+@pytest.mark.slow
+def test_a_run_outlives_the_reader_of_what_it_says(tmp_path):
+  code = (
+    'import numpy as np, seqjax as sj; x = np.ones((40, 5, 3), np.float32); '
+    'print("begin", flush=True); '
+    f'sj.fit(sj.SequenceRegressor(sj.GRU(4)), (x, x[:, 0, 0]), loss="mse", '
+    f'num_epochs=2, workdir={str(tmp_path)!r})'
+  )
+  command = f'{sys.executable} -c {shlex.quote(code)} | head -n 1'
+  done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+  assert done.stdout == 'begin\n'
+  assert json.loads((tmp_path / 'result.json').read_text())['epochs'] == 2
 
 
 @pytest.mark.parametrize(
