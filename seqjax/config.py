@@ -355,10 +355,19 @@ def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) ->
     names = [spec.name for spec in dataclasses.fields(config_class)]
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
     run(config_class(**values))
+    _flush()
   except CommandError as error:
     _refuse(str(error), error.exit_code)
   except KeyboardInterrupt:
     _refuse('interrupted before there was anything to save', 130)
+
+
+def _flush() -> None:
+  """Writes what is left to say; where nobody reads it any more, to nowhere."""
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:  # Python itself would try once more, and exit with 120
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(message: str, exit_code: int) -> NoReturn:

@@ -1,7 +1,11 @@
 """What the README tells a user to do, done."""
 
+import os
 import pathlib
 import re
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -39,6 +43,36 @@ def test_the_run_from_python_learns_predicts_and_leaves_its_curves(
   assert len(names['fitted'].history['val_accuracy']) == 10
   assert (tmp_path / 'curves.png').exists()
   assert (tmp_path / 'runs' / 'mine' / 'result.json').exists()
+
+
+@pytest.mark.slow
+def test_the_experiment_of_one_s_own_is_a_command_as_others_are(tmp_path):
+  page = (_ROOT / 'docs/fit.md').read_text()
+  (code,) = re.findall(r'```python\n(import dataclasses.*?)```', page, re.S)
+  assert len(code.splitlines()) <= 32
+  (tmp_path / 'mine.py').write_text(code)
+  x = np.random.default_rng(0).normal(size=(50, 6, 3))
+  np.savez(tmp_path / 'mine.npz', x=x, y=x[:, 0, 0])
+  environment = {**os.environ, 'PYTHONPATH': str(_ROOT), 'JAX_PLATFORMS': 'cpu'}
+  start = [sys.executable, 'mine.py', '--file=mine.npz', '--features=4']
+  options = {'cwd': tmp_path, 'env': environment, 'text': True}
+  stopped = [*start, '--num_epochs=100000', '--workdir=long']
+  with subprocess.Popen(stopped, stdout=subprocess.PIPE, **options) as going:
+    for line in going.stdout:
+      if line.startswith('epoch'):
+        going.send_signal(signal.SIGINT)
+        break
+    assert 'started again, the run goes on' in ' '.join(going.stdout.read().split())
+  assert going.returncode == 130
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+  with subprocess.Popen([*start, '--num_epochs=3'], **pipes, **options) as heard:
+    heard.stdout.readline()
+    heard.stdout.close()  # as head -n 1 does
+    assert heard.stderr.read() == ''
+  assert heard.returncode == 0
+  loaded = sj.load(tmp_path / 'runs' / 'mine')
+  assert loaded.result['epochs'] == 3
+  assert loaded.predict(x).shape == (50,)
 
 
 def test_every_path_it_names_is_there():
