@@ -130,8 +130,8 @@ def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
   ptx = b' ' * call(nvrtc.nvrtcGetPTXSize, program)
   call(nvrtc.nvrtcGetPTX, program, ptx)
   text = ptx.rstrip(b'\0').decode()
-  # NVRTC names its own version, which a driver older than it refuses, though the kernels
-  # need nothing that is younger than the devices.
+  # NVRTC names its own version, which an older driver refuses, though the kernels need
+  # nothing of it.
   text = re.sub(r'\.version \d+\.\d+', f'.version {_PTX_VERSION}', text, count=1)
   if kept is not None:
     whole.write(kept, text.encode())
