@@ -13,6 +13,7 @@ class Number(NamedTuple):
   metric: str  # path in result.json: 'best.val_accuracy', 'final.val_mae', 'test_loss'
   published: float | None = None
   said: str = ''  # what was published where that is no number: 'mid 50s %'
+  peer: str = ''  # what another library came to on the same batches, and which
 
 
 class Row(NamedTuple):
@@ -106,8 +107,13 @@ def _weather(year: str = '') -> tuple[Row, ...]:
 
 _TEXTS = (
   Row('topics', 'topics', (Number(_TEST, 0.963), Number('test_macro_f1'))),
-  Row('names', 'names', (Number(_TEST), Number('test_macro_f1'))),
-  Row('tagging', 'tagging', (Number(_TEST), Number(_BEST))),
+  # Peers: benchmarks/texts_torch.py, seed 0.
+  Row('names', 'names', (Number(_TEST, peer='torch 0.832'), Number('test_macro_f1'))),
+  Row(
+    'tagging',
+    'tagging',
+    (Number(_TEST, peer='torch 0.933'), Number(_BEST, peer='torch 0.894')),
+  ),
   Row(
     'slots',
     'slots',

@@ -103,18 +103,22 @@ def markdown(
   entries: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]
 ) -> str:
   """The tables as Markdown."""
+  peers = any(entry['peer'] for entry in entries)  # a column where there are some
+  column, rule = (' a peer here |', '---|') if peers else ('', '')
   lines = [
-    '| run | number | published | mean ± spread | seeds | parameters | seconds |',
-    '|---|---|---|---|---|---|---|',
+    f'| run | number | published |{column} mean ± spread | seeds | parameters '
+    '| seconds |',
+    f'|---|---|---|{rule}---|---|---|---|',
   ]
   for entry in entries:
     spread = '' if entry['spread'] is None else f' ± {entry["spread"]:.4f}'
     published = entry['said'] or (
       '' if entry['published'] is None else f'{entry["published"]:g}'
     )
+    peer = f' {entry["peer"]} |' if peers else ''
     lines.append(
-      f'| {entry["name"]} | {label(entry["metric"])} | {published} '
-      f'| {entry["mean"]:.4f}{spread} | {len(entry["values"])} '
+      f'| {entry["name"]} | {label(entry["metric"])} | {published} |{peer} '
+      f'{entry["mean"]:.4f}{spread} | {len(entry["values"])} '
       f'| {entry["num_params"]:,} | {entry["seconds"]:.0f} |'
     )
   lines += [
@@ -159,6 +163,7 @@ def _entry(
     'metric': number.metric,
     'published': number.published,
     'said': number.said,
+    'peer': number.peer,
     'mean': float(np.mean(numbers)),
     'spread': float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
     'values': {str(seed): v for seed, v in values.items()},

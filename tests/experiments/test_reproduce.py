@@ -81,6 +81,17 @@ def test_partners_are_compared_seed_by_seed(folder):
   assert pair['with'].keys() == {'0', '1', '2'}
 
 
+def test_a_peer_has_a_column_where_there_is_one(folder):
+  number = suites.Number('best.val_accuracy', peer='torch 0.61')
+  rows = (suites.Row('plain', 'x', (number, suites.Number('test_loss'))), *_ROWS[1:])
+  tables.write(folder, 'a suite', rows)
+  text = (folder / tables.MARKDOWN).read_text()
+  assert '| published | a peer here | mean ± spread |' in text
+  assert '| plain | validation accuracy |  | torch 0.61 | 0.5200 ± 0.0200 | 3 |' in text
+  assert '| plain | test loss |  |  | 0.4000 ± 0.0000 | 3 |' in text
+  assert len({line.count('|') for line in text.splitlines() if line[:1] == '|'}) == 2
+
+
 def test_one_seed_has_no_spread(tmp_path):
   _finished(tmp_path, 'plain', 0, 0.5)
   tables.write(tmp_path, 'a suite', _ROWS)
