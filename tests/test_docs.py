@@ -86,6 +86,18 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
       exec(compile(block, page, 'exec'), names)
 
 
+def test_what_is_shown_as_python_is_python():
+  pages = [_ROOT / 'README.md', _ROOT / 'CONTRIBUTING.md', *_DOCS.rglob('*.md')]
+  blocks = [
+    (page, block)
+    for page in pages
+    for block in re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
+  ]
+  assert len(blocks) > 30
+  for page, block in blocks:
+    compile(block, str(page), 'exec')
+
+
 def test_every_recipe_is_one_screen():
   for path in (_DOCS / 'recipes').glob('*.md'):
     assert len(path.read_text().splitlines()) <= 66, path

@@ -109,7 +109,8 @@ _LOCAL = [str(_ROOT / 'launch' / 'local.sh'), '2', 'toy']
 @pytest.mark.usefixtures('own_programs')
 def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-  settings = ['distributed=true', 'num_epochs=20', 'heartbeat_timeout=20']
+  sizes = ['num_epochs=20', 'log_every=4', 'save_every=20']
+  settings = ['distributed=true', *sizes, 'heartbeat_timeout=20']
   ((code, output),) = _both([([*_LOCAL, str(whole), *settings], _environment())])
   assert code == 0, output
   assert output.count('Results') == 1  # tables come from one process
@@ -135,7 +136,7 @@ def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
     assert list((cut / 'checkpoints').glob(f'*/state/ocdbt.process_{number}/d/*'))
   assert _digest(cut) == _digest(whole)
   assert (cut / 'metrics.jsonl').read_bytes() == (whole / 'metrics.jsonl').read_bytes()
-  alone = [sys.executable, '-m', 'toy', str(cut), 'num_epochs=20', 'num_devices=1']
+  alone = [sys.executable, '-m', 'toy', str(cut), *sizes, 'num_devices=1']
   ((code, output),) = _both([(alone, _environment())])
   assert code == 0, output
   assert 'resumed from step 100' in output
