@@ -34,7 +34,9 @@ def sequences(
   ids: Sequence[np.ndarray], y: Any, length: int, weight: np.ndarray | None = None
 ) -> Sequences:
   """Rows of unequal length, the last `length` steps of each, in batches of that T."""
-  return Sequences(list(ids), y, weight, length=length, longest=length)
+  made = Sequences(list(ids), y, weight, length=length)
+  made.longest = length  # of all sets
+  return made
 
 
 def arrays(x: np.ndarray) -> Arrays:

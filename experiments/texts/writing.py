@@ -194,7 +194,9 @@ class Of:
     def to_source(texts: list[str]) -> Sequences:
       ids = ids_of(texts)
       T = 64 * -(-max(map(len, ids)) // 64)  # few lengths, so few programs
-      return Sequences(ids, np.zeros(len(ids), np.int32), longest=T)
+      made = Sequences(ids, np.zeros(len(ids), np.int32))
+      made.longest = T  # of all batches
+      return made
 
     texts = running.read_texts(text, file, text_column)
     for given, (_, logits) in running.answers(trained, texts, to_source):
