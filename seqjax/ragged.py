@@ -24,6 +24,11 @@ def pad_ragged(
 
   Raises:
     ValueError: if there is no sequence, two are of other steps, or one is too long.
+
+  Example:
+    >>> x, lengths = sj.pad_ragged([np.ones(2), np.ones(3)])
+    >>> x.shape, lengths
+    ((2, 3), array([2, 3], dtype=int32))
   """
   arrays = [a if hasattr(a, 'shape') else np.asarray(a) for a in sequences]
   if not arrays:
@@ -56,6 +61,10 @@ def unpad_ragged(x: Array, lengths: Array) -> list[Array]:
   Raises:
     ValueError: if lengths are not known (they decide shapes, so no jit can trace them),
       are no integers [B], or lie outside [0, T].
+
+  Example:
+    >>> [row.shape for row in sj.unpad_ragged(np.ones((2, 3)), np.array([2, 3]))]
+    [(2,), (3,)]
   """
   if isinstance(lengths, jax.core.Tracer):
     raise ValueError('unpad_ragged needs lengths that are known, got traced ones')

@@ -86,7 +86,7 @@ def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   kept = chunks * B * static.states + 2
   # Where it will run is not known yet: there is room for either.
   if has_gpu() and not gpu.unsupported(static.cell, static.options, B, T, H):
-    kept = max(kept, gpu.kept_rows(static.cell, B, T))
+    kept = max(kept, gpu.kept_rows(static.cell, static.options, B, T))
   return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], chunks, K, kept)
 
 

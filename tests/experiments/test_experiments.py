@@ -37,7 +37,7 @@ def test_every_flag_of_a_path_knows_home(path):
   texts = [spec for spec in specs if 'str' in str(spec.type)]
   named = {s.name for s in texts if s.name.endswith(('dir', 'cache', 'file', 'csv'))}
   named |= {s.name for s in texts if s.metadata['help'].startswith(('Folder', 'File'))}
-  named |= {'vectors'} & {spec.name for spec in texts}
+  named |= {'vectors', 'data'} & {spec.name for spec in texts}
   assert {spec.name for spec in specs if spec.metadata['path']} == named
 
 

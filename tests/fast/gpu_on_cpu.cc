@@ -2,15 +2,16 @@
 // here, so that one build serves every option; sizes and activations are macros.
 #include "cuda_on_cpu.h"
 
-static int options[8];
+static int options[9];
 #define MASK options[0]
 #define RESET options[1]
 #define BACKWARDS options[2]
 #define ZERO_OUTPUT options[3]
 #define SAVE options[4]
-#define YS options[5]
-#define DYS options[6]
-#define H_MASKS options[7]
+#define SUMS options[5]
+#define YS options[6]
+#define DYS options[7]
+#define H_MASKS options[8]
 #include "gpu/recur.cu"
 
 typedef float* F;
@@ -54,7 +55,7 @@ int main() {
        dc = normal(rows * H);
   auto mask = flags(rows * T, 80), reset = flags(rows * T, 30);
   std::vector<float> kept((long)rows * T * (states + S) * H);
-  int dims[] = {T, 2, int(kept.size()) / y}, chosen[] = {1, 1, 0, 1, 1, 1, 1, GATES};
+  int dims[] = {T, 2, int(kept.size()) / y, 0}, chosen[] = {1, 1, 0, 1, 1, 1, 1, 1, GATES};
   void* up[] = {z.data(), U.data(), b.data(), h0.data(), c0.data(), mask.data(), reset.data(),
                 hm.data(), dims, h1.data(), c1.data(), kept.data(), ys.data()};
   run_forward(chosen, x, y, up);

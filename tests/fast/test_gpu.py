@@ -72,7 +72,6 @@ def gradients(run, params, x, carry):
 def both(case):
   """(the kernels' values and gradients, the reference's)."""
   cell, params, sequence, options = make(case)
-  options = options._replace(remat_chunk=None)
 
   def with_values(values, carry):
     x = sequence.x._replace(embedding=values) if case.vocab_size else values
@@ -91,7 +90,7 @@ def both(case):
 
 EVERYTHING = {
   'batch': (3,), 'T': 9, 'D': 4, 'padding': 'scattered', 'resets': True,
-  'recurrent_dropout': 0.4, 'dropout': 0.3, 'bptt_steps': 4,
+  'recurrent_dropout': 0.4, 'dropout': 0.3, 'bptt_steps': 4, 'remat_chunk': None,
   'options': ('go_backwards', 'zero_output_for_mask'),
 }  # fmt: skip
 
@@ -100,10 +99,11 @@ EVERYTHING = {
 @pytest.mark.parametrize('H', [5, 32])
 def test_values_and_gradients_are_the_reference_s(cell, H):
   for case in (
-    Case(cell, H=H, T=6),
+    Case(cell, H=H, T=6, remat_chunk=None),
     Case(cell, H=H, **EVERYTHING),
-    Case(cell, H=H, T=5, vocab_size=7, shared=True, recurrent_dropout=0.3, carry=False,
-         return_sequences=False, use_bias=False, padding='pre'),
+    Case(cell, H=H, **{**EVERYTHING, 'remat_chunk': 4, 'vocab_size': 5}),
+    Case(cell, H=H, T=5, remat_chunk=None, vocab_size=7, shared=True, carry=False,
+         recurrent_dropout=0.3, return_sequences=False, use_bias=False, padding='pre'),
   ):  # fmt: skip
     got, want = both(case)
     assert_close(got, want)
@@ -186,8 +186,6 @@ def test_what_no_gpu_kernel_can_do_takes_the_reference():
   usual = fast.Options()
   assert gpu.unsupported(CELLS['lstm'], usual, 3, 4, 128) == ''
   assert 'at most 128 units' in gpu.unsupported(CELLS['lstm'], usual, 3, 4, 129)
-  chunked = usual._replace(remat_chunk=2)
-  assert 'remat_chunk' in gpu.unsupported(CELLS['lstm'], chunked, 3, 4, 5)
   assert 'more numbers' in gpu.unsupported(CELLS['lstm'], usual, 4096, 4000, 128)
 
 
@@ -270,7 +268,7 @@ def test_no_registers_are_spilled(cell, tmp_path):
     macros = {
       'CELL': cell, 'ACTIVATION': 0, 'GATE': 1, 'UNITS': H, 'PADDED': padded,
       'IN_REGISTERS': held, 'AHEAD': ahead, 'MASK': 1, 'RESET': 1, 'BACKWARDS': 0,
-      'ZERO_OUTPUT': 0, 'SAVE': 1, 'YS': 1, 'DYS': 1, 'H_MASKS': gates,
+      'ZERO_OUTPUT': 0, 'SAVE': 1, 'SUMS': 1, 'YS': 1, 'DYS': 1, 'H_MASKS': gates,
     }  # fmt: skip
     fast_folder = gpu_on_cpu.ROOT / 'seqjax' / 'fast'
     command = ['nvcc', '-std=c++17', '-arch=sm_90', '-cubin', '-DSEQJAX_CUDA']

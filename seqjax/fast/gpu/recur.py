@@ -6,7 +6,6 @@ the forward kernel, the gradients of weights and inputs behind the backward one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +35,18 @@ def unsupported(cell: cells.Cell, options: Options, B: int, T: int, H: int) -> s
   """Why the kernels can't compute this on any GPU; '' if they can."""
   if H > launch_lib.LARGEST:
     return f'the GPU kernels hold at most {launch_lib.LARGEST} units, not {H}'
-  if options.remat_chunk is not None:
-    return 'with remat_chunk a GPU takes the reference path'
-  if kept_rows(cell, B, T) * H >= 2**31:
+  if kept_rows(cell, options, B, T) * H >= 2**31:
     return f'x {B} x {T} with {H} units keeps more numbers than the kernels count'
   return ''
 
 
-def kept_rows(cell: cells.Cell, B: int, T: int) -> int:
-  """[., H] that forward keeps: the carry before each step, and each group's sums."""
-  return B * T * (len(cell.carry._fields) + _CLASSES[cell.name][1])  # type: ignore[attr-defined]
+def kept_rows(cell: cells.Cell, options: Options, B: int, T: int) -> int:
+  """[., H] that forward keeps: the carry before each step, and each group's sums.
+
+  With `remat_chunk` the sums are computed again.
+  """
+  groups = _CLASSES[cell.name][1] if options.remat_chunk is None else 0
+  return B * T * (len(cell.carry._fields) + groups)  # type: ignore[attr-defined]
 
 
 def forward(
@@ -105,6 +106,118 @@ def backward(
   room: int,
 ) -> list[Array]:
   """The results of `backward`: the gradients of `names`, each [M, rows, ...]."""
+  if static.options.remat_chunk is not None:
+    return _backward_by_chunks(static, sizes, arrays, names, launch, room)
+  return _backward(static, sizes, arrays, names, launch, room)
+
+
+def _backward_by_chunks(
+  static: Static,
+  sizes: Sizes,
+  arrays: dict[str, Array],
+  names: list[str],
+  launch: Launch,
+  room: int,
+) -> list[Array]:
+  """As `backward`, from the last chunk of steps to the first.
+
+  The sums of a chunk's steps need no recurrence, for the carries before them were kept:
+  they are those of so many sequences of one step.
+  """
+  options = static.options
+  M, B, T, H, states = sizes.models, sizes.B, sizes.T, sizes.H, static.states
+  plain = static._replace(options=options._replace(remat_chunk=None), leaves=True)
+  once = options._replace(
+    remat_chunk=None, go_backwards=False, bptt_steps=None, return_sequences=False
+  )
+  kept = _of_all(M)(arrays['kept'])[:, : B * T * states].reshape(M, states, B, T, H)
+  # name -> (its time axis, whether it is in the order of processing)
+  in_time = {
+    'ids': (2, False),
+    'mask': (2, False),
+    'reset': (2, False),
+    'dys': (2, True),
+  }
+  in_time |= {} if 'ids' in arrays else {'x': (2, False)}
+  arrays = {k: a for k, a in arrays.items() if k != 'kept'}
+  if 'dys' in arrays:
+    arrays['dys'] = arrays['dys'].reshape(-1, B, T, H)
+
+  def place(first: Any, K: int) -> Any:
+    return T - first - K if options.go_backwards else first
+
+  def pull(first: Any, K: int, dh: Array, dc: Array) -> dict[str, Array]:
+    part = dict(arrays)
+    for name, (axis, processed) in in_time.items():
+      if name in part:
+        start = first if processed else place(first, K)
+        part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, axis)
+    carry = jax.lax.dynamic_slice_in_dim(kept, place(first, K), K, 3)
+    carry = carry.reshape(M, states, B * K, H)
+    rows = {k: part[k] for k in ('kernel', 'recurrent_kernel', 'bias') if k in part}
+    rows |= {k: carry[:, i] for i, k in enumerate(('h', 'c')[:states])}
+    rows |= (
+      {'ids': part['ids'].reshape(-1, B * K, 1), 'x': part['x']}
+      if ('ids' in part)
+      else {'x': part['x'].reshape(-1, B * K, 1, part['x'].shape[-1])}
+    )
+    for name in ('x_mask', 'h_mask'):
+      if name in part:
+        rows[name] = jnp.repeat(part[name], K, axis=2)
+    of = sizes._replace(B=B * K, T=1, kept=kept_rows(static.cell, once, B * K, 1))
+    found = forward(plain._replace(options=once), of, rows, launch, room)
+    part |= {'kept': found[states], 'dh': dh, **({'dc': dc} if states == 2 else {})}
+    if 'dys' in part:
+      part['dys'] = part['dys'].reshape(-1, B * K, H)
+    of = sizes._replace(T=K, kept=of.kept)
+    grads = _backward(plain, of, part, names, launch, room, first)
+    return dict(zip(names, grads, strict=True))
+
+  of_all = _of_all(M)
+  dh, dc = of_all(arrays['dh']), of_all(arrays.get('dc', arrays['dh']))
+  K = min(options.remat_chunk or T, T)
+  n, rest = divmod(T, K)
+  dx = jnp.zeros((M, B, T, sizes.D)) if 'x' in names and 'ids' not in arrays else None
+  total: dict[str, Array] = {}
+  summed = [k for k in names if k not in ('h', 'c') and (k != 'x' or dx is None)]
+
+  def take(state: Any, first: Any, K: int) -> Any:
+    (dh, dc), total, dx = state
+    found = pull(first, K, dh, dc)
+    total = {k: total[k] + found[k] if total else found[k] for k in summed}
+    if dx is not None:
+      own = found['x'].reshape(M, B, K, -1)
+      dx = jax.lax.dynamic_update_slice_in_dim(dx, own, place(first, K), 2)
+    return (found['h'], found.get('c', dc)), total, dx
+
+  state: Any = ((dh, dc), total, dx)
+  if rest:
+    state = take(state, T - rest, rest)
+  else:
+    n -= 1
+    state = take(state, n * K, K)
+
+  def body(state: Any, i: Array) -> tuple[Any, None]:
+    return take(state, i * K, K), None
+
+  state, _ = jax.lax.scan(body, state, jnp.arange(n), reverse=True)
+  (dh, dc), total, dx = state
+  found = {'h': dh, 'c': dc, **total}
+  if dx is not None:
+    found['x'] = dx.reshape(M, B * T, -1)
+  return [found[name] for name in names]
+
+
+def _backward(
+  static: Static,
+  sizes: Sizes,
+  arrays: dict[str, Array],
+  names: list[str],
+  launch: Launch,
+  room: int,
+  first: Any = 0,
+) -> list[Array]:
+  """By one launch; `first` is the number of the first step."""
   cell = static.cell
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
   groups, memory = _CLASSES[cell.name][1], static.states == 2
@@ -128,7 +241,7 @@ def backward(
     of_all(arrays['recurrent_kernel']),
     kept,
     *_masks(arrays, of_all),
-    _dims(static, sizes),
+    _dims(static, sizes, first),
   )
   # By the layer's gates: as the inputs' product gives them, and as the state's does.
   dz = dh_sums = dsums
@@ -261,6 +374,7 @@ def _build(
     'ZERO_OUTPUT': options.zero_output_for_mask,
     'H_MASKS': arrays['h_mask'].shape[1] if 'h_mask' in arrays else 0,
     'SAVE': static.leaves,
+    'SUMS': static.leaves and options.remat_chunk is None,
     **{'YS': False, 'DYS': False, **more},
   }
   threads = cell.num_gates * block.padded
@@ -284,15 +398,10 @@ def _masks(
   return *flags, of_all(arrays['h_mask']) if 'h_mask' in arrays else jnp.zeros(1)
 
 
-def _dims(static: Static, sizes: Sizes) -> Array:
-  numbers = (sizes.T, static.options.bptt_steps or 0, sizes.kept * sizes.H)
+def _dims(static: Static, sizes: Sizes, first: Any = 0) -> Array:
+  numbers = (sizes.T, static.options.bptt_steps or 0, sizes.kept * sizes.H, first)
   return jnp.array(numbers, jnp.int32)
 
 
 def _of_all(models: int) -> Callable[[Array], Array]:
   return lambda a: jnp.broadcast_to(a, (models, *a.shape[1:]))
-
-
-def memory(B: int, T: int, H: int, cell: cells.Cell) -> int:
-  """Bytes that a training step keeps between the kernels: carries and sums."""
-  return 4 * math.prod((kept_rows(cell, B, T), H))
