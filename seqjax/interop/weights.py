@@ -95,6 +95,12 @@ def kind(path: str, layer: Mapping[str, Any]) -> str:
   return result
 
 
+def known_kind(path: str, layer: Mapping[str, Any]) -> str:
+  """`kind` without a direction, if it is the name of a class; else ''."""
+  found = kind(path, layer).rpartition(' ')[2]
+  return found if found in (*GATES, 'Embedding', 'Dense', 'Conv1D', 'LayerNorm') else ''
+
+
 def describe(name: str, layer: Mapping[str, Any]) -> str:
   """'encoder' (LSTM: kernel (8, 16), ...): a layer in a message."""
   listed = ', '.join(f'{v} {tuple(value.shape)}' for v, value in layer.items())

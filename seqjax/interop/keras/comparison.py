@@ -18,8 +18,9 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
   """Refuses a model whose options differ from those of the file's layers.
 
   What is compared: activations, direction and reset_after of recurrent layers, the
-  merge_mode of a Bidirectional; where the file has a configuration, and the layer is a
-  field of the model or of a module in it (as in a Stack).
+  merge_mode of a Bidirectional, and whether there is a Masking layer if all is loaded;
+  where the file has a configuration, and the layer is a field of the model or of a
+  module in it (as in a Stack).
 
   Args:
     model: A module of seqjax's layers, unbound.
@@ -30,6 +31,16 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
     InputError: at the first layer that differs.
   """
   modules = dict(_modules(model, ''))
+  whole = set(pairs.values()) >= {name for name, layer in weights.items() if layer}
+  for name, layer in weights.items() if whole else ():
+    if layer.class_name == 'Masking' and all(
+      getattr(module, 'mask_value', None) != layer.config.get('mask_value')
+      for module in modules.values()
+    ):
+      raise InputError(
+        f'{name!r} of {weights.source} is a Masking layer (mask_value '
+        f'{layer.config.get("mask_value")}), which the model has not'
+      )
   for path, name in pairs.items():
     config = weights[name].config
     parts = path.split('/')
@@ -38,7 +49,7 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
     where = f'{name!r} of {weights.source}'
     if depth < len(parts) and 'merge_mode' in config:
       _check(modules.get(outer), outer, {'merge_mode': config['merge_mode']}, where)
-    if config and weights[name].class_name in configs.RECURRENT:
+    if config and weights[name].class_name in (*configs.RECURRENT, *configs.CUDNN):
       stateless = {**config, 'stateful': False}  # a matter of who keeps the carry
       wanted = configs.arguments(
         weights[name].class_name, stateless, weights.version, f'layer {where}'

@@ -30,7 +30,8 @@ OURS = {'embeddings': 'embedding', 'gamma': 'scale', 'beta': 'bias'}
 RECURRENT = ('SimpleRNN', 'LSTM', 'GRU')
 MAX_DEPTH = 32  # of models in models
 
-_KNOWN = (*VARIABLES, 'Bidirectional', 'TimeDistributed', 'RNN')
+CUDNN = {'CuDNNLSTM': 'LSTM', 'CuDNNGRU': 'GRU'}
+_KNOWN = (*VARIABLES, *CUDNN, 'Bidirectional', 'TimeDistributed', 'RNN', 'Masking')
 
 _OF_RNN = (  # options of a layer, not of its cell
   *('return_sequences', 'return_state', 'go_backwards', 'stateful', 'time_major'),
@@ -42,6 +43,7 @@ _RECURRENT = (
 )
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
   'Embedding': ('input_dim', 'output_dim', 'mask_zero'),
+  'Masking': ('mask_value',),
   'SimpleRNN': _RECURRENT,
   'LSTM': (*_RECURRENT, 'recurrent_activation', 'unit_forget_bias'),
   'GRU': (*_RECURRENT, 'recurrent_activation', 'reset_after'),
@@ -52,6 +54,9 @@ _OUR_ARGUMENTS = {
   'units': 'features',
   'return_state': 'return_carry',
 }
+_SHOWN_IF_FALSE = (
+  *('reset_after', 'use_bias', 'unit_forget_bias', 'merge_mode', 'mask_value'),
+)
 _SHOWN = {'filters', 'padding', 'data_format', 'epsilon', 'stateful', 'merge_mode'}
 
 
@@ -161,13 +166,17 @@ def arguments(
   Raises:
     InputError: if there is no such layer; its message begins with `where`.
   """
+  if class_name in CUDNN:  # which has no other activations
+    class_name, version = CUDNN[class_name], '3.'
+    config = {**config, 'activation': 'tanh', 'recurrent_activation': 'sigmoid'}
+    config |= {'reset_after': True} if class_name == 'GRU' else {}
   if not config or class_name not in _ARGUMENTS:
     raise InputError(f'{where} ({class_name or "?"}) has no configuration to go by')
   if config.get('stateful'):
     raise InputError(f'{where} is stateful: hand the carry from call to call instead')
   if config.get('time_major'):
     raise InputError(f'{where} has time before batch: seqjax takes [B, T, D]')
-  size = 'output_dim' if class_name == 'Embedding' else 'units'
+  size = {'Embedding': 'output_dim', 'Masking': 'mask_value'}.get(class_name, 'units')
   if size not in config:
     raise InputError(f'{where} has no {size}: a configuration of Keras 1?')
   result = {
@@ -191,7 +200,7 @@ def summary(config: Mapping[str, Any]) -> str:
     for name, value in config.items()
     if name in shown
     and (isinstance(value, str | int | float) or name == 'merge_mode')
-    and (value or name in ('reset_after', 'use_bias', 'unit_forget_bias', 'merge_mode'))
+    and (value or name in _SHOWN_IF_FALSE)
   )
 
 

@@ -1,18 +1,21 @@
-"""Files of Keras: `.keras`, `.weights.h5`, and the legacy `.h5`.
+"""Files of Keras: `.keras`, `.weights.h5`, `.weights.json`, and the legacy `.h5`.
 
 A `.keras` file is a zip of `config.json`, `metadata.json` and `model.weights.h5`. In
 the last a variable has no name, only its layer's place and a number:
 `layers/gru_1/cell/vars/0`. A legacy `.h5` names its variables:
-`model_weights/gru_1/sequential/gru_1/gru_cell/kernel`. Only weights and their names are
-read: the optimiser's state and the seeds of dropout are passed by, and nothing that a
-file holds is ever run.
+`model_weights/gru_1/sequential/gru_1/gru_cell/kernel`. A `.weights.json` names the
+`.weights.h5` files beside it over which the variables are spread. Only weights and
+their names are read: the optimiser's state and the seeds of dropout are passed by, and
+nothing that a file holds is ever run.
 """
 
 import collections
+import contextlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,8 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
   """The layers of a file that Keras saved.
 
   Args:
-    path: `.keras`, `.weights.h5` or `.h5`; its content decides, not its name.
+    path: `.keras`, `.weights.h5`, `.weights.json` or `.h5`; the content decides, not
+      the name.
     max_bytes: Of all arrays together.
     values: Whether to read the arrays; if not they are zeros that take no memory.
 
@@ -49,6 +53,8 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
     raise InputError(f'{path}: {error.strerror}') from None
   if start.startswith(_ZIP):
     return _read_zip(path, max_bytes, values)
+  if start[:1] == b'{':
+    return _read_shards(path, max_bytes, values)
   if not start.startswith(_HDF5):
     found = strangers.looks_like(start)
     raise InputError(f'{path}: neither a .keras file nor HDF5{found}')
@@ -57,7 +63,7 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
     if reader.child(file, 'model_weights') is None and not reader.texts(
       file, 'layer_names'
     ):
-      return _new_format(reader, [], version='')
+      return _new_format([reader], [], version='')
     return _legacy_format(reader)
 
 
@@ -77,57 +83,101 @@ def _read_zip(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
       hdf5.opened(path, weights) as file,
     ):
       reader = hdf5.Reader(file, path, max_bytes, values)
-      return _new_format(reader, described, version)
+      return _new_format([reader], described, version)
+
+
+def _read_shards(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
+  if path.stat().st_size > MAX_JSON:
+    raise InputError(f'{path}: more than {MAX_JSON} bytes of JSON')
+  places = _json(path.read_bytes(), str(path)).get('weight_map')
+  if not isinstance(places, dict) or not all(
+    isinstance(names, list) and all(isinstance(name, str) for name in names)
+    for names in places.values()
+  ):
+    raise InputError(f'{path}: no weight_map that says in which file a variable is')
+  names = dict.fromkeys(name for some in places.values() for name in some)
+  if len(names) > hdf5.MAX_SHARDS:
+    raise InputError(f'{path}: more than {hdf5.MAX_SHARDS} shards')
+  with contextlib.ExitStack() as stack:
+    readers = []
+    for name in names:
+      if pathlib.PurePath(name).name != name or '\\' in name:
+        raise InputError(f'{path}: a shard {name!r} that is not a file beside it')
+      shard = path.with_name(name)
+      if not shard.is_file():
+        raise InputError(f'{path}: its shard {name!r} is not beside it')
+      file = stack.enter_context(hdf5.opened(shard))
+      readers.append(hdf5.Reader(file, shard, max_bytes, values))
+    weights = _new_format(readers, [], version='', max_bytes=max_bytes)
+  found = {layer.store for layer in weights.values()}
+  for place in places:
+    if place.strip('/').removesuffix('vars').rstrip('/') not in found:
+      raise InputError(f'{path}: no shard has the variables of {place!r}')
+  weights.source = str(path)
+  return weights
 
 
 def _new_format(
-  reader: hdf5.Reader, described: list[Described], version: str
+  readers: Sequence[hdf5.Reader],
+  described: list[Described],
+  version: str,
+  max_bytes: int = sys.maxsize,
 ) -> Weights:
-  """Groups `.../vars/<number>` of Keras 3."""
+  """Groups `.../vars/<number>` of Keras 3, of one file or of several shards."""
   stores: dict[str, dict[str, np.ndarray]] = {}
-  for path, dataset in reader.datasets(reader.file, _skip_beside):
-    store, _, number = _slashed(path).rpartition('/')
-    if not re.fullmatch(r'(.*/)?vars', store):
-      raise InputError(f'{reader.path}: {path} is not how Keras 3 stores a variable')
-    store = store.removesuffix('vars').rstrip('/')
-    variables = stores.setdefault(store, {})
-    if number in variables:
-      raise InputError(f'{reader.path}: two arrays are {number!r} of {store!r}')
-    variables[number] = reader.array(dataset)
+  for reader in readers:
+    for path, dataset in reader.datasets(reader.file, _skip_beside):
+      store, _, number = _slashed(path).rpartition('/')
+      if not re.fullmatch(r'(.*/)?vars', store):
+        raise InputError(f'{reader.path}: {path} is not how Keras 3 stores a variable')
+      store = store.removesuffix('vars').rstrip('/')
+      variables = stores.setdefault(store, {})
+      if number in variables:
+        raise InputError(f'{reader.path}: two arrays are {number!r} of {store!r}')
+      variables[number] = reader.array(dataset)
+      max_bytes -= variables[number].nbytes
+      if max_bytes < 0:
+        raise InputError(f'{reader.path}: the shards need more than the bytes allowed')
   known = {item.store: item for item in described}
   stores = {
     store: variables
     for store, variables in stores.items()
     if store in known or not _is_state(store, variables, bool(known))
   }
+  for item in described:
+    if item.class_name == 'Masking':  # has none, and changes what others compute
+      stores.setdefault(item.store, {})
   order = [item.store for item in described if item.store in stores]
   order += sorted(set(stores) - set(order), key=_natural)
   layers: dict[str, Layer] = {}
   for store in order:
     variables = dict(sorted(stores[store].items(), key=lambda item: _natural(item[0])))
-    item = known.get(store) or _undescribed(reader, store, variables)
+    item = known.get(store) or _undescribed(readers, store, variables)
     name = item.name if item.name not in layers else store
     layers[name] = item.layer(configs.named(item, variables))
   return Weights(
     layers,
-    source=str(reader.path),
+    source=str(readers[0].path),
     ordered=set(stores) <= set(known),
     version=version,
   )
 
 
 def _undescribed(
-  reader: hdf5.Reader, store: str, variables: Mapping[str, np.ndarray]
+  readers: Sequence[hdf5.Reader], store: str, variables: Mapping[str, np.ndarray]
 ) -> Described:
   """Name and class of a layer without a configuration, from its place in the file."""
   parts = store.split('/')
   names: list[str] = []
   class_name = ''
-  group = reader.file
+  groups = {reader: reader.file for reader in readers}
   for i, part in enumerate(parts):
-    group = None if group is None else reader.child(group, part)
-    own = None if group is None else reader.child(group, 'vars')
-    given = '' if own is None else reader.text(own, 'name')
+    below = {reader: reader.child(group, part) for reader, group in groups.items()}
+    groups = {reader: group for reader, group in below.items() if group is not None}
+    given = ''
+    for reader, group in groups.items():
+      own = reader.child(group, 'vars')
+      given = given or ('' if own is None else reader.text(own, 'name'))
     in_container = i > 0 and parts[i - 1] in ('layers', 'cells')
     class_name = configs.class_of(part if in_container else given) or class_name
     if part in ('cell', 'layer') and names:
@@ -179,6 +229,9 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
     wrapper = name.rpartition('/')[0]
     if name not in known and wrapper in known and wrapper not in variables:
       variables[wrapper] = variables.pop(name)
+  for name, item in known.items():
+    if item.class_name == 'Masking':
+      variables.setdefault(name, {})
   order = [name for name in known if name in variables]
   order += [name for name in variables if name not in known]
   unknown = Described('', '', {}, '')
@@ -205,6 +258,10 @@ def _legacy_names(name: str, paths: list[str]) -> dict[str, tuple[str, str]]:
     path: tuple(parts[parts.index(name) + 1 if name in parts[:-1] else 0 : -1])
     for path, parts in split.items()
   }
+  for path, parts in split.items():  # Keras 1 says the direction in a variable's name
+    direction = re.fullmatch(r'((?:forward|backward)_.*)_[WUb](_\w)?(:\d+)?', parts[-1])
+    if direction and not groups[path]:
+      groups[path] = (direction[1],)
   short = {group: _legacy_name(name, group) for group in groups.values()}
   used = list(short.values())
   layers = {  # two cells of one layer of the user's own: by their full names

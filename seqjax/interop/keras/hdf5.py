@@ -20,6 +20,7 @@ from seqjax.types import InputError
 
 MAX_OBJECTS = 100_000
 MAX_DEPTH = 32
+MAX_SHARDS = 10_000
 MAX_ATTRIBUTE = 64 << 20  # bytes
 
 # deflate, shuffle, fletcher32, szip, lzf: what h5py has built in. Others load a plugin.

@@ -19,18 +19,19 @@ import numpy as np
 
 from seqjax.interop import matching, transfer
 from seqjax.interop.files import replacing
-from seqjax.interop.keras import comparison, configs, files, hdf5, layout
-from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, Layer, Weights
+from seqjax.interop.keras import comparison, configs, files, hdf5, layout, older
+from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, Layer, Weights, known_kind
 from seqjax.types import InputError, PyTree
 
 Path = str | os.PathLike[str]
 
 
 def load(path: Path, *, max_bytes: int = MAX_BYTES) -> Weights:
-  """The layers of a `.keras`, `.weights.h5` or legacy `.h5` file.
+  """The layers of a `.keras`, `.weights.h5`, `.weights.json` or legacy `.h5` file.
 
   Args:
-    path: The file. Nothing in it is run or unpickled.
+    path: The file; of a sharded one the `.weights.json`, beside which its shards lie.
+      Nothing in it is run or unpickled.
     max_bytes: Of all arrays together.
 
   Returns:
@@ -128,7 +129,7 @@ def from_params(
   values = transfer.values_of(params, _source(template), mapping)
   for name, layer in values.items():
     weights[name] = copy.copy(template[name])
-    weights[name] |= {theirs: layer[ours] for theirs, ours in _names(template[name])}
+    weights[name] |= older.from_params(template, name, layer)
   return weights
 
 
@@ -148,7 +149,7 @@ def save_weights(path: Path, weights: Weights) -> None:
       raise ValueError(f'layer {name!r} of {weights.source} has no place in a file')
   h5py = hdf5.import_h5py()
   with replacing(path) as part, h5py.File(part, 'w') as file:
-    for layer in weights.values():
+    for layer in filter(None, weights.values()):
       group = file.create_group(f'{layer.store}/vars')
       for number, value in enumerate(layer.values()):
         dataset = group.create_dataset(str(number), data=np.asarray(value))
@@ -170,10 +171,10 @@ def arrays(weights: Weights) -> list[np.ndarray]:
 def arguments(weights: Weights, name: str) -> dict[str, Any]:
   """Arguments that make the seqjax layer compute what a layer of Keras does.
 
-  `sj.GRU(**keras.arguments(weights, 'gru_1'))`. For Embedding, SimpleRNN, LSTM and GRU
-  out of a file with configurations (`.keras`, or a legacy `.h5` of a whole model). Of a
-  Bidirectional it is the `merge_mode`; its layers are 'NAME/forward_layer' and
-  'NAME/backward_layer'.
+  `sj.GRU(**keras.arguments(weights, 'gru_1'))`. For Embedding, Masking, SimpleRNN, LSTM
+  and GRU, and CuDNNLSTM and CuDNNGRU, out of a file with configurations (`.keras`, or a
+  legacy `.h5` of a whole model). Of a Bidirectional it is the `merge_mode`; its layers
+  are 'NAME/forward_layer' and 'NAME/backward_layer'.
 
   An RNN around a cell counts as the cell's layer. Arguments that say nothing about the
   function, initialisers and dtypes, are left out.
@@ -199,7 +200,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(prog='python -m seqjax.interop.keras')
   commands = parser.add_subparsers(dest='command', required=True)
   show = commands.add_parser('show', help='list layers, variables and shapes')
-  show.add_argument('file', type=pathlib.Path, help='.keras, .weights.h5 or .h5')
+  show.add_argument(
+    'file', type=pathlib.Path, help='.keras, .weights.h5, .weights.json or .h5'
+  )
   options = parser.parse_args(argv)
   try:
     weights = files.read(options.file, sys.maxsize, values=False)
@@ -219,13 +222,21 @@ def _listing(weights: Weights) -> list[str]:
   ]
   for name, layer in weights.items():
     said = configs.summary(layer.config)
-    lines.append(_printable(f'{name}  {layer.class_name or "?"}  {said}'.rstrip()))
+    class_name = layer.class_name or _class_by_shapes(weights, name)
+    lines.append(_printable(f'{name}  {class_name}  {said}'.rstrip()))
     for variable, value in layer.items():
       line = (
         f'  {variable:<18} {value.shape!s:<18} {value.dtype!s:<9} {value.size:>13,}'
       )
       lines.append(_printable(line))
   return [*lines, f'{"total":<49}{total:>13,}']
+
+
+def _class_by_shapes(weights: Weights, name: str) -> str:
+  """What a layer is whose class the file does not say; '?' if that is not enough."""
+  found = older.class_by_shapes(weights[name])
+  found = found or known_kind(name, older.to_params(weights, name))
+  return f'{found} (by its shapes)' if found else '?'
 
 
 def _printable(text: str) -> str:
@@ -243,17 +254,7 @@ def _weights(weights: Path | Mapping[str, Mapping[str, np.ndarray]]) -> Weights:
 
 def _source(weights: Weights) -> transfer.Source:
   """The layers that have variables, by seqjax's names of these."""
-  layers = {
-    name: {ours: layer[theirs] for theirs, ours in _names(layer)}
-    for name, layer in weights.items()
-    if layer
-  }
+  layers = {n: older.to_params(weights, n) for n, layer in weights.items() if layer}
   # What tells the order: None, the file's own, or a number in a layer's place.
   family = None if weights.ordered else lambda name: weights[name].store or name
   return transfer.Source(weights.source, layers, family)
-
-
-def _names(layer: Layer) -> list[tuple[str, str]]:
-  """Keras's and seqjax's name of each variable."""
-  ours = {} if 'moving_mean' in layer else configs.OURS
-  return [(variable, ours.get(variable, variable)) for variable in layer]

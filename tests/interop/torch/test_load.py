@@ -298,6 +298,29 @@ def test_what_is_no_such_layer_is_refused():
     interop.from_lstm(params)
 
 
+@pytest.mark.parametrize('prefix', ['', 'module.encoder.rnn.', '_orig_mod.net.0.'])
+@pytest.mark.parametrize('mapped', [False, True])
+def test_fused_layers_below_any_modules(prefix, mapped):
+  """As DataParallel, torch.compile and a user's own modules name them."""
+  ours = sj.Stack([sj.Bidirectional(sj.LSTM(H, return_sequences=True))] * 1)
+  state = arrays('LSTM', prefix=prefix) | arrays(
+    'LSTM', suffix='_l0_reverse', prefix=prefix
+  )
+  state |= arrays('GRU', prefix='other.')
+  params = random_params(ours, inputs(), 4)
+  place = f'{prefix}l0' if prefix else 'l0'
+  mapping = {'layers_0': place} if mapped else None
+  loaded = interop.load_into(params, state, mapping, allow_unused=True)
+  for direction in ('forward', 'backward'):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      loaded['layers_0'][f'{direction}_layer'],
+      interop.to_lstm(state, 0, direction, prefix.removesuffix('.')),
+    )
+  back = interop.from_params(loaded, state, {'layers_0': place})
+  assert list(back) == list(state)
+
+
 def test_the_way_back_keeps_the_order_of_the_arrays():
   """An alphabetical order takes a module's arrays apart."""
   like = arrays('LSTM') | arrays('LSTM', suffix='_l0_reverse')
