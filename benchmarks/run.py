@@ -6,7 +6,16 @@ Every benchmark, one table: results/all.md and .json. With --quick
 one workload of each kind, in less than three minutes.
 """
 
-from benchmarks import cli, epoch, growth, language_model, small, startup, steps
+from benchmarks import (
+  agents,
+  cli,
+  epoch,
+  growth,
+  language_model,
+  small,
+  startup,
+  steps,
+)
 from benchmarks.report import Row
 from benchmarks.workload import Workload
 
@@ -26,6 +35,7 @@ def rows(options: cli.Options) -> list[Row]:
     *startup.rows(options),
     *steps.rows(options),
     *language_model.rows(options),
+    *agents.rows(options),
     *small.rows(options),
     *growth.rows(options),
   ]

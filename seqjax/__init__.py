@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.layers import AveragePooling1D as AveragePooling1D
   from seqjax.layers import Bidirectional as Bidirectional
   from seqjax.layers import Conv1D as Conv1D
+  from seqjax.layers import ConvLSTM as ConvLSTM
   from seqjax.layers import Embedding as Embedding
   from seqjax.layers import Flatten as Flatten
   from seqjax.layers import GlobalAveragePooling1D as GlobalAveragePooling1D
@@ -33,8 +34,11 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.layers import LayerNormSimpleRNNCell as LayerNormSimpleRNNCell
   from seqjax.layers import Masking as Masking
   from seqjax.layers import MaxPooling1D as MaxPooling1D
+  from seqjax.layers import MinGRU as MinGRU
+  from seqjax.layers import PeepholeLSTMCell as PeepholeLSTMCell
   from seqjax.layers import RepeatVector as RepeatVector
   from seqjax.layers import RNNCell as RNNCell
+  from seqjax.layers import ScannedRNN as ScannedRNN
   from seqjax.layers import SimpleRNN as SimpleRNN
   from seqjax.layers import Stack as Stack
   from seqjax.layers import TimeDistributed as TimeDistributed
@@ -62,6 +66,7 @@ _LAYERS = [
   'AveragePooling1D',
   'Bidirectional',
   'Conv1D',
+  'ConvLSTM',
   'Embedding',
   'Flatten',
   'GlobalAveragePooling1D',
@@ -72,8 +77,11 @@ _LAYERS = [
   'LayerNormSimpleRNNCell',
   'Masking',
   'MaxPooling1D',
+  'MinGRU',
+  'PeepholeLSTMCell',
   'RNNCell',
   'RepeatVector',
+  'ScannedRNN',
   'SimpleRNN',
   'Stack',
   'TimeDistributed',

@@ -65,6 +65,7 @@ class Options(NamedTuple):
   return_sequences: bool = True  # h of all steps is wanted
   bptt_steps: int | None = None  # as in `scan_time`
   remat_chunk: int | None = None  # likewise
+  time_first: bool = False  # in memory x and y are [T, B, .]: faster where they are
 
 
 USUAL = Options()

@@ -42,7 +42,7 @@ class Case:
   shared: bool = False  # one dropout mask for all gates
   use_bias: bool = True
   carry: bool = True  # one is given
-  options: tuple[str, ...] = ()  # of go_backwards, zero_output_for_mask
+  options: tuple[str, ...] = ()  # of go_backwards, time_first, zero_output_for_mask
   return_sequences: bool = True
   bptt_steps: int | None = None
   remat_chunk: int | None = 3  # how long a chunk of the kernels is
@@ -77,9 +77,9 @@ def cases() -> st.SearchStrategy[Case]:
     return_sequences=st.booleans(),
     bptt_steps=st.sampled_from([None, None, 1, 3]),
     remat_chunk=st.sampled_from([None, 1, 2, 3, 5, 20]),
-    options=st.sets(st.sampled_from(['go_backwards', 'zero_output_for_mask'])).map(
-      lambda names: tuple(sorted(names))
-    ),
+    options=st.sets(
+      st.sampled_from(['go_backwards', 'time_first', 'zero_output_for_mask'])
+    ).map(lambda names: tuple(sorted(names))),
     resets=st.booleans(),
     vocab_size=st.sampled_from([0, 0, 3, 30]),
     alike=st.sampled_from([0, 0, 1, 6]),

@@ -137,6 +137,8 @@ def test_what_keras_has():
   assert hasattr(layers, 'StackedRNNCells')
   assert 'merge_mode' in arguments(layers.Bidirectional.__init__)
   assert not {'layernormlstm', 'zoneout'} & set(names_in(layers).split())
+  assert {'convlstm1d', 'convlstm2d'} <= set(names_in(layers).split())
+  assert not re.search('peephole|mingru|scannedrnn', names_in(layers))
   assert 'mask' in arguments(layers.GlobalAveragePooling1D.call)
   assert hasattr(keras, 'remat')
   for pool in (layers.GlobalMaxPooling1D, layers.MaxPooling1D, layers.AveragePooling1D):
@@ -155,6 +157,8 @@ def test_what_flax_has(flax):
     assert 'activation_fn' in fields
     assert not {'dropout', 'recurrent_dropout', 'dropout_rate'} & fields
   assert 'reset_after' not in arguments(flax.GRUCell.__init__)
+  assert hasattr(flax, 'ConvLSTMCell') == (flax is nn)
+  assert not re.search('peephole|mingru|scannedrnn', names_in(flax))
   options = arguments(flax.RNN.__init__)
   assert {'cell', 'reverse', 'keep_order', 'time_major'} <= options
   assert 'feature_group_count' in arguments(flax.Conv.__init__)

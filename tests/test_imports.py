@@ -21,10 +21,12 @@ _RANKS = {
   'data': 3,
   'fast': 3,
   'layers': 4,
-  'interop': 5,
+  'interop': 6,
   'models': 5,
   'generation': 6,
+  'nnx': 5,
   'cluster': 6,
+  'serving': 6,
   'workdir': 7,
   'training': 8,
   'view': 9,
@@ -42,6 +44,7 @@ _OWNERS = {
   'h5py': {'interop/keras'},
   'torch': {'interop/torch'},
   'safetensors': {'interop/torch'},
+  'onnx': {'interop/onnx'},
 }
 _NEVER = {
   'jax': {'text', 'data', 'files', 'config', 'types'},

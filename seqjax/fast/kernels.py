@@ -77,6 +77,8 @@ class Sizes(NamedTuple):
 def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   """The sizes of a call, from the shapes of its arrays."""
   _, B, T = shapes.get('ids', shapes['x'])[:3]
+  if static.options.time_first:
+    B, T = T, B
   H = shapes['recurrent_kernel'][1]
   width = (static.cell.num_gates + 2) * -(-H // 16) * 16
   K = static.options.remat_chunk or _CHUNK_FLOATS // (min(32, -(-B // 4)) * width)
@@ -107,7 +109,8 @@ def run(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
     arrays: 'x' [M, B, T, D], or with 'ids' [M, B, T] the embedding [M, V, D];
       'recurrent_kernel' [M, H, G], 'kernel' [M, D, G]; those of 'bias' [M, 1 or 2, G],
       'h' and 'c' [M, B, H], 'mask' and 'reset' [M, B, T], 'x_mask' [M, n, B, D] and
-      'h_mask' [M, n, B, H] that there are. M may be 1 in any of them.
+      'h_mask' [M, n, B, H] that there are. M may be 1 in any of them. With `time_first`
+      [T, B] stands for [B, T] everywhere.
 
   Returns:
     'h', 'c' if the cell has it, and with `return_sequences` 'ys' [M, B T, H].
@@ -192,7 +195,13 @@ def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
   cell, options = static.cell, static.options
   models = max(a.shape[0] for a in arrays.values())
 
+  def turned(a: Array) -> Array:
+    return jnp.swapaxes(a, 0, 1) if options.time_first else a
+
   def one(arrays: dict[str, Array]) -> dict[str, Array]:
+    for name in ('ids' if 'ids' in arrays else 'x', 'mask', 'reset'):
+      if name in arrays:
+        arrays = {**arrays, name: turned(arrays[name])}
     bias = arrays.get('bias')
     if bias is not None and cell.name != 'gru':
       bias = jnp.squeeze(bias, 0)
@@ -213,7 +222,9 @@ def _reference(static: Static, arrays: dict[str, Array]) -> dict[str, Array]:
     )
     carry, ys = scan.recur(cell, params, sequence, options)
     outputs = carry._asdict()
-    return outputs if ys is None else {**outputs, 'ys': ys.reshape(-1, ys.shape[-1])}
+    return (
+      outputs if ys is None else {**outputs, 'ys': turned(ys).reshape(-1, ys.shape[-1])}
+    )
 
   shared = {k: a[0] for k, a in arrays.items() if a.shape[0] == 1}
   own = {k: a for k, a in arrays.items() if k not in shared}
@@ -447,6 +458,7 @@ def _header(static: Static, sizes: Sizes) -> np.ndarray:
     options.zero_output_for_mask,
     options.bptt_steps or 0,
     sizes.K,
+    options.time_first,
   )
   return np.array(fields, np.int64)
 

@@ -126,6 +126,11 @@ def _by_kernels(
   x, carry = sequence.x, sequence.carry
   *batch, T, _ = x.shape
   B, H = math.prod(batch), params.recurrent_kernel.shape[0]
+  if isinstance(x, Lookup) or len(batch) != 1 or kernels.has_gpu():
+    options = options._replace(time_first=False)
+
+  def turned(a: Array) -> Array:
+    return jnp.swapaxes(a, 0, 1) if options.time_first else a
 
   def flat(a: Array, *behind: int) -> Array:
     """[1, ..., B, *behind], whatever the batch's axes are."""
@@ -143,14 +148,15 @@ def _by_kernels(
   if isinstance(x, Lookup):
     arrays |= {'x': x.embedding[None], 'ids': flat(x.ids.astype(jnp.int32), T)}
   else:
-    arrays['x'] = flat(x, T, x.shape[-1])
+    arrays['x'] = turned(x)[None] if options.time_first else flat(x, T, x.shape[-1])
   if params.bias is not None:
     arrays['bias'] = params.bias.reshape(1, -1, params.bias.shape[-1])
   if carry is not None:
     arrays |= {k: flat(c, H) for k, c in carry._asdict().items()}
   for name in ('mask', 'reset'):
     if arrays[name] is not None:
-      arrays[name] = flat(arrays[name], T).astype(bool)
+      flags = arrays[name].astype(bool)
+      arrays[name] = turned(flags)[None] if options.time_first else flat(flags, T)
   for name in ('x_mask', 'h_mask'):
     if (mask := arrays[name]) is not None:
       mask = mask if mask.ndim > len(batch) + 1 else mask[None]
@@ -165,5 +171,8 @@ def _by_kernels(
   last = cell.carry(
     *(outputs[k].reshape(*batch, H) for k in cell.carry._fields)  # type: ignore[attr-defined]
   )
-  ys = outputs['ys'].reshape(*batch, T, H) if options.return_sequences else None
-  return last, ys
+  if not options.return_sequences:
+    return last, None
+  if options.time_first:
+    return last, turned(outputs['ys'].reshape(T, B, H))
+  return last, outputs['ys'].reshape(*batch, T, H)

@@ -9,8 +9,11 @@ from seqjax.layers.conv import (
   GlobalMaxPooling1D,
   MaxPooling1D,
 )
+from seqjax.layers.conv_lstm import ConvLSTM
 from seqjax.layers.embedding import Embedding, frozen_parameters, pretrained
 from seqjax.layers.masking import Masking
+from seqjax.layers.min_gru import MinGRU
+from seqjax.layers.peephole import PeepholeLSTMCell
 from seqjax.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
 from seqjax.layers.regularized import (
   LayerNormGRUCell,
@@ -19,6 +22,7 @@ from seqjax.layers.regularized import (
   Zoneout,
 )
 from seqjax.layers.rnn import RNN, LayerCell, RNNCell
+from seqjax.layers.scanned import ScannedRNN
 from seqjax.layers.stack import Stack
 from seqjax.layers.wrappers import Bidirectional, RepeatVector, TimeDistributed
 
@@ -29,6 +33,7 @@ __all__ = [
   'AveragePooling1D',
   'Bidirectional',
   'Conv1D',
+  'ConvLSTM',
   'Embedding',
   'Flatten',
   'GlobalAveragePooling1D',
@@ -40,9 +45,12 @@ __all__ = [
   'LayerNormSimpleRNNCell',
   'Masking',
   'MaxPooling1D',
+  'MinGRU',
+  'PeepholeLSTMCell',
   'RNNCell',
   'RecurrentLayer',
   'RepeatVector',
+  'ScannedRNN',
   'SimpleRNN',
   'Stack',
   'TimeDistributed',

@@ -67,6 +67,7 @@ class RecurrentLayer(Recurrence):
   precision: str | jax.lax.Precision | None = None
   takes_lookup = True
   params_type: ClassVar[type]
+  time_first: ClassVar[bool] = False  # as in `fast.Options`
 
   def __post_init__(self) -> None:
     dropout.check_rate('dropout', self.dropout)
@@ -150,6 +151,7 @@ class RecurrentLayer(Recurrence):
         num_gates=cell.num_gates,
       )
     sequence = sequence._replace(x_mask=x_mask, h_mask=h_mask)
+    options = options._replace(time_first=self.time_first)
     with self._matmuls():
       return fast.recur(cell, params, sequence, options, self.implementation)
 

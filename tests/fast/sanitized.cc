@@ -77,7 +77,7 @@ template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int nu
   const auto mask = flags(B * T, draw(0, 2) * 50), reset = flags(B * T, 20);
   Problem p{};
   p.B = B, p.T = T, p.D = D, p.H = H, p.V = V;
-  p.options = {draw(TANH, LINEAR), draw(0, 2) ? SIGMOID : HARD_SIGMOID, draw(0, 1), draw(0, 1), draw(0, 3), draw(1, 6)};
+  p.options = {draw(TANH, LINEAR), draw(0, 2) ? SIGMOID : HARD_SIGMOID, draw(0, 1), draw(0, 1), draw(0, 3), draw(1, 6), draw(0, 1)};
   p.x_masks = draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
   p.h_masks = draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
   const auto x_mask = normal(p.x_masks * B * D), h_mask = normal(p.h_masks * B * H);
@@ -91,7 +91,7 @@ template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int nu
   std::vector<std::vector<float>> out;
   std::vector<Problem> problems;
   for (int64_t m = 0; m < models; ++m) {
-    const int64_t sizes[] = {B * H, B * H, p.chunks() * B * states * H + 2, B * T * H, int64_t(x.size()), D * G, H * G, 2 * G, B * H, B * H};
+    const int64_t sizes[] = {B * H, B * H, (p.chunks() * B * states + 2) * H, B * T * H, int64_t(x.size()), D * G, H * G, 2 * G, B * H, B * H};
     const size_t first = out.size();
     for (int64_t size : sizes) out.emplace_back(size, 0.f);
     problems.push_back(p);
@@ -110,7 +110,7 @@ template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int nu
   forward<Cell>(threads, problems, leaves);
   backward<Cell>(threads, problems);
   for (int64_t m = 0; m < models; ++m)  // tickets: of this call alone
-    for (int i : {1, 2}) out[10 * m + 2].end()[-i] = 0;
+    for (int64_t i : {2 * H - 1, 2 * H}) out[10 * m + 2].end()[-i] = 0;
   if (!V) for (const auto& values : out) for (float v : values) if (!std::isfinite(v)) {
     std::printf("not finite: seed %u\n", seed);
     std::exit(1);

@@ -53,8 +53,9 @@ struct Call {
       refuse(X);
       return;
     }
-    p.B = places[1];
-    p.T = places[2];
+    const bool time_first = header.options.time_first;
+    p.B = places[1 + time_first];
+    p.T = places[2 - time_first];
     p.V = x[1];
     p.D = x[x.size() - 1];
     p.H = shapes[U][1];
@@ -64,9 +65,11 @@ struct Call {
     p.h_masks = parts[H_MASK].data ? shapes[H_MASK][1] : 0;
     const int64_t chunks = p.chunks();
     const bool looks_up = parts[IDS].data;
+    const int64_t first = time_first ? T : B, second = time_first ? B : T;
     const int64_t none = -1, expected[][3] = {
-        {looks_up ? p.V : B, looks_up ? p.D : T, looks_up ? none : p.D}, {H, G, none}, {p.D, G, none},
-        {1 + two_biases, G, none}, {B, T, none}, {B, H, none}, {B, H, none}, {B, T, none}, {B, T, none},
+        {looks_up ? p.V : first, looks_up ? p.D : second, looks_up ? none : p.D}, {H, G, none}, {p.D, G, none},
+        {1 + two_biases, G, none}, {first, second, none}, {B, H, none}, {B, H, none},
+        {first, second, none}, {first, second, none},
         {p.x_masks, B, p.D}, {p.h_masks, B, H}, {chunks * B * states + 2, H, none}, {B * T, H, none},
         {B, H, none}, {B, H, none}};
     for (int i = 0; i < NAMES; ++i) if (parts[i].data || shapes[i].size()) {
@@ -122,8 +125,8 @@ template <class F> ffi::Error by_cell(int64_t cell, F f) {  // as `CELLS` in ker
 
 template <bool back> ffi::Error Run(ffi::ThreadPool pool, ffi::Span<const int64_t> attribute,
                                     ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  static_assert(sizeof(Header) == 9 * sizeof(int64_t));
-  if (attribute.size() != 9) return ffi::Error::InvalidArgument("recurrence: wrong header");
+  static_assert(sizeof(Header) == 10 * sizeof(int64_t));
+  if (attribute.size() != 10) return ffi::Error::InvalidArgument("recurrence: wrong header");
   const Header& header = *reinterpret_cast<const Header*>(attribute.begin());
   const Threads threads{pool.num_threads(), [&](auto work) { pool.Schedule(std::move(work)); }};
   return by_cell(header.cell, [&](auto cell) {

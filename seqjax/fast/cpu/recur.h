@@ -50,14 +50,14 @@ template <class F> void deal(const Threads& threads, int64_t tasks, const F& f) 
 }
 
 struct Options {  // in the order of `Static` in kernels.py
-  int64_t activation, gate, go_backwards, zero_output_for_mask, bptt_steps, chunk;
+  int64_t activation, gate, go_backwards, zero_output_for_mask, bptt_steps, chunk, time_first;
 };
 
 enum { TABLE_FLOATS = 1 << 21 };  // 8 MiB
 
 // One model and its batch. What is null is not there.
 struct Problem {
-  int64_t B, T, D, H, V;  // x is [B, T, D], or with ids [V, D]
+  int64_t B, T, D, H, V;  // x is [B, T, D], or with ids [V, D]; with time_first all [B, T] are [T, B]
   Options options;
   int64_t x_masks, h_masks;  // of dropout: 0, 1, or one for each gate
   const float *x, *W, *bias, *U, *h0, *c0, *x_mask, *h_mask;
@@ -214,7 +214,7 @@ template <class Cell> class Task {
   // Steps in front at which all rows have the same id and the same state, in whole
   // chunks: they are run as one row.
   static int64_t alike_steps(const Problem& p, int64_t b0, int64_t n) {
-    if (!p.ids || p.mask || p.reset || p.x_masks || p.h_masks || p.h0 || n == 1) return 0;
+    if (!p.ids || p.options.time_first || p.mask || p.reset || p.x_masks || p.h_masks || p.h0 || n == 1) return 0;
     for (int64_t step = 0; step < p.T; ++step) {
       const int32_t* id = p.ids + b0 * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
       for (int64_t r = 1; r < n; ++r)
@@ -237,7 +237,10 @@ template <class Cell> class Task {
   }
   int64_t rows(int64_t first) const { return first < alike ? 1 : n; }
   int64_t place(int64_t r, int64_t step) const {
-    return (b0 + r) * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
+    return place_in_order(r, p.options.go_backwards ? p.T - 1 - step : step);
+  }
+  int64_t place_in_order(int64_t r, int64_t step) const {
+    return p.options.time_first ? step * p.B + b0 + r : (b0 + r) * p.T + step;
   }
   bool real(int64_t r, int64_t step) const { return !p.mask || p.mask[place(r, step)]; }
   bool any_real(int64_t step) const {
@@ -358,7 +361,7 @@ template <class Cell> class Task {
         });
         if (emit && p.ys) for (int64_t b = r; b < (m == n ? r + 1 : n); ++b) {
           // Outputs are in the order of processing.
-          float* y = p.ys + ((b0 + b) * p.T + step) * H;
+          float* y = p.ys + place_in_order(b, step) * H;
           if (now || !p.options.zero_output_for_mask) std::memcpy(y, h + (i + m) * HP, H * 4);
           else std::fill(y, y + H, 0.f);
         }
@@ -476,7 +479,7 @@ template <class Cell> class Task {
       const bool now = runs && real(r, step);
       if (p.dys && (now || !p.options.zero_output_for_mask))
         for (int64_t b = r; b < (m == n ? r + 1 : n); ++b) {
-          const float* dy = p.dys + ((b0 + b) * p.T + step) * H;
+          const float* dy = p.dys + place_in_order(b, step) * H;
           for (int64_t u = 0; u < H; ++u) dh[r * HP + u] += dy[u];
         }
       if (now && usual) back_row(UsualKinds{}, i, r);
