@@ -1,6 +1,6 @@
 """The task of the experiments on reviews: flags, data, training, prediction."""
 
-from experiments.reviews.prediction import predict
+from experiments.reviews.prediction import about, predict
 from experiments.reviews.training import (
   VOCABULARY_FILE,
   Config,
@@ -16,6 +16,7 @@ __all__ = [
   'Config',
   'Data',
   'RecurrentConfig',
+  'about',
   'load',
   'load_texts',
   'predict',

@@ -39,6 +39,7 @@ class Config(reviews.Config):
 
 
 predict = functools.partial(reviews.predict, load_vocabulary=Tokenizer.load)
+about = functools.partial(reviews.about, load_vocabulary=Tokenizer.load)
 
 
 def load(config: Config) -> tuple[reviews.Data, np.ndarray | None]:

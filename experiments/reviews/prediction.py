@@ -11,8 +11,9 @@ from experiments import experiment
 from experiments.reviews.training import VOCABULARY_FILE
 from experiments.texts import running
 from experiments.texts.vocabulary import known_words, word_facts, words_line
-from seqjax.data.reviews.word_ids import Vocabulary
+from seqjax.data.reviews.word_ids import OOV_ID, START_ID, Vocabulary
 from seqjax.text import Tokenizer, pad_sequences, split_words
+from seqjax.text.tokenizer import FILTERS
 from seqjax.types import Array, PyTree
 
 _BATCH = 64
@@ -66,6 +67,30 @@ def predict(
       }
       line = f'{probability:.4f}  {answer["label"]}  {words_line(answer)}'
       running.say(answer, line, as_json)
+
+
+def about(
+  trained: experiment.Run,
+  *,
+  load_vocabulary: Callable[[Path], Vocabulary | Tokenizer] = Vocabulary.load,
+) -> dict[str, Any]:
+  """What a program outside must know to make inputs of a text; see export.py."""
+  vocabulary = load_vocabulary(trained.folder / VOCABULARY_FILE)
+  words = sorted(_known_words(vocabulary))
+  ids: Sequence[Any] = vocabulary.encode(words)
+  start: int | None = START_ID
+  unknown: int | None = OOV_ID
+  if isinstance(vocabulary, Tokenizer):
+    start, unknown = None, vocabulary.word_index.get(vocabulary.oov_token or '')
+  return {
+    'kind': 'text',
+    'shape': [trained.config.length],  # type: ignore[attr-defined]
+    'dtype': 'int32',
+    'separators': FILTERS,
+    'ids': {word: row[-1] for word, row in zip(words, ids, strict=True)},
+    'start': start,
+    'unknown': unknown,
+  }
 
 
 def _known_words(vocabulary: Vocabulary | Tokenizer) -> set[str]:

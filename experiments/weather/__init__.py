@@ -10,7 +10,7 @@ from experiments.weather.data import (
   load,
   read,
 )
-from experiments.weather.prediction import predict
+from experiments.weather.prediction import about, predict
 from experiments.weather.training import (
   PLACES,
   draw_forecasts,
@@ -29,6 +29,7 @@ __all__ = [
   'Config',
   'Data',
   'Scaling',
+  'about',
   'column',
   'draw_forecasts',
   'facts',

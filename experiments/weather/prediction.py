@@ -57,10 +57,8 @@ def predict(
   series, segments, _, report = quality.clean(
     raw, name, step_minutes=scaling.step_seconds / 60, sentinel=config.sentinel
   )
-  sizes = (config.lookback, config.step, config.delay)
-  of_book = config.windows == 'book'
-  shape = book_windows.shape(*sizes) if of_book else windows.sampled(*sizes)
-  across = config.across_gaps or of_book
+  shape = _shape(config)
+  across = config.across_gaps or config.windows == 'book'
   rows = windows.anchors(
     segments, 0, len(segments), Shape(shape.offsets, 0), across_gaps=across
   )
@@ -89,6 +87,33 @@ def predict(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
     + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
     file=sys.stderr,
+  )
+
+
+def about(trained: experiment.Run) -> dict[str, Any]:
+  """What a program outside must know to make inputs of rows; see export.py."""
+  config = trained.config
+  assert isinstance(config, Config)  # for mypy: the task of the run is weather
+  scaling = Scaling.load(trained.folder / SCALING_FILE)
+  target = scaling.columns.index(config.target)
+  offsets = _shape(config).offsets
+  return {
+    'kind': 'series',
+    'shape': [len(offsets), len(scaling.columns)],
+    'dtype': 'float32',
+    'columns': list(scaling.columns),
+    'delimiter': '\t' if config.delimiter == 'tab' else config.delimiter,
+    'mean': scaling.mean.tolist(),
+    'std': np.where(scaling.std, scaling.std, 1).tolist(),
+    'offsets': list(offsets),
+    'target': target,
+  }
+
+
+def _shape(config: Config) -> Shape:
+  sizes = (config.lookback, config.step, config.delay)
+  return (
+    book_windows.shape(*sizes) if config.windows == 'book' else windows.sampled(*sizes)
   )
 
 
