@@ -89,6 +89,7 @@ class Sequences:
     weight: np.ndarray | None = None,
     *,
     length: int | None = None,
+    longest: int | None = None,
     name: str = 'the data',
   ):
     """Takes the examples.
@@ -98,10 +99,8 @@ class Sequences:
       y: With a label a step it is as long as x[i].
       weight: [N].
       length: Longer sequences keep their last `length` steps.
+      longest: T of all batches; default the longest sequence.
       name: Of the data, in messages.
-
-    Attributes:
-      longest: T of all batches, that of the longest sequence.
     """
     ragged = not isinstance(y, np.ndarray)
     for i, row in enumerate(x):
@@ -117,7 +116,7 @@ class Sequences:
     self._y = [row[cut] for row in y] if ragged else np.asarray(y)
     self._weight = weight
     self.lengths: np.ndarray = np.array([len(row) for row in self._x])
-    self.longest = int(self.lengths.max())
+    self.longest = longest or int(self.lengths.max())
 
   def __len__(self) -> int:
     return len(self._x)
@@ -204,8 +203,8 @@ class Indexed:
     every = np.arange(len(rows))
     if self._length and np.ndim(x[0]):
       y = list(y) if self._labels_steps else y
-      made = Sequences(list(x), y, weight, length=self._length, name=self._name)
-      made.longest = self._length
+      T = self._length
+      made = Sequences(list(x), y, weight, length=T, longest=T, name=self._name)
       return made.take(every)
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
       return Arrays(x, y, weight).take(every)
