@@ -26,9 +26,9 @@ def pad_ragged(
     ValueError: if there is no sequence, two are of other steps, or one is too long.
 
   Example:
-    >>> x, lengths = sj.pad_ragged([np.ones(2), np.ones(3)])
-    >>> x.shape, lengths
-    ((2, 3), array([2, 3], dtype=int32))
+    >>> x, lengths = sj.pad_ragged([[1, 2, 3], [4]])
+    >>> x.tolist(), lengths.tolist()
+    ([[1, 2, 3], [4, 0, 0]], [3, 1])
   """
   arrays = [a if hasattr(a, 'shape') else np.asarray(a) for a in sequences]
   if not arrays:
@@ -63,8 +63,9 @@ def unpad_ragged(x: Array, lengths: Array) -> list[Array]:
       are no integers [B], or lie outside [0, T].
 
   Example:
-    >>> [row.shape for row in sj.unpad_ragged(np.ones((2, 3)), np.array([2, 3]))]
-    [(2,), (3,)]
+    >>> x, lengths = sj.pad_ragged([[1, 2, 3], [4]])
+    >>> [row.tolist() for row in sj.unpad_ragged(x, lengths)]
+    [[1, 2, 3], [4]]
   """
   if isinstance(lengths, jax.core.Tracer):
     raise ValueError('unpad_ragged needs lengths that are known, got traced ones')

@@ -43,7 +43,7 @@ ELSEWHERE = {
   'constants': 'an RNN takes them for its cell; for other layers ' + _RECIPE,
   **dict.fromkeys(('activation_fn', 'nonlinearity'), 'it is called activation'),
   'gate_fn': 'it is called recurrent_activation',
-  'residual': 'make a cell of your own: CONTRIBUTING.md has one',
+  'residual': 'make a cell of your own: docs/guides/own_cell.md has one',
   **dict.fromkeys(('bias', 'with_bias'), 'it is called use_bias'),
   **dict.fromkeys(('kernel_initializer', 'w_i_init'), 'it is called kernel_init'),
   **dict.fromkeys(
