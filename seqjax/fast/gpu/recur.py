@@ -154,7 +154,9 @@ def _backward_by_chunks(
         part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, axis)
     carry = jax.lax.dynamic_slice_in_dim(kept, place(first, K), K, 3)
     carry = carry.reshape(M, states, B * K, H)
-    rows: dict[str, Array] = {k: part[k] for k in ('kernel', 'recurrent_kernel', 'bias') if k in part}
+    rows: dict[str, Array] = {
+      k: part[k] for k in ('kernel', 'recurrent_kernel', 'bias') if k in part
+    }
     rows |= {k: carry[:, i] for i, k in enumerate(('h', 'c')[:states])}
     rows |= (
       {'ids': part['ids'].reshape(-1, B * K, 1), 'x': part['x']}
