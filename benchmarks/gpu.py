@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import cli
-from benchmarks.ours import LAYERS
+from benchmarks.ours import LAYERS, seqjax_runner
+from benchmarks.peers import torch_runner
 from benchmarks.report import Row
 from benchmarks.timing import Runner, interleave
+from benchmarks.workload import Workload
 
 CALLS = 10  # of a run, so that what one costs the host does not count
 
@@ -70,6 +72,19 @@ def _work() -> list[tuple[Work, float | None]]:
 def rows(options: cli.Options) -> list[Row]:
   """All that are asked for, peers by turns."""
   done = []
+  chapter = Workload('lstm', embedding=True)
+  if options.quick:
+    chapter = dataclasses.replace(chapter, B=4, T=12)
+  if options.only in chapter.title:
+    device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+    steps = [seqjax_runner(chapter), seqjax_runner(chapter, 'reference')]
+    if peer := torch_runner(chapter, device):
+      steps.append(peer)
+    for runner in steps:
+      runner.run()
+    timings = interleave(steps, seconds=options.seconds)
+    done.append(Row(f'a whole step, {chapter.title}', timings, 0.2))
+    options.show(done[-1])
   for work, target in _work():
     if options.only not in work.title:
       continue

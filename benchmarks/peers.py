@@ -170,8 +170,8 @@ def keras_runner(workload: Workload) -> Runner | None:
   return Runner('Keras (JAX)', run, temp_bytes, compile_seconds)
 
 
-def torch_runner(workload: Workload) -> Runner | None:
-  """torch.nn on all cores: no recurrent dropout."""
+def torch_runner(workload: Workload, device: str = 'cpu') -> Runner | None:
+  """torch.nn on all cores, or on a GPU: no recurrent dropout."""
   if workload.dropout or workload.resets or not importlib.util.find_spec('torch'):
     return None
   import torch
@@ -183,10 +183,10 @@ def torch_runner(workload: Workload) -> Runner | None:
   ](workload.D, workload.H, batch_first=True)
   embedding = torch.nn.Embedding(V, workload.D) if workload.embedding else None
   head = torch.nn.Linear(workload.H, 1)
-  modules = [module for module in (embedding, layer, head) if module is not None]
+  modules = [m.to(device) for m in (embedding, layer, head) if m is not None]
   params = [p for module in modules for p in module.parameters()]
   optimizer = torch.optim.RMSprop(params, lr=1e-3, alpha=0.9, eps=1e-7)
-  x, y = (torch.from_numpy(value) for value in data(workload))
+  x, y = (torch.from_numpy(value).to(device) for value in data(workload))
   if workload.embedding:
     x = x.long()
 
@@ -203,6 +203,12 @@ def torch_runner(workload: Workload) -> Runner | None:
     with torch.inference_mode():
       logits()
 
+  def on_gpu() -> None:
+    train()
+    torch.cuda.synchronize()
+
+  if device != 'cpu':
+    return Runner(f'torch.nn on {device}', on_gpu)
   return Runner('torch.nn', train if workload.training else infer)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.timing import Timing
@@ -79,6 +80,8 @@ def machine() -> dict[str, Any]:
   return {
     'sgemm_gflops': round(rate / 1e9, 1),
     'kernels': library.loaded()[0] or 'none',
+    'device': jax.devices()[0].device_kind,
+    'platform': jax.devices()[0].client.platform_version.splitlines()[0],
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
     'commit': commit,
     'cpu': model,
@@ -108,6 +111,7 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     '',
     f'{about["date"]}, commit {about["commit"]}; '
     f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
+    f'device {about["device"]} ({about["platform"]}); '
     f'kernels for {about["kernels"]}, sgemm of NumPy {about["sgemm_gflops"]} GFLOP/s; '
     f'Python {about["python"]}, {versions}.',
     '',
