@@ -254,8 +254,9 @@ def make_source(
   Raises:
     InputError: It is none of these, or x, y and weight do not fit.
   """
-  if length is not None and (isinstance(length, bool) or length < 1):
-    raise InputError(f'`length` must be at least 1, or None, got {length}')
+  whole = isinstance(length, int | np.integer) and not isinstance(length, bool)
+  if length is not None and not (whole and length >= 1):
+    raise InputError(f'`length` must be a whole number from 1, or None, got {length}')
   if not isinstance(data, tuple) or (encode and len(data) not in (2, 3)):
     indexed = hasattr(data, '__len__') and hasattr(data, '__getitem__')
     pair = isinstance(data, list) and encode is None and len(data) in (2, 3)
