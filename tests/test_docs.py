@@ -35,7 +35,7 @@ def names_in(module):
     ('features.md', 15),
     ('text.md', 15),
     ('experiments.md', 5),
-    ('files.md', 15),
+    ('file_formats.md', 15),
     ('weather.md', 15),
     ('transformations.md', 15),
   ],
