@@ -9,6 +9,9 @@ forward; what turns texts or rows into inputs, model.json; and predict.py, which
 jax, numpy and flatbuffers alone:
 
 python DIR/predict.py "A film to remember."
+
+With --onnx there is model.onnx too, for other runtimes; a model that ONNX can't say is
+refused by name.
 """
 
 import dataclasses
@@ -26,6 +29,7 @@ from seqjax import config as config_lib
 from seqjax import serving
 from seqjax.config import field
 from seqjax.files import whole
+from seqjax.interop import onnx
 from seqjax.types import InputError
 from seqjax.workdir.folder import to_json
 
@@ -38,13 +42,15 @@ class Config(config_lib.Flags):
 
   workdir: str = field('', 'Folder of the run.', path=True)
   out: str = field('', 'Folder to write to; it is made.', path=True)
+  onnx: bool = field(False, 'Write model.onnx too; needs the package onnx.')
 
 
 def run(config: Config) -> dict[str, Any]:
   """Writes the files; returns their sizes in bytes and the milliseconds of a call.
 
   Raises:
-    InputError: The run can't be used, or DIR can't be written.
+    InputError: The run can't be used, DIR can't be written, or ONNX can't say what the
+      model computes.
   """
   trained = experiment.open_run(config.workdir)
   if not config.out:
@@ -67,20 +73,21 @@ def run(config: Config) -> dict[str, Any]:
   except ValueError as error:
     print(error)
   folder = pathlib.Path(config.out)
-  sizes = {}
+  contents = {f'{k}.jax': bytes(program.serialize()) for k, program in programs.items()}
+  if config.onnx:
+    made = onnx.from_model(trained.model, params, shape=shape, dtype=dtype)
+    contents['model.onnx'] = made.SerializeToString()
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, program in programs.items():
-      content = bytes(program.serialize())
-      whole.write(folder / f'{name}.jax', content)
-      sizes[f'{name}.jax'] = len(content)
+    for name, content in contents.items():
+      whole.write(folder / name, content)
     whole.write(folder / 'model.json', to_json(about).encode() + b'\n')
     whole.write(folder / 'predict.py', _TEMPLATE.read_bytes())
   except OSError as error:
     raise InputError(f'--out={config.out}: {error.strerror}') from error
   jitted = jax.jit(lambda x: trained.model.apply({'params': params}, x, train=False))
   result = {
-    **sizes,
+    **{name: len(content) for name, content in contents.items()},
     'exported_ms': _milliseconds(jax.jit(exported.call), x),
     'jitted_ms': _milliseconds(jitted, x),
   }

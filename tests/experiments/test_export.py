@@ -83,6 +83,23 @@ def test_predictions_are_the_runs_own(module, settings, tmp_path, capsys):
     assert done.stdout.split() == [wanted]
 
 
+@pytest.mark.slow
+def test_a_run_as_onnx(tmp_path):
+  runtime = pytest.importorskip('onnxruntime')
+  pytest.importorskip('onnx')
+  folder, out = tmp_path / 'run', tmp_path / 'out'
+  imdb_lstm.run(imdb_lstm.Config(**_REVIEWS, workdir=str(folder), batch_size=32))
+  export.run(export.Config(workdir=str(folder), out=str(out), onnx=True))
+  trained = experiment.open_run(str(folder))
+  x = np.random.default_rng(0).integers(0, 90, (7, 20)).astype(np.int32)
+  params = experiment.best_params(trained, x[:1])
+  session = runtime.InferenceSession(
+    out / 'model.onnx', providers=['CPUExecutionProvider']
+  )
+  expected = trained.model.apply({'params': params}, x, train=False)
+  np.testing.assert_allclose(session.run(None, {'x': x})[0], expected, atol=1e-5)
+
+
 def test_the_program_beside_the_model_is_short():
   lines = export._TEMPLATE.read_text().splitlines()
   assert len([line for line in lines if line.strip()]) <= 40
