@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,17 +27,13 @@ from seqjax.config import TrainConfig
 from seqjax.data.batches import InOrder
 from seqjax.data.sources import (
   Sequences,
-  Source,
   as_rows,
-  check_within,
   make_source,
 )
-from seqjax.layers import Embedding
-from seqjax.layers.base import call_options
-from seqjax.training import evaluation, losses, steps
+from seqjax.training import evaluation, losses, steps, trial
 from seqjax.training import metrics as metrics_lib
 from seqjax.training.losses import ExampleFn
-from seqjax.training.metrics import Compound, Metric
+from seqjax.training.metrics import Metric
 from seqjax.training.plan import (
   EpochFn,
   Plan,
@@ -178,7 +173,7 @@ def fit(
   plan = make_plan(config, data.feed, given, on_epoch)
   sets: dict[str, Any] = {'train': data.feed, **data._asdict()}
   sources = {k: v.source for k, v in sets.items() if v is not None and k != 'feed'}
-  _try(task, plan, sources)
+  trial.check(task, plan, sources)
   record: Record = InMemory()
   if workdir is not None:
     arguments = {
@@ -379,7 +374,7 @@ class Fitted:
     source = make_source(data, encode=encode, length=length)
     batches = InOrder(source, self.config.batch_size)
     self._shapes(next(iter(batches)), 0)
-    _try(task, Plan(optax.identity()), {'the data': source})
+    trial.check(task, Plan(optax.identity()), {'the data': source})
     mesh = mesh_lib.make_mesh(1, 1)
     step = steps.make_eval_step(
       task.model, task.loss, task.metrics, mesh, dtype=self.config.compute_dtype
@@ -507,61 +502,8 @@ def _name_of(value: Any) -> str | None:
   return value if isinstance(value, str) else getattr(value, '__qualname__', None)
 
 
-def _try(task: Task, plan: Plan, sources: Mapping[str, Source]) -> None:
-  """Raises InputError if model, loss and metrics do not fit the data.
-
-  They are tried by shapes, on two examples; then ids and labels are looked at.
-  """
-  first = next(iter(sources.values()))
-  rows = first.take(np.arange(min(2, len(first))))
-  options = call_options(task.model, train=False, mask=rows.mask)
-  metrics = {'loss': plan.training_loss(task.loss), **task.metrics}
-  sizes = []  # of the Embeddings that look x up
-
-  def run(x: Any, y: Any) -> Any:
-    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-      if isinstance(context.module, Embedding) and args and args[0] is x:
-        sizes.append(context.module.num_embeddings)
-      return call(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-      output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
-    found: dict[str, Any] = {}
-    for name, metric in metrics.items():
-      parts = metric.parts if isinstance(metric, Compound) else {'': metric}
-      found |= {f'{name}/{part}'.rstrip('/'): f(output, y) for part, f in parts.items()}
-    return output, found
-
-  try:
-    output, found = jax.eval_shape(run, rows.x, rows.y)
-  except (TypeError, ValueError, FlaxError) as error:
-    raise InputError(
-      f'model and loss do not fit x {rows.x.shape} and y {rows.y.shape}: {error}'
-    ) from error
-  for name, value in found.items():
-    if getattr(value, 'shape', None) != (len(rows.x),):
-      raise InputError(
-        f'{name} must give a value an example, [{len(rows.x)}] here; got '
-        f'{getattr(value, "shape", value)}'
-      )
-  for name, source in sources.items():
-    x, y = source.seen()
-    for size in sizes:
-      why = f'the Embedding has rows from 0 to {size - 1}'
-      check_within(x, 0, size - 1, f'{name}: x', why)
-    if task.loss is losses.binary_xent:
-      check_within(y, 0, 1, f'{name}: y', 'labels of binary_crossentropy are 0 to 1')
-    if task.loss is losses.softmax_xent:
-      C, one = output.shape[-1], rows.y.ndim == 1  # below 0 a step has no label
-      why = f'the model has classes from 0 to {C - 1}'
-      check_within(y, 0 if one else -math.inf, C - 1, f'{name}: y', why)
-
-
 def _saved_model(folder: Path) -> nn.Module:
   path = folder / modules.FILE
   if not path.exists():
     raise InputError(f'{folder} has no {modules.FILE}: hand over `model`')
-  record = json.loads(path.read_text())
-  if 'unnamed' in record:
-    raise InputError(f'{path}: {record["unnamed"]}; hand over `model`')
-  return modules.build(record)
+  return modules.build(json.loads(path.read_text()))

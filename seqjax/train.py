@@ -16,7 +16,7 @@ from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.files import whole
 from seqjax.loop import DivergedError, Show, train
 from seqjax.training.plan import Data, Task, choose_monitor, make_plan
-from seqjax.types import InputError, PyTree
+from seqjax.types import PyTree
 from seqjax.view import report
 from seqjax.workdir import modules
 from seqjax.workdir.record import OnDisk
@@ -108,10 +108,7 @@ def disk_record(
   `arguments` are what else makes the run, which its model then does, too: a later start
   with others is refused.
   """
-  try:
-    described = modules.describe(model)
-  except InputError as error:  # `load` will want it from its caller
-    described = {'unnamed': str(error)}
+  described = modules.describe(model)
   more = {} if arguments is None else {**arguments, 'model': json.dumps(described)}
   data = workdir.to_json(described, indent=2).encode() + b'\n'
   fields = dataclasses.fields(config)

@@ -1,7 +1,7 @@
 """A linen module as JSON: the names of its class and of what its fields hold.
 
 Fields at their default are left out, so what is saved is what a user wrote. A value
-that has no name (a function made by another, say) can't be saved: `describe` says so.
+that has no name (a function made by another, say) can't be saved: `build` says so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ FILE = 'model.json'
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-  """The module as `build` takes it.
-
-  Raises:
-    InputError: A field holds what has no name.
-  """
+  """The module as `build` takes it, and in any case what tells it from others."""
   return _describe(model, type(model).__name__)
 
 
@@ -34,7 +30,7 @@ def build(record: Mapping[str, Any]) -> nn.Module:
   """The module that was described.
 
   Raises:
-    InputError: A class or function of it is not there any more.
+    InputError: A class or function of it has no name, or is not there any more.
   """
   model = _build(record)
   if not isinstance(model, nn.Module):
@@ -54,14 +50,15 @@ def _describe(value: Any, where: str) -> Any:
       if spec.name not in _OWN and not _is_default(spec, getattr(value, spec.name))
     }
     named = {} if value.name is None else {'name': value.name}
-    return {'module': _name(type(value), where), 'fields': {**fields, **named}}
+    kind = {'module' if k == 'named' else k: v for k, v in _named(type(value), where)}
+    return {**kind, 'fields': {**fields, **named}}
   if isinstance(value, list | tuple):
     return {type(value).__name__: [_describe(v, where) for v in value]}
   if isinstance(value, Mapping):
     return {'dict': {str(k): _describe(v, f'{where}[{k}]') for k, v in value.items()}}
   if _is_dtype(value):
     return {'dtype': np.dtype(value).name}
-  return {'named': _name(value, where)}
+  return dict(_named(value, where))
 
 
 def _is_dtype(value: Any) -> bool:
@@ -76,6 +73,8 @@ def _build(record: Any) -> Any:
   if not isinstance(record, Mapping):
     return record
   (kind, value), *_ = record.items()
+  if kind == 'unnamed':
+    raise InputError(f'{FILE}: {value}; hand the model over as `model`')
   if kind == 'module':
     made = _find(value)
     if not (isinstance(made, type) and issubclass(made, nn.Module)):
@@ -96,18 +95,18 @@ def _is_default(spec: dataclasses.Field, value: Any) -> bool:
   return value is default or (type(value) is type(default) and value == default)
 
 
-def _name(thing: Any, where: str) -> str:
-  """module:qualified.name, if that leads back to the thing."""
+def _named(thing: Any, where: str) -> list[tuple[str, str]]:
+  """'named' and module:qualified.name, where that leads back to it, or 'unnamed'."""
   module, name = (getattr(thing, a, None) for a in ('__module__', '__qualname__'))
   path = f'{module}:{name}'
   try:
     fine = _find(path) is thing
   except InputError:
     fine = False
-  if not fine:
-    kind = name or type(thing).__qualname__  # no repr, as that may have an address
-    raise InputError(f'{where} holds {kind}, which has no name to be saved by')
-  return path
+  if fine:
+    return [('named', path)]
+  kind = name or type(thing).__qualname__  # no repr, as that may have an address
+  return [('unnamed', f'{where} holds {kind}, which has no name to be saved by')]
 
 
 def _find(path: str) -> Any:

@@ -46,11 +46,22 @@ def test_a_size_of_numpy_s_is_a_size():
 
 
 def test_what_has_no_name_is_said_by_class_and_field_alike_in_every_process():
-  with pytest.raises(InputError) as error:
-    modules.describe(Holder(sj.GRU(2, kernel_init=nn.initializers.he_normal())))
-  assert str(error.value) == (
-    'Holder.held.kernel_init holds variance_scaling.<locals>.init, which has no name '
-    'to be saved by'
+  one, other = (
+    modules.describe(Holder(sj.GRU(size, kernel_init=nn.initializers.he_normal())))
+    for size in (2, 3)
   )
-  with pytest.raises(InputError, match=r'^Holder.held holds ndarray, which'):
-    modules.describe(Holder(np.ones(3)))
+  with pytest.raises(InputError) as error:
+    modules.build(one)
+  assert str(error.value) == (
+    'model.json: Holder.held.kernel_init holds variance_scaling.<locals>.init, which '
+    'has no name to be saved by; hand the model over as `model`'
+  )
+  assert one != other  # all else is still compared
+  with pytest.raises(InputError, match=r'Holder.held holds ndarray, which'):
+    modules.build(modules.describe(Holder(np.ones(3))))
+
+  class Local(Holder):
+    pass
+
+  with pytest.raises(InputError, match=r'Local holds test_.*Local, which has no name'):
+    modules.build(modules.describe(Local(2)))
