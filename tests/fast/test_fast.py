@@ -125,7 +125,7 @@ def _check_values(case):
       carry=sequence.carry,
       activation=names[cell.activation],
       recurrent_activation=names.get(cell.recurrent_activation, 'sigmoid'),
-      **dict.fromkeys(case.options, True),
+      **{name: True for name in case.options if name != 'time_first'},
     )
   pairs = [(last.h, want_h)] + ([(last.c, want_c)] if cell.name == 'lstm' else [])
   for got, want in pairs + ([] if ys is None else [(ys, want_ys)]):
