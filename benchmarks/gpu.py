@@ -198,6 +198,7 @@ def _torch(work: Work) -> Runner | None:
     for _ in range(CALLS):
       if work.training:
         layer.zero_grad()
+        x.grad = None
         layer(x)[0].sum().backward()
       else:
         with torch.inference_mode():

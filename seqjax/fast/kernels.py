@@ -395,14 +395,18 @@ def _define(
     shapes = dict(zip(static.given, (a.shape for a in ctx.avals_in), strict=True))
     sizes = sizes_of(static, shapes)
     exports = ctx.module_context.lowering_parameters.for_export
-    B, T, H = sizes.B, sizes.T, sizes.H
+    cell, options = static.cell, static.options
     if (
       exports
-      or gpu.unsupported(static.cell, static.options, B, T, H)
+      or not has_gpu()
+      or sizes.models > gpu_launch.MOST_MODELS
+      or gpu.unsupported(cell, options, sizes.B, sizes.T, sizes.H)
       or gpu_launch.missing()
     ):
       return lower_reference(ctx, *operands, static=static)
-    return lower_by_gpu_kernels(ctx, *operands, static=static)
+    # A launch says nothing of axes of a mesh that its results vary over.
+    plain = [jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_in]
+    return lower_by_gpu_kernels(ctx.replace(avals_in=plain), *operands, static=static)
 
   def by_gpu_kernels(*operands: Array, static: Static) -> list[Array]:
     assert on_gpu is not None  # else nothing is lowered so

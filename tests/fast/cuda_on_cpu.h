@@ -1,6 +1,6 @@
 // CUDA C++ kernels on a CPU, for tests. By default the threads of a block are fibers that
-// take turns: each runs to its next barrier, then the next one does; a barrier that is
-// missing shows in the numbers. With -DREAL_THREADS each is a thread of the system, for
+// take turns: each runs to its next barrier, then the next one does, from the first to the
+// last and back by turns; a barrier that is missing shows in the numbers. With -DREAL_THREADS each is a thread of the system, for
 // ThreadSanitizer. Blocks run one after the other.
 #pragma once
 #include <cmath>
@@ -82,9 +82,12 @@ inline void run_block(unsigned block, const std::function<void()>& body) {
     f.over = false;
     makecontext(&f.context, run_fiber, 0);
   }
+  static unsigned turn = 0;
   for (bool any = true; any;) {
     any = false;
-    for (unsigned t = 0; t < block; ++t) {
+    ++turn;
+    for (unsigned i = 0; i < block; ++i) {
+      const unsigned t = turn % 2 ? i : block - 1 - i;
       if (fibers[t]->over) continue;
       threadIdx.x = t;
       swapcontext(&scheduler, &fibers[t]->context);

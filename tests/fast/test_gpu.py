@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from fast_cases import CELLS, Case, assert_close, cases, make
 from jax.interpreters import mlir
+from jax.sharding import AxisType
 
 from seqjax import fast, scan
 from seqjax.fast import kernels
 from seqjax.fast.gpu import launch as gpu_launch
 from seqjax.fast.gpu import recur as gpu
+from seqjax.types import BATCH_AXIS
 
 pytestmark = pytest.mark.skipif(not shutil.which('g++'), reason='needs g++')
 
@@ -213,13 +215,41 @@ def test_where_it_runs_is_decided_where_it_is_lowered(monkeypatch):
   assert 'HIGHEST' not in text
   assert 'HIGHEST' in calls('cuda', 'highest')
   assert '__gpu$' not in calls('tpu')
-  monkeypatch.setattr(gpu_launch, 'missing', lambda: 'no compiler')
+  with monkeypatch.context() as patch:
+    patch.setattr(gpu_launch, 'missing', lambda: 'no compiler')
+    assert '__gpu$' not in calls('cuda')
+  monkeypatch.setattr(gpu_launch, 'MOST_MODELS', 0)
   assert '__gpu$' not in calls('cuda')
+  # A process without a GPU that lowers for one; programs of before had room for it.
+  monkeypatch.setattr(kernels, 'has_gpu', lambda: False)
+  jax.clear_caches()
+  assert '__gpu$' not in calls('cuda')
+  monkeypatch.undo()
+  jax.clear_caches()
+
+
+@pytest.mark.parametrize('remat_chunk', [None, 2])
+def test_a_batch_over_several_gpus_is_lowered(remat_chunk, monkeypatch):
+  monkeypatch.setattr(gpu_launch, 'missing', lambda: '')
+  monkeypatch.setattr(gpu_launch, 'shared_memory', lambda: 153 * 1024)
+  monkeypatch.setattr(gpu_launch, 'compile_ptx', lambda macros: '.version 9.0')
+  cell, params, sequence, options = make(Case('gru', batch=(4,), T=4, H=5))
+  options = options._replace(remat_chunk=remat_chunk)
+
+  def loss(params, x):
+    return fast.recur(cell, params, sequence._replace(x=x), options)[1].sum()
+
+  mesh = jax.make_mesh((2,), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+  with jax.set_mesh(mesh):
+    traced = jax.jit(jax.grad(loss, (0, 1))).trace(params, sequence.x)
+  text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  assert text.count('__gpu$xla.gpu.ptx') >= 2
+  assert 'grid_x = 2 : i32' in text  # half of the rows
 
 
 @pytest.mark.parametrize(
   ('capability', 'says'),
-  [((7, 5), 'need compute capability 8.0'), ((9, 0), r'pip install "seqjax\[cuda\]"')],
+  [((7, 5), 'need compute capability 8.0'), ((9, 0), 'pip install cuda-bindings')],
 )
 def test_what_is_missing_is_said_once(capability, says, monkeypatch, caplog):
   monkeypatch.setattr(gpu_launch, '_capability', lambda: capability)

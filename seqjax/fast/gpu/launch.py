@@ -5,6 +5,7 @@ loads it for the device at hand and launches it. That is XLA's own custom call f
 kernels in PTX (openxla/xla #26236), no promise of its FFI: this file alone knows it.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -21,8 +22,9 @@ from seqjax.types import Array
 _FOLDER = pathlib.Path(__file__).parent
 _HEADER = _FOLDER.parent / 'cells.h'
 LARGEST = 128  # units of a layer
+MOST_MODELS = 65_535  # of a launch: what the second axis of a grid can have
 _PTX_VERSION = '7.8'  # of CUDA 11.8: every driver that JAX runs on knows it
-INSTALL = 'pip install "seqjax[cuda]"'
+INSTALL = 'pip install cuda-bindings nvidia-cuda-nvrtc'
 
 
 class Sizes(NamedTuple):
@@ -76,8 +78,9 @@ def _lacks() -> str:
 
 
 def _capability() -> tuple[int, int]:
-  major, minor = jax.devices('cuda')[0].compute_capability.split('.')
-  return int(major), int(minor)
+  """The least of this process's own GPUs."""
+  found = [d.compute_capability.split('.') for d in jax.local_devices(backend='cuda')]
+  return min((int(major), int(minor)) for major, minor in found)
 
 
 def shared_memory() -> int:
@@ -85,8 +88,9 @@ def shared_memory() -> int:
 
   CUDA C++ Programming Guide, table of technical specifications per compute capability.
   """
-  kib = 99 if _capability() in ((8, 6), (8, 9), (12, 0), (12, 1)) else 163
-  return (kib - 10) * 1024
+  found = [d.compute_capability for d in jax.local_devices(backend='cuda')]
+  most = {'8.0': 163, '8.7': 163, '9.0': 227, '10.0': 227, '10.3': 227, '11.0': 227}
+  return (min(most.get(name, 99) for name in found) - 10) * 1024
 
 
 @functools.cache
@@ -106,7 +110,7 @@ def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
     key = hashlib.sha256(repr((nvrtc.nvrtcVersion(), options)).encode())
     key.update(source + header)
     kept = pathlib.Path(folder, f'seqjax-{key.hexdigest()}.ptx')
-    if kept.exists():
+    with contextlib.suppress(OSError):  # it is not there, or no folder of this machine
       return kept.read_text()
 
   def call(function: Any, *arguments: Any) -> Any:
@@ -133,8 +137,13 @@ def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
   # NVRTC names its own version, which an older driver refuses, though the kernels need
   # nothing of it.
   text = re.sub(r'\.version \d+\.\d+', f'.version {_PTX_VERSION}', text, count=1)
-  if kept is not None:
-    whole.write(kept, text.encode())
+  if kept is not None and '://' not in str(folder):
+    try:
+      kept.parent.mkdir(parents=True, exist_ok=True)
+      with whole.replacing(kept) as part:
+        part.write_text(text)
+    except OSError as error:
+      logging.getLogger('seqjax').warning('%s is not kept: %s', kept, error)
   return text
 
 

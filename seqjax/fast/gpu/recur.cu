@@ -90,8 +90,7 @@ __device__ __forceinline__ int flags(const unsigned char* mask, const unsigned c
 
 // z [M, B, T, GATES H] the inputs' part of the sums with the bias, U [M, H, GATES H],
 // start [M, H] what the state's own group begins with, h0, c0 [M, B, H], mask, reset
-// [M, B, T], h_mask [M, H_MASKS, B, H], dims {T, bptt_steps, numbers kept of a model,
-// the first step's number}
+// [M, B, T], h_mask [M, H_MASKS, B, H], dims {T, numbers kept of a model}
 // -> h1, c1 [M, B, H], kept [M, ...]: h and c before each step [B, T, H] and with SUMS
 // s [B, T, GROUPS, H]; ys [M, B, T, H].
 extern "C" __global__ void __launch_bounds__(THREADS) forward(
@@ -116,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(
   if (p == 0) h_now[unit] = h;
 
   const long long places = (long long)gridDim.x * T;
-  float* const kept_h = kept + at.model * dims[2];
+  float* const kept_h = kept + at.model * dims[1];
   float* const kept_c = kept_h + places * H;
   float* const kept_s = kept_h + places * (1 + CELL::memory) * H;
 
@@ -194,14 +193,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(
 
 // Thread (p, unit) computes gate p's part of the cotangent of h[unit]. dys [M, B, T, H],
 // dh1, dc1 [M, B, H], the others as above -> sums [M, B, T, GROUPS, H]: the gradients of
-// the groups' sums, zero where a step is not real; dh0, dc0 [M, B, H].
+// the groups' sums, zero where a step is not real; dh0, dc0 [M, B, H]. Gradients end at
+// a reset, and so `reset` here also says where truncated backpropagation cuts them.
 extern "C" __global__ void __launch_bounds__(THREADS) backward(
     const float* __restrict__ dys, const float* __restrict__ dh1, const float* __restrict__ dc1,
     const float* __restrict__ U, const float* __restrict__ kept,
     const unsigned char* __restrict__ mask, const unsigned char* __restrict__ reset,
     const float* __restrict__ h_mask, const int* __restrict__ dims, float* __restrict__ sums,
     float* __restrict__ dh0, float* __restrict__ dc0) {
-  const int T = dims[0], bptt_steps = dims[1], first = dims[3];
+  const int T = dims[0];
   const Place at;
   const int j = at.j, p = at.p, unit = at.unit;
   __shared__ __align__(16) float d_now[GATES][HP];
@@ -216,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) backward(
   float dc = CELL::memory && at.real ? dc1[at.row * H + unit] : 0.f;
 
   const long long places = (long long)gridDim.x * T;
-  const float* const kept_h = kept + at.model * dims[2];
+  const float* const kept_h = kept + at.model * dims[1];
   const float* const kept_c = kept_h + places * H;
   const float* const kept_s = kept_h + places * (1 + CELL::memory) * H;
 
@@ -285,8 +285,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) backward(
         for (int g = 0; g < GROUPS; ++g)
           if (g == FIRST + p || (APART && g == 0 && p == 0))
             sums[((at.row * T + place(step)) * GROUPS + g) * H + unit] = v[g];
-      const bool cut = bptt_steps && first + step && (first + step) % bptt_steps == 0;
-      if (cut || n.flags & RESETS) dh = dc = 0.f;
+      if (n.flags & RESETS) dh = dc = 0.f;
     }
   }
   if (p == 0 && at.real) {

@@ -35,7 +35,8 @@ def unsupported(cell: cells.Cell, options: Options, B: int, T: int, H: int) -> s
   """Why the kernels can't compute this on any GPU; '' if they can."""
   if H > launch_lib.LARGEST:
     return f'the GPU kernels hold at most {launch_lib.LARGEST} units, not {H}'
-  if kept_rows(cell, options, B, T) * H >= 2**31:
+  whole = options._replace(remat_chunk=None)  # what a chunk may come to
+  if kept_rows(cell, whole, B, T) * H >= 2**31:
     return f'x {B} x {T} with {H} units keeps more numbers than the kernels count'
   return ''
 
@@ -66,10 +67,10 @@ def forward(
   memory = static.states == 2
   of_all = _of_all(M)
   z = _per_model(M, _projection(cell), {k: arrays.get(k) for k in _PROJECTED})
-  start = jnp.zeros((M, H))
+  start = jnp.zeros((M, H), jnp.float32)
   if cell.name == 'gru' and 'bias' in arrays:
     start = of_all(arrays['bias'])[:, 1, 2 * H :]
-  zeros = jnp.zeros((M, B, H))
+  zeros = jnp.zeros((M, B, H), jnp.float32)
   macros, block, shared = _build(static, H, room, arrays, YS=options.return_sequences)
   h1, c1, kept, ys = launch(
     'forward',
@@ -89,10 +90,10 @@ def forward(
     of_all(arrays.get('h', zeros)),
     of_all(arrays.get('c', zeros)),
     *_masks(arrays, of_all),
-    _dims(static, sizes),
+    _dims(sizes),
   )
   if not static.leaves:  # nobody reads it
-    kept = jnp.zeros((M, sizes.kept, H))
+    kept = jnp.zeros((M, sizes.kept, H), jnp.float32)
   sequences = [ys] if options.return_sequences else []
   return [h1, *([c1] if memory else []), kept, *sequences]
 
@@ -106,7 +107,15 @@ def backward(
   room: int,
 ) -> list[Array]:
   """The results of `backward`: the gradients of `names`, each [M, rows, ...]."""
-  if static.options.remat_chunk is not None:
+  options = static.options
+  if options.bptt_steps is not None:  # to the way back a cut is what a reset is
+    steps = jnp.arange(sizes.T)
+    cut = (steps % options.bptt_steps == 0) & (steps > 0)
+    cut = jnp.broadcast_to(
+      jnp.flip(cut) if options.go_backwards else cut, (1, sizes.B, sizes.T)
+    )
+    arrays = {**arrays, 'reset': arrays['reset'] | cut if 'reset' in arrays else cut}
+  if options.remat_chunk is not None:
     return _backward_by_chunks(static, sizes, arrays, names, launch, room)
   return _backward(static, sizes, arrays, names, launch, room)
 
@@ -172,14 +181,18 @@ def _backward_by_chunks(
     if 'dys' in part:
       part['dys'] = part['dys'].reshape(-1, B * K, H)
     of = sizes._replace(T=K, kept=of.kept)
-    grads = _backward(plain, of, part, names, launch, room, first)
+    grads = _backward(plain, of, part, names, launch, room)
     return dict(zip(names, grads, strict=True))
 
   of_all = _of_all(M)
   dh, dc = of_all(arrays['dh']), of_all(arrays.get('dc', arrays['dh']))
   K = min(options.remat_chunk or T, T)
   n, rest = divmod(T, K)
-  dx = jnp.zeros((M, B, T, sizes.D)) if 'x' in names and 'ids' not in arrays else None
+  dx = (
+    jnp.zeros((M, B, T, sizes.D), jnp.float32)
+    if 'x' in names and 'ids' not in arrays
+    else None
+  )
   total: dict[str, Array] = {}
   summed = [k for k in names if k not in ('h', 'c') and (k != 'x' or dx is None)]
 
@@ -217,9 +230,8 @@ def _backward(
   names: list[str],
   launch: Launch,
   room: int,
-  first: Any = 0,
 ) -> list[Array]:
-  """By one launch; `first` is the number of the first step."""
+  """By one launch."""
   cell = static.cell
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
   groups, memory = _CLASSES[cell.name][1], static.states == 2
@@ -243,12 +255,13 @@ def _backward(
     of_all(arrays['recurrent_kernel']),
     kept,
     *_masks(arrays, of_all),
-    _dims(static, sizes, first),
+    _dims(sizes),
   )
   # By the layer's gates: as the inputs' product gives them, and as the state's does.
   dz = dh_sums = dsums
   if cell.name == 'gru':
-    dz, dh_sums = dsums[..., jnp.array([1, 2, 0]), :], dsums[..., 1:, :]
+    dh_sums = dsums[..., 1:, :]
+    dz = jnp.concatenate([dsums[..., 1:3, :], dsums[..., :1, :]], -2)
   dz = dz.reshape(M, B, T, -1)
   own = {k: arrays.get(k) for k in _PROJECTED}
   own |= {k: of_all(arrays[k]) for k in names if k in _PROJECTED}
@@ -397,12 +410,13 @@ def _masks(
     of_all(arrays[k]).astype(jnp.uint8) if k in arrays else jnp.zeros(1, jnp.uint8)
     for k in ('mask', 'reset')
   )
-  return *flags, of_all(arrays['h_mask']) if 'h_mask' in arrays else jnp.zeros(1)
+  return *flags, of_all(arrays['h_mask']) if 'h_mask' in arrays else jnp.zeros(
+    1, jnp.float32
+  )
 
 
-def _dims(static: Static, sizes: Sizes, first: Any = 0) -> Array:
-  numbers = (sizes.T, static.options.bptt_steps or 0, sizes.kept * sizes.H, first)
-  return jnp.array(numbers, jnp.int32)
+def _dims(sizes: Sizes) -> Array:
+  return jnp.array([sizes.T, sizes.kept * sizes.H], jnp.int32)
 
 
 def _of_all(models: int) -> Callable[[Array], Array]:
