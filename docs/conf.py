@@ -50,8 +50,10 @@ def _name_files_of_the_checkout(app, page, source):
 def _spell_for_napoleon(app, what, name, thing, options, lines):
   """Headings with an addition, and signs that mean something else to it."""
   for n, line in enumerate(lines):
-    line = re.sub(r'^Attributes(,? .*):$', r'Attributes:', line)
-    lines[n] = line.replace('|', r'\|').replace('[*', r'[\*')
+    if line.lstrip().startswith(('>>>', '...')):
+      continue
+    line = re.sub(r'^Attributes,? .*:$', 'Attributes:', line).replace('|', r'\|')
+    lines[n] = re.sub(r'(?<![\w*])\*(?=\w)', r'\*', line)  # *axes: no emphasis
 
 
 def _show_fields(app, what, name, thing, options, signature, returns):
