@@ -3,8 +3,9 @@
 python -m benchmarks.texts_torch --data_dir=DIR --out=FILE.json
 
 For each experiment and seed: the flags of its file, our first weights copied over, the
-same batches in the same order, the same schedule, Adam; dropout with one mask a
-sequence, as ours, drawn by PyTorch. The epoch with the best validation value is tested.
+same batches in the same order, the same schedule; PyTorch's Adam, whose eps joins after
+the bias correction and Keras's, ours, before; dropout with one mask a sequence, as
+ours, drawn by PyTorch. The epoch with the best validation value is tested.
 What is in FILE.json already is not run again.
 """
 
@@ -171,7 +172,9 @@ def _train(name: str, config: Any) -> dict[str, Any]:
   trained = [p for p in model.parameters() if p.requires_grad]
   tx = torch.optim.Adam(trained, eps=1e-7)
   steps = config.num_epochs * feed.steps_per_epoch
-  rate: Any = optim.make_schedule(config.schedule, config.learning_rate, steps)
+  rate: Any = optim.make_schedule(
+    config.schedule, config.learning_rate, steps, warmup_steps=config.warmup_steps
+  )
   rates = np.asarray(jax.vmap(rate)(np.arange(steps)))
   values: list[float] = []
   best: dict[str, Any] = {}

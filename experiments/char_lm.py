@@ -35,8 +35,9 @@ class Config(writing.Config):
   text_file: str = field('', 'Any text, UTF-8, with --dataset=file.', path=True)
   features: int = field(256, 'Units of each recurrent layer, H.', at_least=1)
   learning_rate: float = field(
-    4e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
+    8e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
   )
+  warmup_steps: int = field(50, 'Steps in which the rate rises from 0.', at_least=0)
   clip_global_norm: float | None = field(
     1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
   )

@@ -19,7 +19,7 @@ from seqjax.config import field
 from seqjax.types import InputError
 
 FLAGS = pathlib.Path(__file__).parent / 'flags'
-_QUICK = ('--dataset=synthetic', '--num_epochs=1')
+_QUICK = ('--dataset=synthetic', '--num_epochs=1', '--warmup_steps=0')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,11 @@ def _answer(capsys, folder, **settings):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', _CASES)
 def test_an_experiment_learns_from_generated_texts(name, tmp_path, capsys):
-  more = ('--length=32',) if name == 'char_lm' else ('--learning_rate=0.02',)
+  more = (
+    ('--length=32', '--warmup_steps=5')
+    if name == 'char_lm'
+    else ('--learning_rate=0.02',)
+  )
   result = _run(name, tmp_path, *more)
   metric, chance, text = _CASES[name]
   value = result
