@@ -115,7 +115,8 @@ class ScannedRNN(Layer):
   @staticmethod
   def initialize_carry(batch_size: int, hidden_size: int, cell: Kind = 'gru') -> PyTree:
     """Zeros [B, H] in float32; of an LSTM, an LSTMCarry of two."""
-    zeros = cells.zero_carry(_layer_class(cell)(1).cell(), (batch_size, hidden_size))
+    layer = _layer_class(cell)(1, parent=None)  # else of the module that calls this
+    zeros = cells.zero_carry(layer.cell(), (batch_size, hidden_size))
     return zeros if len(zeros) > 1 else zeros.h
 
 

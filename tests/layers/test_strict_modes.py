@@ -33,6 +33,21 @@ MODES = {
 }
 SEQUENCES = {'return_sequences': True}
 DROPS = {'dropout': 0.3, 'recurrent_dropout': 0.3}
+
+
+class Agent(layers.Layer):
+  """A ScannedRNN of x [B, T, D]."""
+
+  core: sj.ScannedRNN
+  takes = ('reset',)
+
+  def __call__(self, x, *, mask=None, reset=None):
+    del mask
+    resets = jnp.zeros((T, B), bool) if reset is None else jnp.swapaxes(reset, 0, 1)
+    carry = self.core.initialize_carry(B, self.core.features)
+    return self.core(carry, (jnp.swapaxes(x, 0, 1), resets))
+
+
 # Of x [B, T, D]; those of ids and of [B, D] are made of it below.
 LAYERS = {
   'SimpleRNN': sj.SimpleRNN(H, **DROPS, zero_output_for_mask=True, **SEQUENCES),
@@ -55,6 +70,12 @@ LAYERS = {
   ]),
   'Masking': sj.Stack([sj.Masking(0.5), sj.LSTM(H)]),
   'Conv1D': sj.Conv1D(2, 2, padding='causal', groups=2, activation='relu'),
+  'MinGRU': sj.MinGRU(H, go_backwards=True, **SEQUENCES),
+  'PeepholeLSTMCell': sj.RNN(sj.PeepholeLSTMCell(H)),
+  'ConvLSTM': sj.Stack([
+    lambda x: jnp.expand_dims(x, -1), sj.ConvLSTM(2, (2,), padding='same')
+  ]),
+  'ScannedRNN': Agent(sj.ScannedRNN(H)),
   'MaxPooling1D': sj.MaxPooling1D(2),
   'AveragePooling1D': sj.AveragePooling1D(2, padding='same'),
   'GlobalAveragePooling1D': sj.GlobalAveragePooling1D(),
