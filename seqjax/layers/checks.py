@@ -75,6 +75,8 @@ def mask_of(
   if isinstance(lengths, np.ndarray) and ((lengths < 0) | (lengths > T)).any():
     raise ValueError(f'{layer} needs lengths from 0 to {T}, got {lengths.tolist()}')
   ends = jnp.broadcast_to(jnp.expand_dims(lengths, -1), (*rows, T))
+  if jnp.iinfo(ends.dtype).max < T:
+    ends = ends.astype(jnp.int32)  # or the numbers of the steps would not fit
   return jax.lax.broadcasted_iota(ends.dtype, ends.shape, ends.ndim - 1) < ends
 
 

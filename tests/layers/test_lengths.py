@@ -49,6 +49,15 @@ def test_lengths_are_the_mask_of_their_first_steps(name):
     np.testing.assert_array_equal(got, apply(variables, x, mask=REAL))
 
 
+@pytest.mark.parametrize('dtype', ['uint8', 'int8'])
+def test_lengths_of_narrow_integers_are_of_sequences_of_any_length(dtype):
+  long, lengths = 300, np.array([3, 100], dtype)
+  x, layer = random_x(2, long, D), sj.GlobalAveragePooling1D()
+  want = [row[:length].mean(0) for row, length in zip(x, (3, 100), strict=True)]
+  for given in (lengths, jnp.asarray(lengths)):
+    closes(layer.apply({}, x, lengths=given), np.stack(want))
+
+
 @pytest.mark.parametrize(
   'layer',
   [
