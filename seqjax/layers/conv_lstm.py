@@ -8,6 +8,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from seqjax import cells, scan
 from seqjax.layers.base import TrainedLayer
@@ -123,17 +124,18 @@ class ConvLSTM(TrainedLayer):
       check_flags('ConvLSTM needs mask', mask, x.shape[:2], x.shape)
       real = mask.reshape(*mask.shape, *[1] * (rank + 1))
       x = jnp.where(jnp.broadcast_to(real, x.shape), x, 0)
-    kernel, recurrent_kernel = (
+    kernels = (
       self.param(name, in_float32(init), (*self.kernel_size, size, 4 * F))
       for name, init, size in (
         ('kernel', self.kernel_init, x.shape[-1]),
         ('recurrent_kernel', self.recurrent_kernel_init, F),
       )
     )
+    bias = self.param('bias', self._draw_bias, (4 * F,)) if self.use_bias else None
+    x, kernel, recurrent_kernel, bias = promote_dtype(x, *kernels, bias, dtype=None)
     (B, T), rows = x.shape[:2], x.reshape(-1, *x.shape[2:])
     z = _convolve(rows, kernel, self.strides, self.padding)  # [B T, *S', 4F]
-    if self.use_bias:
-      bias = self.param('bias', self._draw_bias, (4 * F,))
+    if bias is not None:
       z += jnp.broadcast_to(bias, z.shape)
     maps = z.shape[1:-1]
     carry = cells.zero_carry(cells.lstm(), (B, *maps, F), z.dtype)
@@ -174,7 +176,11 @@ class ConvLSTM(TrainedLayer):
   def _draw_bias(self, key: Array, shape: Any) -> Array:
     del key
     F = self.features
-    return jnp.zeros(shape).at[F : 2 * F].set(1.0 if self.unit_forget_bias else 0.0)
+    return (
+      jnp.zeros(shape, jnp.float32)
+      .at[F : 2 * F]
+      .set(1.0 if self.unit_forget_bias else 0.0)
+    )
 
   @nn.nowrap
   def compute_mask(self, x: Any, mask: Any, y: Any = None) -> Any:

@@ -79,7 +79,7 @@ class PeepholeLSTMCell(RNNCell):
 
     def init(key: Array, shape: Any) -> Array:
       del key
-      return jnp.zeros(shape).at[H : 2 * H].set(forget)
+      return jnp.zeros(shape, jnp.float32).at[H : 2 * H].set(forget)
 
     return z + jnp.broadcast_to(self.param('bias', init, (4 * H,)), z.shape)
 

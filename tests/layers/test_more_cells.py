@@ -198,3 +198,20 @@ def test_conv_lstm_goes_on_and_names_what_does_not_fit():
     run(x, initial_carry=sj.cells.LSTMCarry(jnp.zeros((3, 1)), jnp.zeros((3, 1))))
   with pytest.raises(ValueError, match='one number or two, got'):
     sj.ConvLSTM(3, (3, 3, 3))
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32', 'float64'])
+@pytest.mark.parametrize(
+  'layer',
+  [sj.ConvLSTM(2, (2,)), sj.RNN(sj.PeepholeLSTMCell(2)), sj.MinGRU(2)],
+  ids=['ConvLSTM', 'PeepholeLSTMCell', 'MinGRU'],
+)
+def test_parameters_are_float32_whatever_x_is(layer, dtype):
+  axes = (2, 3, 4, 1) if isinstance(layer, sj.ConvLSTM) else (2, 3, 4)
+  with jax.enable_x64(True):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(axes), dtype)
+    y, variables = layer.init_with_output(jax.random.key(0), x, train=False)
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
+    assert y.dtype == max(dtype, 'float32')
+    exact = layer.apply(variables, x.astype('float64'), train=False)
+  assert np.abs(np.float64(y) - np.float64(exact)).max() < 1e-5
