@@ -89,19 +89,52 @@ def check_known(layer: str, x: Array | None) -> None:
     )
 
 
-def check_carry(layer: str, carry: Sequence[Array], zeros: PyTree) -> PyTree:
-  """`carry` in the type and dtypes of `zeros`; ValueError where the shapes differ."""
-  fields = zeros._fields
-  if len(carry) != len(fields):
-    got = described(carry) if hasattr(carry, 'shape') else f'{len(carry)} arrays'
-    raise ValueError(f'{layer} needs initial_carry ({", ".join(fields)}), got {got}')
-  for name, value, zero in zip(fields, carry, zeros, strict=True):
-    if jnp.shape(value) != zero.shape:
-      raise ValueError(
-        f'{layer} needs initial_carry.{name} {zero.shape}, got {jnp.shape(value)}'
-      )
-  arrays = zip(carry, zeros, strict=True)
-  return type(zeros)(*(jnp.asarray(value, zero.dtype) for value, zero in arrays))
+def check_carry(layer: str, carry: PyTree, zeros: PyTree) -> PyTree:
+  """`carry` in the type and dtypes of `zeros`, or ValueError.
+
+  Tuples and lists will do where `zeros` has NamedTuples, at any depth.
+  """
+  return _carry_like(f'{layer} needs initial_carry', carry, zeros)
+
+
+def _carry_like(needs: str, carry: PyTree, zeros: PyTree) -> PyTree:
+  if hasattr(zeros, '_fields'):
+    check_parts(f'{needs} ({", ".join(zeros._fields)})', carry, len(zeros))
+    parts = zip(zeros._fields, carry, zeros, strict=True)
+    return type(zeros)(*(_carry_like(f'{needs}.{n}', c, z) for n, c, z in parts))
+  if not hasattr(zeros, 'shape'):
+    given, wanted = (str(jax.tree.structure(tree)) for tree in (carry, zeros))
+    if given != wanted:
+      raise ValueError(f'{needs} as its cell has it, got {_counted(carry)}')
+    return jax.tree.map(lambda c, z: _carry_like(needs, c, z), carry, zeros)
+  shape = getattr(carry, 'shape', None) or np.shape(carry)
+  if shape != zeros.shape:
+    raise ValueError(f'{needs} {zeros.shape}, got {shape}')
+  return jnp.asarray(carry, zeros.dtype)
+
+
+def check_parts(needs: str, given: Any, count: int) -> None:
+  """Raises ValueError, beginning with `needs`, unless `given` has so many parts."""
+  if not isinstance(given, tuple | list) or len(given) != count:
+    raise ValueError(f'{needs}, got {_counted(given)}')
+
+
+def check_carries(needs: str, given: Any, count: int) -> None:
+  """As `check_parts`, of carries: one carry, or its arrays, are none."""
+  check_parts(needs, given, count)
+  if any(hasattr(part, 'shape') for part in given):
+    raise ValueError(f'{needs}, got {_counted(given)}')
+
+
+def _counted(given: Any) -> str:
+  if hasattr(given, 'shape'):
+    return f'one array {described(given)}'
+  if not isinstance(given, tuple | list):
+    return described(given)
+  if hasattr(given, '_fields'):
+    return f'one {type(given).__name__}'
+  arrays = given and all(hasattr(part, 'shape') for part in given)
+  return f'{len(given)} arrays' if arrays else f'{len(given)}'
 
 
 def described(value: Any) -> str:

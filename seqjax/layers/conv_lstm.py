@@ -12,7 +12,13 @@ from flax.linen.dtypes import promote_dtype
 
 from seqjax import cells, scan
 from seqjax.layers.base import TrainedLayer
-from seqjax.layers.checks import check_flags, check_sizes, described, mask_of
+from seqjax.layers.checks import (
+  check_carry,
+  check_flags,
+  check_sizes,
+  described,
+  mask_of,
+)
 from seqjax.layers.initializers import (
   Initializer,
   glorot_uniform,
@@ -140,13 +146,7 @@ class ConvLSTM(TrainedLayer):
     maps = z.shape[1:-1]
     carry = cells.zero_carry(cells.lstm(), (B, *maps, F), z.dtype)
     if initial_carry is not None:
-      for name, given in zip(carry._fields, initial_carry, strict=True):
-        if jnp.shape(given) != carry.h.shape:
-          raise ValueError(
-            f'ConvLSTM needs initial_carry.{name} {carry.h.shape}, got '
-            f'{jnp.shape(given)}'
-          )
-      carry = cells.LSTMCarry(*(jnp.asarray(c, z.dtype) for c in initial_carry))
+      carry = check_carry('ConvLSTM', initial_carry, carry)
 
     def flat(a: Array) -> Array:
       return a.reshape(B, -1)

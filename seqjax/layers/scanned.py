@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import cells
 from seqjax.layers.base import Layer
-from seqjax.layers.checks import check_optional_sizes, described
+from seqjax.layers.checks import check_carry, check_optional_sizes, described
 from seqjax.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
 from seqjax.types import Array, PyTree
 
@@ -105,9 +105,10 @@ class ScannedRNN(Layer):
       implementation=self.implementation,
       name='rnn',
     )
-    fields = layer.cell().carry
-    if not isinstance(carry, tuple):  # of one field: an array, as flax has it
-      carry = fields(carry)
+    zeros = layer.zeros(by_row[0].shape[:1], xs.dtype)
+    if len(zeros) == 1 and not isinstance(carry, tuple):
+      carry = type(zeros)(carry)  # of one field: an array, as flax has it
+    carry = check_carry('ScannedRNN', carry, zeros)
     carry, ys = layer(by_row[0], False, reset=by_row[1], initial_carry=carry)
     ys = jnp.squeeze(ys, 1) if one else jnp.swapaxes(ys, 0, 1)
     return carry if len(carry) > 1 else carry.h, ys

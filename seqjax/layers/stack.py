@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from seqjax.layers.base import Flags, TrainedLayer, call_layer, declared
-from seqjax.layers.checks import mask_of
+from seqjax.layers.checks import check_carries, mask_of
 from seqjax.types import Array
 
 
@@ -103,12 +103,11 @@ class Stack(TrainedLayer):
     recurrent = [
       layer for layer in self.layers if 'initial_carry' in declared(layer).takes
     ]
-    given = [None] * len(recurrent) if initial_carry is None else list(initial_carry)
-    if len(given) != len(recurrent):
-      raise ValueError(
-        f'Stack needs {len(recurrent)} initial carries, one for each recurrent layer, '
-        f'got {len(given)}'
-      )
+    given, count = [None] * len(recurrent), len(recurrent)
+    if initial_carry is not None:
+      each = f'Stack needs {count} initial carries, one for each recurrent layer'
+      check_carries(each, initial_carry, count)
+      given = list(initial_carry)
     carries = []
     for layer in self.layers:
       told = declared(layer)

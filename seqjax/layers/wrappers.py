@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
-from seqjax.layers.checks import check_flags, check_sizes, mask_of
+from seqjax.layers.checks import check_carries, check_flags, check_sizes, mask_of
 from seqjax.layers.names import refuse_names
 from seqjax.layers.recurrence import Recurrence
 from seqjax.layers.stack import Stack
@@ -109,10 +109,7 @@ class Bidirectional(TrainedLayer):
     train = self.is_training(train, (name for name in more if name not in known))
     mask = mask_of('Bidirectional', x, mask, lengths)
     given = (None, None) if initial_carry is None else initial_carry
-    if len(given) != 2:
-      raise ValueError(
-        f'Bidirectional needs initial_carry (forward, backward), got {len(given)}'
-      )
+    check_carries('Bidirectional needs initial_carry (forward, backward)', given, 2)
     layers = (self.forward_layer, self.backward_layer)
     carries, ys = [], []
     for layer, carry in zip(layers, given, strict=True):

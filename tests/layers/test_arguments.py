@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -241,3 +242,68 @@ def test_no_key_for_dropout_is_an_error_that_says_how():
     variables = init(layer, x, train=False)
     with pytest.raises(InvalidRngError, match=r"needs apply\(\.\.\., rngs=\{'dropout'"):
       layer.apply(variables, x, train=True)
+
+
+class Two(NamedTuple):
+  h: jax.Array
+  past: sj.cells.LSTMCarry
+
+
+class TwoCell(sj.RNNCell):
+  """Its carry is a NamedTuple with another in it."""
+
+  def zero_carry(self, batch_shape, dtype):
+    zeros = jnp.zeros((*batch_shape, D), dtype)
+    return Two(zeros, sj.cells.LSTMCarry(zeros, zeros))
+
+  def __call__(self, carry, x, *, train):
+    h, (before, c) = carry
+    return Two(jnp.tanh(x + 0.5 * h + c), sj.cells.LSTMCarry(h, before + 0.1 * c))
+
+
+def test_a_carry_with_carries_in_it_goes_on():
+  x, layer = random_x(B, T, D), sj.RNN(TwoCell(), return_carry=True)
+  run = functools.partial(layer.apply, {}, train=False)
+  whole, _ = run(x)
+  first, _ = run(x[:, :2])
+  for given in (first, (first.h, list(first.past))):
+    again, _ = run(x[:, 2:], initial_carry=given)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), again, whole)
+  for bad, message in (
+    (first.h, r'initial_carry \(h, past\), got one array float32\(2, 3\)'),
+    ((first.h, first.h), r'initial_carry.past \(h, c\), got one array float32\(2, 3\)'),
+    (first._replace(h=x), r'initial_carry.h \(2, 3\), got \(2, 5, 3\)'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      run(x, initial_carry=bad)
+
+
+ONE = np.zeros((4, 4), 'f')
+CARRY = sj.cells.LSTMCarry(ONE[:B], ONE[:B])
+
+
+@pytest.mark.parametrize(
+  ('layer', 'bad', 'message'),
+  [
+    (sj.LSTM(H), ONE[:B], r'LSTM needs initial_carry \(h, c\), got one array float32'),
+    (sj.LSTM(H), {'h': ONE, 'c': ONE}, r'initial_carry \(h, c\), got a dict'),
+    (sj.LSTM(H), 0.0, r'initial_carry \(h, c\), got a float'),
+    (sj.GRU(H), ONE[:1], r'GRU needs initial_carry \(h\), got one array float32\(1, 4'),
+    (sj.SimpleRNN(H), jnp.float32(0), r'carry \(h\), got one array float32\(\)'),
+    (sj.Bidirectional(sj.LSTM(H)), ONE, r'backward\), got one array float32\(4, 4\)'),
+    (sj.Bidirectional(sj.LSTM(H)), CARRY, r'backward\), got one LSTMCarry'),
+    (sj.Stack([sj.LSTM(H)]), CARRY, 'needs 1 initial carries.*, got one LSTMCarry'),
+    (
+      sj.Stack([sj.LSTM(H, return_sequences=True), sj.GRU(H)]), ONE[:B],
+      r'needs 2 initial carries.*, got one array float32\(2, 4\)',
+    ),
+    (
+      sj.ConvLSTM(2, (2,)), ONE,
+      r'ConvLSTM needs initial_carry \(h, c\), got one array float32\(4, 4\)',
+    ),
+  ],
+)  # fmt: skip
+def test_one_array_is_no_carry_of_several(layer, bad, message):
+  x = random_x(B, T, D, 1) if isinstance(layer, sj.ConvLSTM) else random_x(B, T, D)
+  with pytest.raises(ValueError, match=message):
+    layer.init(jax.random.key(0), x, train=False, initial_carry=bad)

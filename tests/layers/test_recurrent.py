@@ -348,7 +348,7 @@ def test_vmap_over_layers_and_over_the_batch():
     ({'initial_carry': (np.zeros((B, H)),)}, r'initial_carry \(h, c\), got 1 arrays'),
     (
       {'initial_carry': np.zeros((3, H))},
-      r'initial_carry \(h, c\), got float64\(3, 4\)',
+      r'initial_carry \(h, c\), got one array float64\(3, 4\)',
     ),
   ],
 )

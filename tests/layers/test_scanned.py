@@ -100,5 +100,9 @@ def test_wrong_arguments_are_named(xs, resets):
     module.init(jax.random.key(0), carry, (xs, resets.T))
   with pytest.raises(ValueError, match=r'initial_carry.h \(3, 4\), got \(4, 4\)'):
     module.init(jax.random.key(0), module.initialize_carry(4, D), (xs, resets))
+  with pytest.raises(
+    ValueError, match=r'ScannedRNN .* \(h, c\), got one array float32'
+  ):
+    sj.ScannedRNN(cell='lstm').init(jax.random.key(0), carry, (xs, resets))
   with pytest.raises(ValueError, match=r"one of gru, lstm, simple_rnn, got 'gru2'"):
     sj.ScannedRNN(cell='gru2')
