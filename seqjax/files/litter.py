@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import pathlib
 import re
 
 _NAMES = (
@@ -10,6 +12,18 @@ _NAMES = (
   r'\.directory|@eaDir|\.ipynb_checkpoints',  # KDE, Synology, Jupyter
 )
 _LITTER = re.compile(rf'(?:^|/)(?:{"|".join(_NAMES)})(?:/|$)', re.IGNORECASE)
+
+_log = logging.getLogger(__name__)
+
+
+def inside(folder: pathlib.Path) -> list[pathlib.Path]:
+  """What lies in a folder, in order; litter is skipped, counted and logged."""
+  paths = sorted(folder.iterdir())
+  litter = [path.name for path in paths if is_litter(path.name)]
+  if litter:
+    n, first = len(litter), litter[0]
+    _log.info('%s: skipped %d files that systems leave, %r first', folder, n, first)
+  return [path for path in paths if not is_litter(path.name)]
 
 
 def is_litter(name: str) -> bool:

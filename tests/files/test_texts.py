@@ -17,7 +17,7 @@ def test_lines_of_every_system(end, mark):
   raw = mark + end.join(_LINES).encode()
   for last in (b'', end.encode()):
     assert list(texts.lines(io.BytesIO(raw + last), 'f')) == _LINES
-  assert texts.decode(raw, 'f') == end.join(_LINES)
+  assert texts.decode(raw, 'f') == '\n'.join(_LINES)
 
 
 @pytest.mark.parametrize(

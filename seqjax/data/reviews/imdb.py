@@ -21,6 +21,7 @@ import numpy as np
 from seqjax.data import archives, cache, network
 from seqjax.data.reviews import word_ids
 from seqjax.data.reviews.word_ids import ReviewData, Reviews
+from seqjax.files import texts
 from seqjax.types import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ URL = 'http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz'
 
 _LAYOUT = f'{FOLDER}/{{train,test}}/{{neg,pos}}/ID_RATING.txt'
 _FILE_NAME = re.compile(r'[0-9]+_[0-9]+\.txt')
-_PREPARED_VERSION = 2  # to be raised when the same source would be prepared otherwise
+_PREPARED_VERSION = 3  # to be raised when the same source would be prepared otherwise
 _ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
@@ -161,12 +162,7 @@ def read_source(path: pathlib.Path) -> dict[str, list[Review]]:
   found = set()
   for name, content in archives.read_files(path, functools.partial(_is_review, path)):
     _, split, label, _ = name.split('/')
-    try:
-      text = content.decode('utf-8-sig')
-    except UnicodeDecodeError as e:
-      raise InputError(
-        f'{path}: member {name!r} is not UTF-8 (byte {e.start}: {e.reason})'
-      ) from e
+    text = texts.decode(content, f'{path}: member {name!r}')
     splits[split].append(Review(name, text, int(label == 'pos')))
     found.add((split, label))
   for split in splits:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from seqjax.data.texts.labelled import Labelled, Splits, split
 from seqjax.data.texts.tables import Row, read_lines, read_table
+from seqjax.files.litter import inside
 from seqjax.types import InputError
 
 
@@ -44,7 +45,9 @@ def names(
   """Surnames of 18 languages: names/LANGUAGE.txt, a name a line; a drawn split."""
   folder = _folder(data_dir, 'names', ())
   rows = []
-  for path in sorted(folder.glob('*.txt')):
+  for path in inside(folder):
+    if path.suffix != '.txt':
+      continue
     for number, name in enumerate(read_lines(path), 1):
       if name.strip():
         place = f'{path}, line {number}'

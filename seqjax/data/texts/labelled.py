@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax.data.texts.tables import KINDS, read_table, read_text
-from seqjax.files.litter import is_litter
+from seqjax.files.litter import inside
 from seqjax.types import InputError
 
 # What the parts of a split are called, in files and folders.
@@ -159,10 +159,11 @@ def _table(path: pathlib.Path, text_column: str, label_column: str) -> Labelled:
 def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled]:
   """The parts of a folder that has them as tables or folders; {} if it has not."""
   found: dict[str, Labelled] = {}
+  held = inside(folder)
   for part, names in NAMES.items():
     here = [
       path
-      for path in _inside(folder)
+      for path in held
       if (path.name if path.is_dir() else path.stem).lower() in names
       and (path.is_dir() or path.suffix.lower() in KINDS)
     ]
@@ -172,28 +173,22 @@ def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled
       found[part] = _classes(path) if path.is_dir() else _table(path, *columns)
   if found and 'train' not in found:
     # A class may be called 'test': then there are others beside it.
-    inside = _inside(folder)
-    if len(inside) > 2 and all(path.is_dir() for path in inside):
+    if len(held) > 2 and all(path.is_dir() for path in held):
       return {}
     raise InputError(f'{folder} has {", ".join(found)} and nothing called train')
   return found
 
 
-def _inside(folder: pathlib.Path) -> list[pathlib.Path]:
-  """What a folder holds in order, without what systems leave there."""
-  return sorted(path for path in folder.iterdir() if not is_litter(path.name))
-
-
 def _classes(folder: pathlib.Path) -> Labelled:
   """A folder for each class, in it a text in each .txt file."""
   texts, labels, places = [], [], []
-  folders = [path for path in _inside(folder) if path.is_dir()]
+  folders = [path for path in inside(folder) if path.is_dir()]
   if not folders:
     raise InputError(
       f'{folder} holds no folder of a class, and no train{", train".join(KINDS)}'
     )
   for path in folders:
-    files = [file for file in _inside(path) if file.suffix.lower() == '.txt']
+    files = [file for file in inside(path) if file.suffix.lower() == '.txt']
     if not files:
       raise InputError(f'the class {path.name!r} is empty: {path} holds no .txt file')
     for file in files:

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 def read_text(path: pathlib.Path) -> str:
-  """The text of a UTF-8 file, without a byte order mark.
+  """The text of a UTF-8 file, as `texts.decode` gives it.
 
   Raises:
     InputError: It cannot be read, or is not UTF-8: names the line.
@@ -41,7 +41,7 @@ def read_text(path: pathlib.Path) -> str:
 
 def read_lines(path: pathlib.Path) -> list[str]:
   """The lines of a UTF-8 file without their ends, the last even if nothing ends it."""
-  return read_text(path).replace('\r\n', '\n').removesuffix('\n').split('\n')
+  return read_text(path).removesuffix('\n').split('\n')
 
 
 def read_table(
@@ -109,7 +109,7 @@ def _fields(
   if kind == 'csv':
     found = _csv(path, text, _delimiter(text, columns) if header is None else ',')
   else:
-    lines = text.replace('\r\n', '\n').split('\n')
+    lines = text.split('\n')
     found = ((n, line.split('\t')) for n, line in enumerate(lines, 1) if line)
   if header is None:
     _, header = next(found, (0, []))
@@ -133,7 +133,7 @@ def _delimiter(text: str, columns: Sequence[str]) -> str:
   """Of comma, semicolon and tab that between the names of these columns."""
   first = text.split('\n', 1)[0]
   for delimiter in ',;\t':
-    header = next(csv.reader([first], delimiter=delimiter), [])
+    header = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
     if set(columns) <= {name.strip() for name in header}:
       return delimiter
   return ','
@@ -143,7 +143,8 @@ def _csv(
   path: pathlib.Path, text: str, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
   """(line a row begins in, its fields), empty lines left out."""
-  reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
+  file = io.StringIO(text)
+  reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
   # The limit is the process's: a text may be longer than what it is by default.
   limit = csv.field_size_limit(len(text) + 1)
   try:

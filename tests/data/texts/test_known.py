@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import logging
 import threading
 
 import pytest
@@ -81,6 +82,23 @@ def test_folders_that_are_not_there_are_named(tmp_path):
   (tmp_path / 'names').mkdir()
   with pytest.raises(InputError, match='holds no name'):
     known.names(str(tmp_path), 0.1, 0.1)
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_names_are_one_a_line(tmp_path, caplog, end):
+  folder = tmp_path / 'names'
+  folder.mkdir()
+  lines = {'French': ['Abel', 'Béringer', '', 'Côté'], 'Czech': ['Abl', 'Bartoň']}
+  for language, found in lines.items():
+    (folder / f'{language}.txt').write_bytes(end.join(found).encode())
+  (folder / '._French.txt').write_bytes(b'\0\5\x16\7')
+  with caplog.at_level(logging.INFO, 'seqjax'):
+    splits = known.names(str(tmp_path), 0.4, 0.4)
+  texts = [text for part in splits for text in part.texts]
+  assert sorted(texts) == ['Abel', 'Abl', 'Bartoň', 'Béringer', 'Côté']
+  assert f"{folder}: skipped 1 files that systems leave, '._French.txt' first" in (
+    caplog.messages
+  )
 
 
 def test_generated_commands_are_well_formed_and_told_by_the_seed():

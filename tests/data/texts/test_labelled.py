@@ -70,6 +70,32 @@ def test_tsv_takes_quotation_marks_as_they_are(tmp_path):
   assert rows[1].place == f'{path}, line 4'
 
 
+@pytest.mark.parametrize('end', ['\r\n', '\r\r\n', '\r'])
+def test_line_ends_of_every_system_are_alike(tmp_path, end):
+  tables = {
+    'a.csv': 'text,label\n"the\nplot", up\n x, "q, r"\n',
+    'b.csv': 'text, "label"\nthe, up\n',
+    'a.tsv': 'text\tlabel\nthe plot\tup\n\n"x\tq\n',
+    'a.jsonl': '{"text": "the plot", "label": "up"}\n\n{"text": "x", "label": "q"}\n',
+  }
+  for name, table in tables.items():
+    path = tmp_path / name
+    path.write_bytes(table.encode())
+    expected = read_table(path, ('text', 'label'))
+    path.write_bytes(table.replace('\n', end).encode())
+    assert read_table(path, ('text', 'label')) == expected
+    if name == 'a.csv':
+      assert [row.values for row in expected] == [('the\nplot', 'up'), ('x', 'q, r')]
+      assert expected[1].place == f'{path}, line 4'
+  for label in 'ab':
+    (tmp_path / 'folder' / label).mkdir(parents=True)
+    for i in range(4):
+      path = tmp_path / 'folder' / label / f'{i}.txt'
+      path.write_bytes(f'the plot{end}was'.encode())
+  found = labelled.load(str(tmp_path / 'folder'), validation_split=0.3, test_split=0.3)
+  assert {text for part in found for text in part.texts} == {'the plot\nwas'}
+
+
 @pytest.mark.parametrize('delimiter', [',', ';', '\t'])
 def test_csv_is_parted_by_what_its_first_line_is(tmp_path, delimiter):
   path = tmp_path / 'a.csv'
