@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError
 
 from seqjax.layers.checks import mask_of
-from seqjax.layers.names import Named, refuse_names
+from seqjax.layers.names import Named
 from seqjax.types import Array
 
 Flags: TypeAlias = Array | None  # bool [..., T]: a mask, or where episodes begin
@@ -81,7 +81,7 @@ class MaskedLayer(Layer):
       ValueError: if x, mask or lengths are not what the layer says.
     """
     kind = type(self).__name__
-    refuse_names(kind, unknown)
+    self.refuse(unknown)
     return self.run(x, mask_of(kind, x, mask, lengths))
 
   @nn.nowrap
@@ -110,7 +110,7 @@ class TrainedLayer(Layer, kw_only=True):
       ValueError: if both say it.
     """
     kind = type(self).__name__
-    refuse_names(kind, unknown)
+    self.refuse(unknown)
     if train is None and self.train is None:
       raise TypeError(f'{kind} needs train: layer(x, train=...) or {kind}(train=...)')
     if isinstance(train, jax.core.Tracer):

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -76,6 +76,10 @@ class ConvLSTM(TrainedLayer):
   kernel_init: Initializer = glorot_uniform
   recurrent_kernel_init: Initializer = orthogonal
   takes = ('mask', 'initial_carry')
+  elsewhere: ClassVar[dict[str, str]] = {
+    'data_format': 'x is [B, T, *S, C], channels last',
+    'keep_order': 'with go_backwards hand y over to jnp.flip(y, 1)',
+  }
 
   def __post_init__(self) -> None:
     self.kernel_size = tuple(self.kernel_size)

@@ -11,7 +11,6 @@ from seqjax import fast
 from seqjax.layers.base import Flags, Layer
 from seqjax.layers.checks import check_known, check_sizes, described
 from seqjax.layers.initializers import Initializer, keras_uniform
-from seqjax.layers.names import refuse_names
 from seqjax.types import Array
 
 
@@ -111,6 +110,9 @@ class Embedding(Layer):
   embedding_init: Initializer = keras_uniform
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  elsewhere = dict.fromkeys(
+    ('mask', 'lengths', 'train'), 'a Stack hands it to the layers that take it'
+  )
 
   def __post_init__(self) -> None:
     check_sizes(num_embeddings=self.num_embeddings, features=self.features)
@@ -126,7 +128,7 @@ class Embedding(Layer):
     Raises:
       ValueError: if ids are not integers, or NumPy ids lie outside [0, V).
     """
-    refuse_names('Embedding', unknown)
+    self.refuse(unknown)
     V = self.num_embeddings
     is_array = hasattr(ids, 'shape') and hasattr(ids, 'dtype')
     if not is_array or not jnp.issubdtype(ids.dtype, jnp.integer):

@@ -1,7 +1,7 @@
 """What other libraries call an argument, and what there is here."""
 
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 _RECIPE = 'docs/features.md has it as a recipe'
 _TIME = 'x is [..., T, D]; of [T, B, D] hand over jnp.swapaxes(x, 0, 1)'
@@ -83,19 +83,32 @@ ELSEWHERE = {
 class Named:
   """Refuses options that there are not when an object is made, with their names here.
 
+  Attributes:
+    elsewhere: What else is told of a name, where a layer is not as the others are.
+
   Raises:
     TypeError: when it is made.
   """
 
+  elsewhere: ClassVar[Mapping[str, str]] = {}
+
   def __new__(cls, *args: Any, **kwargs: Any) -> Self:
     fields = getattr(cls, '__dataclass_fields__', {})
-    refuse_names(cls.__name__, [name for name in kwargs if name not in fields])
+    cls.refuse([name for name in kwargs if name not in fields])
     return super().__new__(cls)
 
+  @classmethod
+  def refuse(cls, names: Iterable[str]) -> None:
+    """Raises TypeError for an argument that there is not, with its name here."""
+    refuse_names(cls.__name__, names, cls.elsewhere)
 
-def refuse_names(kind: str, names: Iterable[str]) -> None:
+
+def refuse_names(
+  kind: str, names: Iterable[str], elsewhere: Mapping[str, str] = ELSEWHERE
+) -> None:
   """Raises TypeError for an argument that there is not, with its name here."""
   for name in names:
-    if name in ELSEWHERE:
-      raise TypeError(f'{kind} has no {name}: {ELSEWHERE[name]}')
-    raise TypeError(f'{kind} has no argument {name}')
+    told = elsewhere.get(name, ELSEWHERE.get(name))
+    if told is None:
+      raise TypeError(f'{kind} has no argument {name}')
+    raise TypeError(f'{kind} has no {name}: {told}')

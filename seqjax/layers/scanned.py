@@ -1,6 +1,6 @@
 """ScannedRNN: the recurrent core of agents that learn by reinforcement, time first."""
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -65,6 +65,17 @@ class ScannedRNN(Layer):
   features: int | None = None
   cell: Kind = 'gru'
   implementation: str = 'auto'
+  elsewhere: ClassVar[dict[str, str]] = {
+    **dict.fromkeys(('time_major', 'batch_first'), 'its xs are [T, B, D]'),
+    **dict.fromkeys(
+      ('mask', 'lengths', 'seq_lengths'), 'resets say where the next episode begins'
+    ),
+    **dict.fromkeys(('train', 'training', 'deterministic'), 'it drops nothing'),
+    **dict.fromkeys(('initial_carry', 'initial_state'), 'it is its first argument'),
+    'reset': 'resets come with xs, as a pair',
+    'return_carry': 'it always returns (carry, ys)',
+    'return_sequences': 'it always returns all steps',
+  }
 
   def __post_init__(self) -> None:
     check_optional_sizes(features=self.features)
@@ -72,7 +83,9 @@ class ScannedRNN(Layer):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, carry: PyTree, x: tuple[Array, Array]) -> tuple[PyTree, Array]:
+  def __call__(
+    self, carry: PyTree, x: tuple[Array, Array], **unknown: Any
+  ) -> tuple[PyTree, Array]:
     """Runs over whole sequences, to learn, or one step, to act.
 
     Args:
@@ -80,6 +93,7 @@ class ScannedRNN(Layer):
         LSTMCarry of two.
       x: (xs [T, B, D], resets bool [T, B]), True where an episode begins: the state is
         zero before that step. One step without its axis, ([B, D], [B]), will do too.
+      **unknown: Refused.
 
     Returns:
       (carry after the last step, h of all steps [T, B, H]; of one step [B, H]).
@@ -87,6 +101,7 @@ class ScannedRNN(Layer):
     Raises:
       ValueError: if the shapes do not fit together.
     """
+    self.refuse(unknown)
     xs, resets = x
     if jnp.ndim(xs) not in (2, 3) or jnp.shape(resets) != jnp.shape(xs)[:-1]:
       raise ValueError(

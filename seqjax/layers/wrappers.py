@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
 from seqjax.layers.checks import check_carries, check_flags, check_sizes, mask_of
-from seqjax.layers.names import refuse_names
 from seqjax.layers.recurrence import Recurrence
 from seqjax.layers.stack import Stack
 from seqjax.types import Array, PyTree
@@ -238,6 +237,9 @@ class RepeatVector(Layer):
 
   n: int
   return_sequences = True
+  elsewhere = dict.fromkeys(
+    ('mask', 'lengths', 'train'), 'a Stack hands it to the layers that take it'
+  )
 
   def __post_init__(self) -> None:
     check_sizes(n=self.n)
@@ -245,7 +247,7 @@ class RepeatVector(Layer):
 
   def __call__(self, x: Array, **unknown: Any) -> Array:
     """x [..., F] -> [..., n, F]."""
-    refuse_names('RepeatVector', unknown)
+    self.refuse(unknown)
     return jnp.repeat(jnp.expand_dims(x, -2), self.n, axis=-2)
 
   @nn.nowrap
@@ -280,9 +282,10 @@ def _direction(name: str, layer: Any) -> bool:
   inner = layer.leaves() if isinstance(layer, Stack) else [(name, layer)]
   recurrent = [leaf for _, leaf in inner if isinstance(leaf, Recurrence)]
   if not recurrent:
+    got = type(layer).__name__
+    hint = ': make two, one with go_backwards' if hasattr(layer, 'go_backwards') else ''
     raise ValueError(
-      f'{name} must be SimpleRNN, LSTM, GRU, RNN or a Stack of such, '
-      f'got {type(layer).__name__}'
+      f'{name} must be SimpleRNN, LSTM, GRU, RNN or a Stack of such, got {got}{hint}'
     )
   turned, ways = False, set()
   for leaf in recurrent:

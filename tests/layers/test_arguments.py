@@ -236,6 +236,39 @@ def test_layers_that_never_draw_say_what_an_argument_is_called(name):
     ALL[name].init(jax.random.key(0), x, training=True)
 
 
+@pytest.mark.parametrize(
+  ('run', 'message'),
+  [
+    (
+      lambda: sj.ScannedRNN(4, time_major=True),
+      r'ScannedRNN has no time_major: its xs are \[T, B, D\]',
+    ),
+    *(
+      (
+        lambda name=name: sj.ScannedRNN(4).apply({}, None, None, **{name: None}),
+        f'ScannedRNN has no {name}: {message}',
+      )
+      for name, message in (
+        ('lengths', 'resets say'), ('train', 'it drops'), ('reset', 'resets come')
+      )
+    ),
+    (lambda: sj.ConvLSTM(3, (3,), data_format='channels_last'), 'S, C], channels last'),
+    (lambda: sj.ConvLSTM(3, (3,), keep_order=True), r'with go_backwards .* jnp.flip'),
+    *(
+      (
+        lambda layer=layer, name=name: layer.apply({}, None, **{name: None}),
+        f'has no {name}: a Stack hands it',
+      )
+      for layer in (sj.Embedding(5, 3), sj.RepeatVector(2))
+      for name in ('lengths', 'mask')
+    ),
+  ],
+)  # fmt: skip
+def test_what_a_layer_has_not_is_told_with_the_way_to_do_it(run, message):
+  with pytest.raises(TypeError, match=message):
+    run()
+
+
 def test_no_key_for_dropout_is_an_error_that_says_how():
   x = random_x(B, T, D)
   for layer in (sj.LSTM(H, dropout=0.1), RECURRENT['zoneout']):

@@ -254,6 +254,7 @@ class TestBidirectional:
       ),
       ({'backward_layer': sj.Stack([sj.LSTM(3)])}, 'go_backwards set the other way'),
       ({'backward_layer': nn.Dense(3)}, 'backward_layer must be .* got Dense'),
+      ({'forward_layer': sj.ConvLSTM(3, (3,))}, 'ConvLSTM: make two, .* go_backwards'),
       (
         {'backward_layer': sj.LSTM(3, go_backwards=True, return_sequences=True)},
         'differ in return_sequences',
