@@ -1,6 +1,8 @@
 """Sequences of unequal length as one array with their lengths, and back."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,31 +10,58 @@ import numpy as np
 
 from seqjax.types import Array
 
+# Of torch and Keras.
+_ELSEWHERE = {
+  **dict.fromkeys(
+    ('padding_value', 'value'), 'padding is zero; jnp.where of a mask puts another in'
+  ),
+  'batch_first': 'x is [B, T, ...]; jnp.swapaxes(x, 0, 1) makes it [T, B, ...]',
+  **dict.fromkeys(('maxlen', 'total_length'), 'it is called length'),
+  **dict.fromkeys(('padding', 'padding_side'), 'padding is behind the sequences'),
+  'truncating': 'cut the sequences before',
+  'enforce_sorted': 'the order of the sequences stays',
+}
+
 
 def pad_ragged(
-  sequences: Sequence[Array], length: int | None = None
+  sequences: Sequence[Array], length: int | None = None, **unknown: Any
 ) -> tuple[Array, np.ndarray]:
   """One array of sequences, with zeros behind the shorter ones, and their lengths.
 
   Args:
     sequences: B arrays [t, ...] that differ in t alone, which may be 0.
     length: T, at least the longest t; None takes that.
+    **unknown: Refused.
 
   Returns:
-    x [B, T, ...] and lengths int32 [B]. x is of NumPy where all sequences are, else of
-    JAX, and gradients go through it.
+    x [B, T, ...] and lengths int32 [B]. x is of NumPy where all sequences are,
+    else of JAX, and gradients go through it. Empty lists have no say in its dtype.
 
   Raises:
     ValueError: if there is no sequence, two are of other steps, or one is too long.
+    TypeError: if an argument is unknown.
 
   Example:
     >>> x, lengths = sj.pad_ragged([[1, 2, 3], [4]])
     >>> x.tolist(), lengths.tolist()
     ([[1, 2, 3], [4, 0, 0]], [3, 1])
   """
+  _refuse('pad_ragged', unknown)
+  if length is not None:
+    try:
+      length = operator.index(length)
+    except TypeError:
+      raise ValueError(f'pad_ragged needs an integer length, got {length!r}') from None
   arrays = [a if hasattr(a, 'shape') else np.asarray(a) for a in sequences]
   if not arrays:
     raise ValueError('pad_ragged needs at least one sequence, got none')
+  typed = [a for a, given in zip(arrays, sequences, strict=True) if _has_dtype(given)]
+  if typed:  # an empty list is float64 to NumPy, and of no step's shape
+    like = typed[0]
+    arrays = [
+      a if _has_dtype(given) else np.zeros((0, *like.shape[1:]), like.dtype)
+      for a, given in zip(arrays, sequences, strict=True)
+    ]
   for i, array in enumerate(arrays):
     if array.ndim < 1 or array.shape[1:] != arrays[0].shape[1:]:
       raise ValueError(
@@ -44,7 +73,7 @@ def pad_ragged(
   if (longest := int(lengths.max())) > T:
     raise ValueError(f'pad_ragged needs a length of {longest} at least, got {T}')
   xp = np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
-  dtype = xp.result_type(*arrays)
+  dtype = xp.result_type(*(typed or arrays))
   steps = arrays[0].shape[1:]
   rows = [
     xp.concatenate([xp.asarray(a, dtype), xp.zeros((T - len(a), *steps), dtype)])
@@ -53,20 +82,24 @@ def pad_ragged(
   return xp.stack(rows), lengths
 
 
-def unpad_ragged(x: Array, lengths: Array) -> list[Array]:
+def unpad_ragged(x: Array, lengths: Array, **unknown: Any) -> list[Array]:
   """The sequences [t, ...] of an array x [B, T, ...] with lengths int [B].
 
   The way back from `pad_ragged`, for x itself or for a layer's outputs.
 
   Raises:
-    ValueError: if lengths are not known (they decide shapes, so no jit can trace them),
-      are no integers [B], or lie outside [0, T].
+    ValueError: if x is no array, or lengths are not known (they decide shapes, so no
+      jit can trace them), are no integers [B], or lie outside [0, T].
+    TypeError: if an argument is unknown.
 
   Example:
     >>> x, lengths = sj.pad_ragged([[1, 2, 3], [4]])
     >>> [row.tolist() for row in sj.unpad_ragged(x, lengths)]
     [[1, 2, 3], [4]]
   """
+  _refuse('unpad_ragged', unknown)
+  if not hasattr(x, 'shape'):
+    raise ValueError(f'unpad_ragged needs x [B, T, ...], got a {type(x).__name__}')
   if isinstance(lengths, jax.core.Tracer):
     raise ValueError('unpad_ragged needs lengths that are known, got traced ones')
   known = np.asarray(lengths)
@@ -80,3 +113,13 @@ def unpad_ragged(x: Array, lengths: Array) -> list[Array]:
   if ((known < 0) | (known > T)).any():
     raise ValueError(f'unpad_ragged needs lengths from 0 to {T}, got {known.tolist()}')
   return [row[:length] for row, length in zip(x, known.tolist(), strict=True)]
+
+
+def _has_dtype(sequence: Any) -> bool:
+  return hasattr(sequence, 'dtype') or len(sequence) > 0
+
+
+def _refuse(function: str, names: Iterable[str]) -> None:
+  for name in names:
+    told = f'{name}: {_ELSEWHERE[name]}' if name in _ELSEWHERE else f'argument {name}'
+    raise TypeError(f'{function} has no {told}')

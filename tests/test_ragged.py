@@ -97,6 +97,35 @@ def test_lists_become_numpy_and_any_array_of_jax_makes_one():
   assert isinstance(mixed, jax.Array)
 
 
+def test_an_empty_list_has_no_say_in_dtype_and_shape():
+  x, lengths = sj.pad_ragged([[1, 2, 3], []])
+  assert x.dtype == np.int64
+  np.testing.assert_array_equal(x, [[1, 2, 3], [0, 0, 0]])
+  np.testing.assert_array_equal(lengths, [3, 0])
+  x, lengths = sj.pad_ragged([[], *sequences((2, 1))])
+  assert x.dtype == np.float32
+  np.testing.assert_array_equal(lengths, [0, 2, 1])
+  assert sj.pad_ragged([[], []])[0].shape == (2, 0)
+  x, _ = sj.pad_ragged([np.zeros(0), [1]])  # an array has its dtype
+  assert x.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('padding_value', 'padding is zero'), ('batch_first', 'swapaxes'),
+    ('maxlen', 'it is called length'), ('colour', 'no argument colour'),
+  ],
+)  # fmt: skip
+def test_names_of_other_libraries_are_told_theirs_here(name, message):
+  for run in (
+    lambda **more: sj.pad_ragged([[1]], **more),
+    lambda **more: sj.unpad_ragged(np.ones((1, 1)), np.array([1]), **more),
+  ):
+    with pytest.raises(TypeError, match=f'pad_ragged has .*{message}'):
+      run(**{name: None})
+
+
 def test_what_does_not_fit_is_named():
   rows = sequences()
   for bad, message in (
@@ -108,6 +137,10 @@ def test_what_does_not_fit_is_named():
       sj.pad_ragged(bad)
   with pytest.raises(ValueError, match='a length of 5 at least, got 4'):
     sj.pad_ragged(rows, 4)
+  with pytest.raises(ValueError, match=r'an integer length, got 7\.0'):
+    sj.pad_ragged(rows, 7.0)
+  with pytest.raises(ValueError, match=r'unpad_ragged needs x .* got a list'):
+    sj.unpad_ragged([[1]], [1])
   x, lengths = sj.pad_ragged(rows)
   for bad, message in (
     (lengths[:2], r'lengths \[B\], got \(4, 5, 3\) and int32\(2,\)'),
