@@ -79,5 +79,5 @@ def recurrent_masks(
 
 def check_rate(name: str, rate: float) -> None:
   """Raises ValueError unless `rate` is in [0, 1)."""
-  if not 0 <= rate < 1:
+  if rate is None or not 0 <= rate < 1:
     raise ValueError(f'{name} must be in [0, 1), got {rate}')

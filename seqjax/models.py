@@ -16,7 +16,7 @@ from seqjax.layers.base import (
   call_options,
   declared,
 )
-from seqjax.layers.checks import check_sizes, mask_of
+from seqjax.layers.checks import check_layer, check_sizes, mask_of
 from seqjax.layers.initializers import Initializer, keras_uniform
 from seqjax.types import Array
 
@@ -50,6 +50,7 @@ class _OfIds(TrainedLayer):
 
   def __post_init__(self) -> None:
     check_sizes(vocab_size=self.vocab_size, embed_size=self.embed_size)
+    check_layer('encoder', self.encoder)
     super().__post_init__()
 
   def _embedded(
@@ -345,6 +346,10 @@ class SequenceRegressor(TrainedLayer):
   encoder: nn.Module
   takes = ('mask',)
   return_sequences = False
+
+  def __post_init__(self) -> None:
+    check_layer('encoder', self.encoder)
+    super().__post_init__()
 
   @nn.compact
   def __call__(

@@ -10,7 +10,7 @@ linen layers do. `to_linen` and `from_linen` move the parameters of any nnx mode
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ class _Recurrent(_Module):
   def __init__(
     self,
     in_features: int,
-    features: int,
+    features: int | None = None,
     *,
     rngs: nnx.Rngs,
     deterministic: bool = False,
@@ -110,7 +110,8 @@ class _Recurrent(_Module):
     Raises:
       ValueError, TypeError: as the linen layer.
     """
-    layer = self._layer(features, **options)
+    # None is for those who call it otherwise, and are told so.
+    layer: Any = self._layer(cast(int, features), **options)
     super().__init__(layer, deterministic, rngs)
     x = jnp.zeros((1, 1, in_features), layer.param_dtype)
     params = layer.init(rngs.params(), x, train=False)['params']

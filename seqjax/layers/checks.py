@@ -1,5 +1,7 @@
 """What the layers refuse, each in one line that names the input."""
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +25,22 @@ def check_sizes(**sizes: int) -> None:
 def check_optional_sizes(**sizes: int | None) -> None:
   """Raises ValueError unless each is an integer of at least 1, or None."""
   check_sizes(**{name: size for name, size in sizes.items() if size is not None})
+
+
+def check_number(name: str, number: float, least: float = -math.inf) -> None:
+  """Raises ValueError unless it is a real number of at least `least`."""
+  real = isinstance(number, numbers.Real | np.generic) and not isinstance(number, bool)
+  if not real or not number >= least:
+    bound = '' if least == -math.inf else f' of at least {least}'
+    raise ValueError(f'{name} must be a number{bound}, got {number!r}')
+
+
+def check_layer(name: str, layer: Any) -> None:
+  """Raises ValueError unless it is a module or a function."""
+  if not callable(layer):
+    raise ValueError(
+      f'{name} must be a module or a function, got {type(layer).__name__}'
+    )
 
 
 def check_sequence(layer: str, x: Array | Lookup, **flags: Array | None) -> None:

@@ -82,11 +82,10 @@ class ConvLSTM(TrainedLayer):
   }
 
   def __post_init__(self) -> None:
-    self.kernel_size = tuple(self.kernel_size)
-    if len(self.kernel_size) not in (1, 2):
-      raise ValueError(
-        f'kernel_size must have one number or two, got {self.kernel_size}'
-      )
+    given = self.kernel_size
+    if not isinstance(given, Sequence) or len(given) not in (1, 2):
+      raise ValueError(f'kernel_size must have one number or two, got {given}')
+    self.kernel_size = tuple(given)
     for size in self.kernel_size:
       check_sizes(kernel_size=size)
     check_sizes(features=self.features, strides=self.strides)

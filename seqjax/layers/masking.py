@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, MaskedLayer, zero_where_masked
-from seqjax.layers.checks import check_known, check_sequence
+from seqjax.layers.checks import check_known, check_number, check_sequence
 from seqjax.types import Array
 
 
@@ -16,6 +16,9 @@ class Masking(MaskedLayer):
   Attributes:
     mask_value: What padding is filled with.
 
+  Raises:
+    ValueError: when it is made, if that is no number.
+
   Example:
     >>> x = jnp.array([[[1.0], [2.0], [-1.0]]])
     >>> padding = sj.Masking(mask_value=-1.0)
@@ -24,6 +27,10 @@ class Masking(MaskedLayer):
   """
 
   mask_value: float = 0.0
+
+  def __post_init__(self) -> None:
+    check_number('mask_value', self.mask_value)
+    super().__post_init__()
 
   @nn.nowrap
   def run(self, x: Array, mask: Flags) -> Array:

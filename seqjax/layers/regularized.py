@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seqjax import cells
 from seqjax.dropout import check_rate
 from seqjax.layers.base import dropout_key
-from seqjax.layers.checks import check_sizes
+from seqjax.layers.checks import check_number, check_sizes
 from seqjax.layers.initializers import (
   Initializer,
   glorot_uniform,
@@ -42,6 +42,7 @@ class _LayerNormCell(RNNCell, kw_only=True):
 
   def __post_init__(self) -> None:
     check_sizes(features=self.features)
+    check_number('epsilon', self.epsilon, 0)
     super().__post_init__()
 
   def setup(self) -> None:

@@ -1,12 +1,12 @@
 """Stack: layers one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 
 from seqjax.layers.base import Flags, TrainedLayer, call_layer, declared
-from seqjax.layers.checks import check_carries, mask_of
+from seqjax.layers.checks import check_carries, check_layer, mask_of
 from seqjax.types import Array
 
 
@@ -24,8 +24,8 @@ class Stack(TrainedLayer):
       what is handed to which.
 
   Raises:
-    ValueError: when it is made, if a recurrent layer stands on one that leaves no time
-      axis, or one in an inner Stack returns its carry.
+    ValueError: when it is made, if `layers` are none, a recurrent layer stands on one
+      that leaves no time axis, or one in an inner Stack returns its carry.
 
   Example:
     >>> ids = jnp.array([[3, 1, 4, 0], [1, 5, 0, 0]])  # 0 is padding
@@ -40,9 +40,13 @@ class Stack(TrainedLayer):
   takes = ('mask', 'reset')
 
   def __post_init__(self) -> None:
+    if not isinstance(self.layers, Iterable):
+      got = type(self.layers).__name__
+      raise ValueError(f'layers must be a list of layers, got one {got}')
     self.layers = tuple(self.layers)  # a list has no hash
     without_time = None
     for name, layer in self.leaves():
+      check_layer(name, layer)
       told = declared(layer)
       recurrent = 'initial_carry' in told.takes
       # [B, H] would pass for one sequence [T, D] that has no batch axis.

@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.layers.base import Flags, Layer, TrainedLayer, call_layer, declared
-from seqjax.layers.checks import check_carries, check_flags, check_sizes, mask_of
+from seqjax.layers.checks import (
+  check_carries,
+  check_flags,
+  check_layer,
+  check_sizes,
+  mask_of,
+)
 from seqjax.layers.recurrence import Recurrence
 from seqjax.layers.stack import Stack
 from seqjax.types import Array, PyTree
@@ -159,6 +165,9 @@ class TimeDistributed(TrainedLayer):
   Attributes:
     layer: Any module, or function, of x [N, ...].
 
+  Raises:
+    ValueError: when it is made, if `layer` is something else.
+
   Example:
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))  # [B, T, S, D]
     >>> layer = sj.TimeDistributed(sj.GRU(4))
@@ -169,6 +178,10 @@ class TimeDistributed(TrainedLayer):
 
   layer: Any
   takes = ('mask',)
+
+  def __post_init__(self) -> None:
+    check_layer('layer', self.layer)
+    super().__post_init__()
 
   @nn.compact
   def __call__(

@@ -340,3 +340,27 @@ def test_one_array_is_no_carry_of_several(layer, bad, message):
   x = random_x(B, T, D, 1) if isinstance(layer, sj.ConvLSTM) else random_x(B, T, D)
   with pytest.raises(ValueError, match=message):
     layer.init(jax.random.key(0), x, train=False, initial_carry=bad)
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: sj.TimeDistributed(None), 'layer must be a module or a func.* NoneType'),
+    (lambda: sj.Stack([sj.GRU(H), None]), r'layers\[1\] must be a module .* NoneType'),
+    (lambda: sj.Stack(sj.LSTM(H)), 'layers must be a list of layers, got one LSTM'),
+    (lambda: sj.SequenceClassifier(5, 3, None), 'encoder must be a module .* NoneType'),
+    (lambda: sj.SequenceRegressor(None), 'encoder must be a module .* NoneType'),
+    *(
+      (lambda make=make, bad=bad: make(H, epsilon=bad), f'epsilon .* 0, got {bad}')
+      for make in (sj.LayerNormLSTMCell, sj.LayerNormGRUCell, sj.LayerNormSimpleRNNCell)
+      for bad in (None, -1)
+    ),
+    (lambda: sj.Masking(None), 'mask_value must be a number, got None'),
+    (lambda: sj.ConvLSTM(3, 3), 'kernel_size must have one number or two, got 3'),
+    (lambda: sj.ConvLSTM(3, None), 'kernel_size must have one number or two, got None'),
+    (lambda: sj.LSTM(3, dropout=None), r'dropout must be in \[0, 1\), got None'),
+  ],
+)  # fmt: skip
+def test_what_makes_no_layer_is_refused_when_it_is_made(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
