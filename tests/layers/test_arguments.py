@@ -42,6 +42,11 @@ OTHERS = {
   'repeat': sj.RepeatVector(2),
   'classifier': sj.SequenceClassifier(5, 3, sj.LSTM(H)),
   'regressor': sj.SequenceRegressor(sj.Bidirectional(sj.GRU(H))),
+  'tagger': sj.SequenceTagger(5, 3, sj.GRU(H, return_sequences=True)),
+  'conv_lstm': sj.ConvLSTM(2, [2, 2], padding='same'),
+  'min_gru': sj.MinGRU(H),
+  'peephole': sj.RNN(sj.PeepholeLSTMCell(H)),
+  'scanned': sj.ScannedRNN(H, cell='lstm'),
 }
 ALL = RECURRENT | OTHERS
 

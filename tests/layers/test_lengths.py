@@ -140,11 +140,18 @@ def test_lengths_and_order_are_those_of_linen(kind, reverse):
   closes(np.where(REAL[..., None], y, 0), np.where(REAL[..., None], y_want, 0))
   closes(h[:2], h_want[:2])  # linen has no row without a real step
   closes(x_grad[:2], x_want[:2])
+  gates = 'ifgo' if kind == 'lstm' else 'zrn'
   for name, want in linen_grad.items():
-    if name[0] == 'h':
-      gates = 'ifgo' if kind == 'lstm' else 'zrn'
-      g = gates.index(name[1]) * H
-      closes(params_grad['recurrent_kernel'][:, g : g + H], want['kernel'])
+    g = slice(gates.index(name[1]) * H, (gates.index(name[1]) + 1) * H)
+    mine = 'kernel' if name[0] == 'i' else 'recurrent_kernel'
+    closes(params_grad[mine][:, g], want['kernel'])
+    if 'bias' in want:  # of a GRU's two rows the inputs' is the first
+      rows = (
+        params_grad['bias']
+        if kind == 'lstm'
+        else params_grad['bias']['ih'.index(name[0])]
+      )
+      closes(rows[g], want['bias'])
 
 
 @pytest.mark.parametrize('kind', ['lstm', 'gru_reset_before'])
