@@ -585,6 +585,29 @@ def numpy_norm(x, epsilon=1e-5):
   return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
 
 
+def layer_norm_simple_rnn(p, norm, x, h, _):
+  z = norm(x @ p['kernel'] + h @ p['recurrent_kernel'])
+  return np.tanh(p['scale'] * z + p['bias']), None
+
+
+def layer_norm_lstm(p, norm, x, h, c):
+  z = p['x_scale'] * norm(x @ p['kernel']) + p['bias']
+  z = z + p['h_scale'] * norm(h @ p['recurrent_kernel'])
+  i, f, g, o = np.split(z, 4, -1)
+  c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+  return sigmoid(o) * np.tanh(p['c_scale'] * norm(c) + p['c_bias']), c
+
+
+def layer_norm_gru(p, norm, x, h, _):
+  def normal(a, scale):  # the gates, and the candidate
+    return scale * np.concatenate([norm(a[:, : 2 * H]), norm(a[:, 2 * H :])], -1)
+
+  a = normal(x @ p['kernel'], p['x_scale']) + p['bias']
+  u = normal(h @ p['recurrent_kernel'], p['h_scale'])
+  z, r = np.split(sigmoid(a[:, : 2 * H] + u[:, : 2 * H]), 2, -1)
+  return z * h + (1 - z) * np.tanh(a[:, 2 * H :] + r * u[:, 2 * H :]), None
+
+
 def sigmoid(x):
   return 1 / (1 + np.exp(-x))
 
@@ -599,78 +622,42 @@ class TestRegularized:
     rng = np.random.default_rng(3)
     return {k: rng.normal(size=s.shape).astype('f') for k, s in shapes.items()}
 
-  def test_layer_norm_lstm_is_the_equations(self):
-    x, cell = random_x(B, T, D), sj.LayerNormLSTMCell(H)
-    p = self.random_params(cell)
-    y = apply(sj.RNN(cell, return_sequences=True), {'cell': p}, x)
-    for b in range(B):
-      h = c = np.zeros(H)
-      for t in range(T):
-        z = p['x_scale'] * numpy_norm(np.float64(x[b, t]) @ p['kernel']) + p['bias']
-        z = z + p['h_scale'] * numpy_norm(h @ np.float64(p['recurrent_kernel']))
-        i, f, g, o = np.split(z, 4)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(p['c_scale'] * numpy_norm(c) + p['c_bias'])
-        closes(y[b, t], h, 1e-4)
-
-  def test_layer_norm_gru_is_the_equations(self):
-    x, cell = random_x(B, T, D), sj.LayerNormGRUCell(H)
-    p = self.random_params(cell)
-    y = apply(sj.RNN(cell, return_sequences=True), {'cell': p}, x)
-
-    def normal(a, scale):
-      return scale * np.concatenate([numpy_norm(a[: 2 * H]), numpy_norm(a[2 * H :])])
-
-    for b in range(B):
-      h = np.zeros(H)
-      for t in range(T):
-        a = normal(np.float64(x[b, t]) @ p['kernel'], p['x_scale']) + p['bias']
-        u = normal(h @ np.float64(p['recurrent_kernel']), p['h_scale'])
-        z, r = np.split(sigmoid(a[: 2 * H] + u[: 2 * H]), 2)
-        h = z * h + (1 - z) * np.tanh(a[2 * H :] + r * u[2 * H :])
-        closes(y[b, t], h, 1e-4)
-
   @pytest.mark.parametrize('epsilon', [1e-5, 0.3])
-  def test_layer_norm_simple_rnn_is_the_equation(self, epsilon):
+  @pytest.mark.parametrize('kind', ['simple_rnn', 'lstm', 'gru'])
+  def test_layer_norm_cells_are_the_equations(self, kind, epsilon):
     """Values and gradients of all weights and of x, by differences in float64."""
-    names = ('kernel', 'recurrent_kernel', 'bias', 'scale')
-    cell = sj.LayerNormSimpleRNNCell(H, epsilon=epsilon)
-    x, p = random_x(B, T, D), self.random_params(cell)
-    layer = sj.RNN(cell, return_sequences=True)
+    cell, step = {
+      'simple_rnn': (sj.LayerNormSimpleRNNCell, layer_norm_simple_rnn),
+      'lstm': (sj.LayerNormLSTMCell, layer_norm_lstm),
+      'gru': (sj.LayerNormGRUCell, layer_norm_gru),
+    }[kind]
+    x, p = random_x(B, T, D), self.random_params(cell(H))
+    layer = sj.RNN(cell(H, epsilon=epsilon), return_sequences=True)
+    norm = functools.partial(numpy_norm, epsilon=epsilon)
 
-    def numpy_loss(W, U, b, s, x):
-      h, total = np.zeros((B, H)), 0.0
+    def numpy_loss(*arrays):
+      p, x = dict(zip(names, arrays, strict=False)), arrays[-1]
+      carry, total = (np.zeros((B, H)),) * 2, 0.0
       for t in range(T):
-        h = np.tanh(s * numpy_norm(x[:, t] @ W + h @ U, epsilon) + b)
-        total += (h**2).sum()
+        carry = step(p, norm, x[:, t], *carry)
+        total += (carry[0] ** 2).sum()
       return total
 
     def loss(p, x):
       y = layer.apply({'params': {'cell': p}}, x, train=False)
       return jnp.sum(y**2)
 
-    value, (grads, x_grad) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(p, x)
+    names = sorted(p)
     arrays = [np.float64(p[name]) for name in names] + [np.float64(x)]
-    closes(value, numpy_loss(*arrays), 1e-5)
-    *wants, x_want = numpy_rnn.numeric_gradient(numpy_loss, arrays)
-    for got, want in zip(
-      [grads[n] for n in names] + [x_grad], [*wants, x_want], strict=True
-    ):
+    with jax.enable_x64(True):
+      exact = jax.tree.map(np.float64, (p, x))
+      both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*exact)
+      value, grads = jax.tree.map(np.asarray, both)
+    np.testing.assert_allclose(value, numpy_loss(*arrays), rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(loss)(p, x), value, rtol=1e-5)
+    wants = numpy_rnn.numeric_gradient(numpy_loss, arrays)
+    for got, want in zip([grads[0][n] for n in names] + [grads[1]], wants, strict=True):
       assert np.abs(got - want).max() < 1e-5 * max(1, np.abs(want).max())
-
-  def test_epsilon_is_that_of_every_norm(self):
-    """Beside a large epsilon nothing is left of what a norm makes of its input."""
-    x = random_x(B, T, D)
-    for make in (sj.LayerNormLSTMCell, sj.LayerNormGRUCell):
-      p = self.random_params(make(H))
-      p['bias'] = 0 * p['bias']
-      y = apply(sj.RNN(make(H, epsilon=1e12)), {'cell': p}, x)
-      if make is sj.LayerNormGRUCell:
-        np.testing.assert_allclose(y, 0, atol=1e-4)
-      else:  # o = 1/2, and tanh(c_bias)
-        np.testing.assert_allclose(
-          y, np.tile(np.tanh(p['c_bias']) / 2, (B, 1)), atol=1e-4
-        )
 
   def test_layer_norm_starts_with_unit_scales_and_forget_bias(self):
     params = jax.jit(
