@@ -33,19 +33,21 @@ def peer(library):
     kinds = [L.SimpleRNN, L.LSTM, L.GRU, L.RNN, L.Bidirectional, L.Embedding, L.Conv1D]
     kinds = [L.Layer.__init__, *kinds, *(kind.call for kind in kinds)]
     names = {*dir(L), *dir(keras), *dir(keras.utils)}
+    names |= arguments(L.LayerNormalization) | arguments(L.Masking)
   elif library == 'flax':
     kinds = [nn.RNN, nn.LSTMCell, nn.GRUCell, nn.SimpleCell, nn.Bidirectional, nn.Embed]
     kinds += [nn.Conv, nn.Dropout, nn.RNN.__call__, nnx.LSTMCell, nnx.RNN.__call__]
-    names = dir(nn)
+    names = {*dir(nn), *arguments(nn.LayerNorm)}
   elif library == 'torch':
     torch = pytest.importorskip('torch')
     L = torch.nn
     kinds = [L.RNNBase, L.LSTM.forward, L.Embedding, L.Conv1d]
     names = {*dir(L), *dir(L.RNN(1, 1)), *dir(torch.nn.utils.rnn)}
+    names |= arguments(L.LayerNorm)
   else:
     hk = pytest.importorskip('haiku')
     kinds = [hk.VanillaRNN, hk.LSTM, hk.GRU, hk.dynamic_unroll, hk.Embed, hk.Conv1D]
-    names = dir(hk)
+    names = {*dir(hk), *arguments(hk.LayerNorm)}
   return set().union(*map(arguments, kinds)), set(names)
 
 

@@ -129,6 +129,17 @@ def test_the_whole_carry_of_every_step_is_that_of_the_loop():
   same_gradients(loss, numpy_loss, [*weights('lstm').values(), random_x(B, T, D)])
 
 
+def test_the_whole_carry_of_another_cell_is_where_its_prefixes_end():
+  x = random_x(B, T, D)
+  whole = sj.RNN(recipes()['WholeNormalized'](H), return_sequences=True)
+  plain = sj.RNN(sj.LayerNormLSTMCell(H), return_carry=True)
+  variables = jax.jit(functools.partial(plain.init, train=False))(jax.random.key(0), x)
+  y = whole.apply(variables, x, train=False)
+  for t in range(T):
+    carry, _ = plain.apply(variables, x[:, : t + 1], train=False)
+    closes((y.h[:, t], y.c[:, t]), carry)
+
+
 def test_the_whole_carry_is_that_of_haiku():
   hk = pytest.importorskip('haiku')
   x, p = random_x(B, T, D), weights('lstm')
@@ -295,5 +306,7 @@ def test_penalties_on_activities_are_those_of_keras():
   penalty = recipes()['ActivityPenalty'](0.5)
   model = sj.Stack([sj.GRU(H, return_sequences=True), penalty])
   closes(our_steps(model, sj.optim.sgd(0.1), {'layers_0': params}, x, 3), want)
+  with pytest.raises(ValueError, match='the model has losses beside params'):
+    sj.fit(model, (x, random_x(B, T, H)), loss='mse', num_epochs=1, quiet=True)
   with pytest.raises(TypeError, match=r'no activity_regularizer: docs/features\.md'):
     sj.GRU(H, activity_regularizer='l2')

@@ -73,7 +73,7 @@ ELSEWHERE = {
   'dilation_rate': 'it is called dilation',
   'kernel_dilation': 'it is called dilation',
   'feature_group_count': 'it is called groups',
-  'layernorm_epsilon': 'it is called epsilon',
+  **dict.fromkeys(('layernorm_epsilon', 'eps'), 'it is called epsilon'),
   **dict.fromkeys(
     ('variable_axes', 'variable_broadcast', 'variable_carry', 'split_rngs'), _VARIABLES
   ),
