@@ -3,8 +3,9 @@
 A configuration is read as data. Classes that it names are never looked up.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,6 +135,53 @@ def recognised(item: Described, variables: Mapping[str, np.ndarray]) -> Describe
   elif inner == 'layer' and len(shapes) == 2 and shapes[1] == shapes[0][-1:]:
     class_name = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes[0]), '')
   return item._replace(class_name=class_name or item.class_name)
+
+
+def check_whole(
+  described: Sequence[Described],
+  counts: Mapping[str, int],
+  place: Callable[[Described], str],
+  where: str,
+) -> None:
+  """Refuses a part of a model: fewer variables than its configuration asks for.
+
+  Args:
+    described: Layers of a configuration. One that several models share is there for
+      each, and its variables may be stored once.
+    counts: {place: how many variables the file has there}. Without any the model was
+      saved before it had some.
+    place: Of a layer, alone or with others.
+    where: What to call the file.
+
+  Raises:
+    InputError: names the first place that lacks some.
+  """
+
+  def itself(item: Described) -> tuple[str, str]:
+    return item.name.rpartition('/')[2], json.dumps(item.config, sort_keys=True)
+
+  stored = {itself(item) for item in described if counts.get(place(item))}
+  wanted: dict[str, dict[tuple[str, str], int]] = {}
+  for item in described:
+    if counts.get(place(item)) or itself(item) not in stored:
+      wanted.setdefault(place(item), {})[itself(item)] = _fewest(item)
+  for name, layers in wanted.items():
+    found, least = counts.get(name, 0), sum(layers.values())
+    if found < least and any(counts.values()):
+      lacks = f'has {found} of its {least} variables' if found else 'is missing'
+      raise InputError(f'{where}: a save that broke off: layer {name!r} {lacks}')
+
+
+def _fewest(item: Described) -> int:
+  """How many variables a layer has by what its configuration says, at least."""
+  config = item.config
+  has = {
+    'bias': config.get('use_bias', config.get('bias', False)),  # the second: Keras 1
+    'gamma': config.get('scale', False),
+    'beta': config.get('center', False) and not config.get('rms_scaling'),
+  }
+  names = VARIABLES.get(CUDNN.get(item.class_name, item.class_name), ())
+  return sum(bool(has.get(name, True)) for name in names)
 
 
 def snake_case(class_name: str) -> str:

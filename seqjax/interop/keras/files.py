@@ -144,6 +144,13 @@ def _new_format(
     for store, variables in stores.items()
     if store in known or not _is_state(store, variables, bool(known))
   }
+  # With other places in the file a layer may be at one of them, as an attribute is.
+  whole = set(stores) <= set(known)
+  sure = [item for item in described if whole or item.store in stores]
+  counts = collections.Counter[str]()
+  for item in sure:
+    counts[item.name] += len(stores.get(item.store, ()))
+  configs.check_whole(sure, counts, lambda item: item.name, str(readers[0].path))
   for item in described:
     if item.class_name == 'Masking':  # has none, and changes what others compute
       stores.setdefault(item.store, {})
@@ -158,7 +165,7 @@ def _new_format(
   return Weights(
     layers,
     source=str(readers[0].path),
-    ordered=set(stores) <= set(known),
+    ordered=whole,
     version=version,
   )
 
@@ -207,6 +214,7 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
   outer = dict.fromkeys([item.name.split('/')[0] for item in described] or listed)
   known = {item.name: item for item in described}
   variables: dict[str, dict[str, np.ndarray]] = {}
+  counts: dict[str, int] = {}  # by the outer layer: names inside differ by version
   for name in outer:
     group = reader.child(root, name)
     if group is None:
@@ -219,12 +227,16 @@ def _legacy_format(reader: hdf5.Reader) -> Weights:
         raise InputError(f'{where} lists {path!r} twice')
       if path not in paths:
         raise InputError(f'{where} has no {path!r}')
+    counts[name] = len(paths)
     names = _legacy_names(name, list(dict.fromkeys([*order, *paths])))
     for path, (layer, variable) in names.items():
       named = variables.setdefault(layer, {})
       if variable in named:
         raise InputError(f'{reader.path}: two arrays are {variable!r} of {layer!r}')
       named[variable] = reader.array(paths[path])
+  configs.check_whole(
+    described, counts, lambda item: item.name.split('/')[0], str(reader.path)
+  )
   for name in list(variables):  # 'time_distributed/dense' is called 'time_distributed'
     wrapper = name.rpartition('/')[0]
     if name not in known and wrapper in known and wrapper not in variables:

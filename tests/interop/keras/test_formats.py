@@ -346,6 +346,44 @@ def test_a_save_that_broke_off(tmp_path, change, config):
   assert list(interop.load(broken(tmp_path / 'b.h5', lambda root: None, config)))
 
 
+PARTS = {
+  'half': ("layer 'both", [layer('Bidirectional', 'both', layer=LAYERS[0])]),
+  'absent': ("layer 'dense", LAYERS),
+  'no bias': (
+    "layer 'lstm.* has 2 of its 3 variables",
+    [layer('LSTM', 'lstm', units=H, use_bias=True)],
+  ),
+}
+
+
+@pytest.mark.parametrize('format_', ['keras', 'h5'])
+@pytest.mark.parametrize('part', PARTS)
+def test_a_part_of_what_the_configuration_says(tmp_path, format_, part):
+  """Saves that broke off without a trace but the configuration."""
+  message, layers = PARTS[part]
+  arrays = values(LSTM.values())[: 2 if part == 'no bias' else 3]
+  path = tmp_path / f'a.{format_}'
+  if format_ == 'keras':
+    inner = 'bidirectional/forward_layer' if part == 'half' else 'lstm'
+    whole(path, {f'layers/{inner}/cell': arrays}, layers)
+  else:
+    inner = 'both/forward_lstm' if part == 'half' else 'lstm'
+    paths = [f'{inner}/lstm_cell/{variable}:0' for variable in LSTM]
+    legacy(path, layers, {inner.split('/')[0]: dict(zip(paths, arrays, strict=False))})
+  with pytest.raises(InputError, match=f'{path}: a save that broke off: {message}'):
+    interop.load(path)
+
+
+def test_a_layer_that_two_models_share_is_stored_once(tmp_path):
+  models = [
+    {'class_name': 'Sequential', 'config': {'name': name, 'layers': LAYERS[:1]}}
+    for name in 'ab'
+  ]
+  group = {'layers/sequential/layers/lstm/cell': GROUPS['layers/lstm/cell']}
+  weights = interop.load(whole(tmp_path / 'a.keras', group, models))
+  assert list(weights) == ['a/lstm']
+
+
 def test_names_of_many_layers_in_several_attributes(tmp_path, monkeypatch):
   """More than 64 KB do not fit into one attribute: Keras numbers them."""
 
