@@ -40,7 +40,7 @@ class Config(config_lib.Flags):
     path=True,
   )
   text_column: str | None = field(
-    None, 'Column of the texts in a CSV file, by its name in the first line.'
+    None, 'Column of the texts in a CSV file or in JSON lines, by its name.'
   )
   json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
 

@@ -21,6 +21,7 @@ from seqjax import train as train_lib
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Bucketed, InOrder
 from seqjax.data.sources import Arrays, Sequences
+from seqjax.data.texts import tables
 from seqjax.files import texts as files
 from seqjax.layers.base import call_options
 from seqjax.text import Tokenizer
@@ -142,7 +143,7 @@ def read_texts(
   Args:
     text: One text.
     file: Texts, one a line.
-    text_column: Column that holds them, where they come as a table.
+    text_column: Column that holds them, where they come as a table or JSON lines.
 
   Raises:
     InputError: Flags do not fit each other, the file cannot be read, or a line of it is
@@ -151,7 +152,7 @@ def read_texts(
   for flag, value in (('--file', file), ('--text_column', text_column)):
     if text is not None and value is not None:
       raise InputError(f'give only one of --text, {flag}')
-  if text_column is None and file and file.lower().endswith(('.csv', '.tsv')):
+  if text_column is None and file and file.lower().endswith(tuple(tables.KINDS)):
     raise InputError(f'--file={file} is a table: say its column with --text_column')
   return iter([text]) if text is not None else _texts_of(file, text_column)
 
@@ -164,14 +165,19 @@ def _texts_of(file: str | None, column: str | None) -> Iterator[str]:
       if column is None:
         yield from files.lines(raw, name)
       else:
-        yield from _cells(files.decode(raw.read(), name), column, name)
+        table = files.decode(raw.read(), name)
+        if table.lstrip().startswith('{'):
+          rows = tables.objects(name, table, (column,))
+          yield from (row.values[0] for row in rows)
+        else:
+          yield from _cells(table, column, name)
   except OSError as error:
     raise InputError(f'{name}: {error.strerror}') from error
 
 
 def _cells(table: str, column: str, name: str) -> Iterator[str]:
   """What a column holds, whichever of comma, semicolon and tab is between columns."""
-  file = io.StringIO(table, newline=None)  # a \r in a cell would stay in a word
+  file = io.StringIO(table)
   first = file.readline()
   headers = {}
   for delimiter in ',;\t':

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from seqjax.files import strangers
 from seqjax.types import InputError
 
 _LINE_END = re.compile(r'\r*\n|\r')
@@ -28,7 +29,9 @@ def decode(raw: bytes, name: str, line: int = 1) -> str:
     before = raw[:end].decode('latin-1')  # a character each byte
     number = line + len(_LINE_END.findall(before))
     wide = raw[:2] in (b'\xff\xfe', b'\xfe\xff') or 0 in raw[:2]
-    guess = '; it looks like UTF-16: save it as UTF-8' if wide and line == 1 else ''
+    guess = strangers.looks_like(raw) if line == 1 else ''
+    if wide and line == 1:
+      guess = '; it looks like UTF-16: save it as UTF-8'
     raise InputError(f'{name}, line {number} is not UTF-8{guess}')
   text = text.removeprefix('\ufeff') if line == 1 else text
   return _LINE_END.sub('\n', text) if '\r' in text else text

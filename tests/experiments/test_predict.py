@@ -1,5 +1,6 @@
 """Predictions from a workdir: those of the run, with its words, and what is refused."""
 
+import gzip
 import io
 import json
 import math
@@ -112,6 +113,7 @@ _TABLE = (
     ('a.CSV', _TABLE.replace('id; label ', 'id, label ').replace('\n', '\r\n')),
     ('a.csv', 'review\n' + '\n'.join(f'"{t}"' for t in (_REVIEWS[0], *_REVIEWS[2:]))),
     ('a.tsv', '"id"\t"review"\n1\ta clever plot\n\n2\tthe plot\n  \n'),
+    ('a.jsonl', '{"id": 1, "review": "a clever plot"}\n\n{"review": "the plot"}\n'),
     ('a.txt', '"review" ; "id"\r\n"a clever plot";1\r\n"the plot";2'),
   ],
 )
@@ -156,7 +158,10 @@ def test_a_table_that_does_not_do(trained, tmp_path, table, message):
   path.write_text(table, encoding='latin-1')
   run = {'workdir': str(trained[0]), 'file': str(path)}
   _refused(f'--file={path}, {message}', **run, text_column='review')
-  _refused(f'--file={path} is a table: say its column with --text_column', **run)
+  for name in ('a.csv', 'a.TSV', 'a.json', 'a.jsonl', 'a.ndjson'):
+    run['file'] = str(tmp_path / name)
+    message = f'--file={run["file"]} is a table: say its column with --text_column'
+    _refused(message, **run)
   _refused(
     'only one of --text, --text_column',
     workdir=run['workdir'],
@@ -266,5 +271,16 @@ def test_input_that_is_no_text_is_refused(trained, tmp_path):
   path.write_bytes('good\ncafé\n'.encode('latin-1'))
   run = {'workdir': str(trained[0])}
   _refused(r'--file=.*latin\.txt, line 2 is not UTF-8', **run, file=str(path))
+  path.write_bytes(gzip.compress(b'review\ngood\n'))
+  message = 'line 1 is not UTF-8; it looks like a file packed by gzip: unpack it'
+  for column in (None, 'review'):
+    _refused(message, **run, file=str(path), text_column=column)
+  path.write_text('{"review": "a"}\n{"review": 1.5}\n')
+  _refused(
+    "latin.txt, line 2: 'review' must be a string, got 1.5",
+    **run,
+    file=str(path),
+    text_column='review',
+  )
   _refused('No such file', **run, file=str(tmp_path / 'none'))
   _refused('give only one of --text, --file', **run, text='a', file='b')

@@ -65,7 +65,7 @@ def read_table(
   kind = KINDS.get(path.suffix.lower(), 'tsv')
   text = read_text(path)
   if kind == 'json':
-    rows = list(_objects(path, text, columns))
+    rows = list(objects(path, text, columns))
   else:
     rows = list(_fields(path, text, kind, columns, header))
   if not rows:
@@ -73,7 +73,14 @@ def read_table(
   return rows
 
 
-def _objects(path: pathlib.Path, text: str, columns: Sequence[str]) -> Iterator[Row]:
+def objects(
+  path: pathlib.Path | str, text: str, columns: Sequence[str]
+) -> Iterator[Row]:
+  """The columns of JSON lines; `path` is what messages call the file.
+
+  Raises:
+    InputError: As `read_table`.
+  """
   for number, line in enumerate(text.split('\n'), 1):
     if not line.strip():
       continue
