@@ -15,7 +15,8 @@ import json
 import operator
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,13 +64,9 @@ def split_words(text: str, *, filters: str = FILTERS, lower: bool = True) -> lis
 class Tokenizer:
   """Turns texts into lists of ids, and back.
 
-  Attributes:
-    word_docs: In how many texts each word occurred.
-    document_count: How many texts were fitted.
-
   Example:
     >>> tokenizer = text.Tokenizer(num_words=4).fit(['the cat sat', 'the cat ran'])
-    >>> tokenizer.word_index
+    >>> dict(tokenizer.word_index)
     {'the': 1, 'cat': 2, 'sat': 3, 'ran': 4}
     >>> tokenizer.encode(['the cat ran'])  # the 3 most frequent words alone
     [[1, 2]]
@@ -100,9 +97,9 @@ class Tokenizer:
     self.lower = lower
     self.char_level = char_level
     self._word_counts: dict[str, int] = {}
-    self.word_docs: dict[str, int] = {}
+    self._word_docs: dict[str, int] = {}
     self._word_index: dict[str, int] = {}
-    self.document_count = 0
+    self._document_count = 0
     self._kept: dict[str, int] = {}
     self._words: list[str] = []  # word of id i at [i - 1]
     self.num_words = num_words
@@ -126,18 +123,28 @@ class Tokenizer:
     return self._oov_token
 
   @property
-  def word_counts(self) -> dict[str, int]:
-    """How often each word occurred, in order of first appearance."""
-    return self._word_counts
+  def document_count(self) -> int:
+    """How many texts were fitted."""
+    return self._document_count
 
   @property
-  def word_index(self) -> dict[str, int]:
-    """Word -> id for all words seen, in the order of their ids.
+  def word_counts(self) -> Mapping[str, int]:
+    """How often each word occurred, in order of first appearance; read-only."""
+    return types.MappingProxyType(self._word_counts)
+
+  @property
+  def word_docs(self) -> Mapping[str, int]:
+    """In how many texts each word occurred; read-only."""
+    return types.MappingProxyType(self._word_docs)
+
+  @property
+  def word_index(self) -> Mapping[str, int]:
+    """Word -> id for all words seen, in the order of their ids; read-only.
 
     The out-of-vocabulary token comes first if there is one. `num_words` does not
     shorten it.
     """
-    return self._word_index
+    return types.MappingProxyType(self._word_index)
 
   def fit(self, texts: Iterable[Text]) -> Tokenizer:
     """Counts the words of texts and hands out ids.
@@ -160,8 +167,8 @@ class Tokenizer:
       document_count += 1
     # Only now: a bad text half way leaves the tokenizer as it was.
     self._word_counts = dict(counts)
-    self.word_docs = {word: docs[word] for word in counts}  # a set has no order
-    self.document_count = document_count
+    self._word_docs = {word: docs[word] for word in counts}  # a set has no order
+    self._document_count = document_count
     self._rank()
     return self
 
@@ -261,8 +268,8 @@ class Tokenizer:
       raise InputError(f'{path}: expected a saved tokenizer: {e}{found}') from e
     words, counts, docs = content['words'], content['counts'], content['docs']
     tokenizer._word_counts = dict(zip(words, counts, strict=True))
-    tokenizer.word_docs = dict(zip(words, docs, strict=True))
-    tokenizer.document_count = content['document_count']
+    tokenizer._word_docs = dict(zip(words, docs, strict=True))
+    tokenizer._document_count = content['document_count']
     tokenizer._rank()
     if content.get('word_index', tokenizer.word_index) != tokenizer.word_index:
       raise InputError(
@@ -275,7 +282,7 @@ class Tokenizer:
     if not self.document_count:
       return
     # The sort is stable with reverse=True too: ties keep their order of appearance.
-    words = sorted(self.word_counts, key=self.word_counts.__getitem__, reverse=True)
+    words = sorted(self._word_counts, key=self._word_counts.__getitem__, reverse=True)
     if self.oov_token is not None:
       words = [self.oov_token, *(word for word in words if word != self.oov_token)]
     self._words = words
@@ -324,11 +331,11 @@ def _check_content(content: Any) -> None:
   if content.get('version') != _VERSION:
     raise ValueError(f'version {content.get("version")!r}, this code reads {_VERSION}')
   lists = {'words': (list,), 'counts': (list,), 'docs': (list,)}
-  for name, types in (_OPTIONS | {'document_count': (int,)} | lists).items():
+  for name, allowed in (_OPTIONS | {'document_count': (int,)} | lists).items():
     if name not in content:
       raise ValueError(f'"{name}" is missing')
     # type() and not isinstance: true is an int to Python.
-    if type(content[name]) not in types:
+    if type(content[name]) not in allowed:
       raise ValueError(f'"{name}" is {content[name]!r:.40}')
   words, counts, docs = content['words'], content['counts'], content['docs']
   if not len(words) == len(counts) == len(docs) == len(set(map(str, words))):

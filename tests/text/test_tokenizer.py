@@ -1,5 +1,6 @@
 """The tokenizer: equal to Keras's, worked by hand, and through a file and back."""
 
+import copy
 import json
 import tarfile
 import time
@@ -328,11 +329,19 @@ def test_num_words_assigned_after_fitting_is_what_a_new_tokenizer_has(keras_text
   assert tokenizer.num_words is None
 
 
-@pytest.mark.parametrize('name', ['oov_token', 'word_counts', 'word_index'])
-def test_what_ids_derive_from_cannot_be_assigned(name):
+@pytest.mark.parametrize(
+  'name', ['oov_token', 'word_counts', 'word_docs', 'word_index', 'document_count']
+)
+def test_what_ids_derive_from_cannot_be_changed(name):
   tokenizer = Tokenizer(oov_token='?').fit(CAT_AND_DOG)
   with pytest.raises(AttributeError):
-    setattr(tokenizer, name, None)
+    setattr(tokenizer, name, 0)
+  table = getattr(tokenizer, name)
+  if name.startswith('word'):
+    with pytest.raises(TypeError, match='does not support item assignment'):
+      table['new'] = 9
+    assert 'new' not in table
+    assert copy.deepcopy(tokenizer).fit(['new']).encode(['new'])
 
 
 def keras_json(texts, **options):
