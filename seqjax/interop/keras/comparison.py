@@ -28,7 +28,8 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
     weights: Of the file.
 
   Raises:
-    InputError: at the first layer that differs.
+    InputError: at the first layer that differs, or of which the file says something
+      and the model's fields nothing: it is made in setup or in a compact method.
   """
   modules = dict(_modules(model, ''))
   whole = set(pairs.values()) >= {name for name, layer in weights.items() if layer}
@@ -62,6 +63,11 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
 
 
 def _check(module: Any, path: str, wanted: Mapping[str, Any], where: str) -> None:
+  if module is None and wanted:
+    raise InputError(
+      f'layer {path!r} of the model cannot be compared with layer {where}: it is made '
+      'in setup or in a compact method; make it a field, or load without model='
+    )
   for option, value in wanted.items():
     if not hasattr(module, option):
       continue

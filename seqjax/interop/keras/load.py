@@ -69,6 +69,7 @@ def load_into(
     allow_unused: The file may have layers that the model has not.
     model: The model. If given, its activations, directions, reset_after and merge_mode
       must be those of the file, where the file says them; see `comparison.compare`.
+      Its layers must be fields, as in a Stack: others cannot be seen before a call.
 
   Returns:
     New params, in the dtypes of the old.

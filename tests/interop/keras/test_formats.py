@@ -4,6 +4,7 @@ import functools
 import json
 import zipfile
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -273,6 +274,30 @@ def test_a_model_that_merges_otherwise_is_refused(tmp_path, stacked):
     InputError, match=r"'backward_layer' .* go_backwards False, .* True"
   ):
     interop.load_into(params_of(model), path, model=model)
+
+
+class InSetup(nn.Module):
+  def setup(self):
+    self.both = sj.Bidirectional(sj.LSTM(H), merge_mode='ave')
+
+  def __call__(self, x, *, train):
+    return self.both(x, train=train)
+
+
+class Compact(nn.Module):
+  @nn.compact
+  def __call__(self, x, *, train):
+    both = sj.Bidirectional(sj.LSTM(H), merge_mode='ave', name='both')
+    return both(x, train=train)
+
+
+@pytest.mark.parametrize('model', [InSetup(), Compact()])
+def test_layers_that_cannot_be_compared_are_refused(tmp_path, model):
+  path = bidirectional(tmp_path / 'a.h5', merge_mode='sum')
+  params = {'both': params_of(sj.Bidirectional(sj.LSTM(H)))}
+  interop.load_into(params, path)
+  with pytest.raises(InputError, match="'both' of the model cannot be compared"):
+    interop.load_into(params, path, model=model)
 
 
 def test_a_model_of_another_activation_is_refused(tmp_path):
