@@ -124,15 +124,17 @@ def recognised(item: Described, variables: Mapping[str, np.ndarray]) -> Describe
   if item.class_name in VARIABLES:
     return item
   shapes = [value.shape for value in variables.values()]
-  inner = item.store.rpartition('/')[2]
+  outer, _, inner = item.store.rpartition('/')
+  is_cell = inner == 'cell' or (inner.isdecimal() and outer.endswith('/cells'))
   class_name = ''
-  if inner == 'cell' and len(shapes) in (2, 3) and len(shapes[1]) == 2:
+  if is_cell and len(shapes) in (2, 3) and len(shapes[1]) == 2:
     kernel, (H, G), *bias = shapes
     for cell, gates in GATES.items():
       biases = [[], [(G,)], *([[(2, G)]] if cell == 'GRU' else [])]
       if H and gates * H == G and kernel[1:] == (G,) and bias in biases:
         class_name = cell
-  elif inner == 'layer' and len(shapes) == 2 and shapes[1] == shapes[0][-1:]:
+  elif inner == 'layer' and shapes[1:] in ([], [shapes[0][-1:]]):
+    # An Embedding would look like a Dense without bias; few wrap one.
     class_name = {2: 'Dense', 3: 'Conv1D'}.get(len(shapes[0]), '')
   return item._replace(class_name=class_name or item.class_name)
 
@@ -164,7 +166,7 @@ def check_whole(
   wanted: dict[str, dict[tuple[str, str], int]] = {}
   for item in described:
     if counts.get(place(item)) or itself(item) not in stored:
-      wanted.setdefault(place(item), {})[itself(item)] = _fewest(item)
+      wanted.setdefault(place(item), {})[itself(item)] = fewest(item)
   for name, layers in wanted.items():
     found, least = counts.get(name, 0), sum(layers.values())
     if found < least and any(counts.values()):
@@ -172,7 +174,7 @@ def check_whole(
       raise InputError(f'{where}: a save that broke off: layer {name!r} {lacks}')
 
 
-def _fewest(item: Described) -> int:
+def fewest(item: Described) -> int:
   """How many variables a layer has by what its configuration says, at least."""
   config = item.config
   has = {

@@ -139,10 +139,11 @@ def _new_format(
       if max_bytes < 0:
         raise InputError(f'{reader.path}: the shards need more than the bytes allowed')
   known = {item.store: item for item in described}
+  complete = all(i.store in stores for i in described if configs.fewest(i) > 0)
   stores = {
     store: variables
     for store, variables in stores.items()
-    if store in known or not _is_state(store, variables, bool(known))
+    if store in known or not _is_state(store, variables, bool(known), complete)
   }
   # With other places in the file a layer may be at one of them, as an attribute is.
   whole = set(stores) <= set(known)
@@ -318,16 +319,21 @@ def _slashed(path: str) -> str:
   return path.replace('_layer_checkpoint_dependencies', 'layers')  # 2.13
 
 
-def _is_state(store: str, variables: Mapping[str, np.ndarray], described: bool) -> bool:
+def _is_state(
+  store: str, variables: Mapping[str, np.ndarray], described: bool, complete: bool
+) -> bool:
   """Whether variables are those of a random generator, or of a metric by an attribute.
 
-  The second is only told in a model whose layers are known.
+  More is told in a model whose layers are known: a layer's variables are no integers,
+  and beside a `complete` one, in which no known layer lacks its own, lies none.
   """
   types = {(value.dtype, value.shape) for value in variables.values()}
   if types == {(np.dtype(np.uint32), (2,))}:
     return True
+  if described and all(dtype.kind in 'iub' for dtype, _ in types):
+    return True
   outside = described and store.split('/')[0] != 'layers'
-  return outside and all(shape == () for _, shape in types)
+  return outside and (complete or all(shape == () for _, shape in types))
 
 
 def _json(text: str | bytes, where: str) -> Mapping[str, Any]:

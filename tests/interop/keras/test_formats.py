@@ -98,6 +98,9 @@ def test_two_names_of_one_place(tmp_path):
     ('loss_tracker', values([(), ()])),
     ('optimizer', [np.int64(3)]),
     ('layers/dropout/seed_generator', [np.zeros(2, np.uint32)]),
+    ('auc', values([(200,)] * 4)),
+    ('confusion', values([(2, 2)])),
+    ('layers/dropout/generator', [np.zeros(5, np.int64)]),
     ('layers/noise/seed', [np.zeros(2, np.uint32)]),
   ],
 )
@@ -156,6 +159,22 @@ def test_wrappers_without_names_are_told_by_their_shapes(tmp_path, cell, bias):
         loaded['both'][f'{direction}_layer'][variable], value
       )
   np.testing.assert_array_equal(loaded['head']['kernel'], values([(H, 2)], 4)[0])
+
+
+def test_cells_by_number_and_layers_without_bias_are_told(tmp_path):
+  groups = {
+    'layers/rnn/cell/cells/0': values(LSTM.values()),
+    'layers/rnn/cell/cells/1': values([(H, 3 * H), (H, 3 * H)]),
+    'layers/time_distributed/layer': values([(H, 2)]),
+    'layers/time_distributed_1/layer': values([(5, H, 2)]),
+  }
+  weights = interop.load(h5(tmp_path / 'a.weights.h5', groups))
+  assert {name: (layer.class_name, *layer) for name, layer in weights.items()} == {
+    'rnn/0': ('LSTM', *LSTM),
+    'rnn/1': ('GRU', 'kernel', 'recurrent_kernel'),
+    'time_distributed': ('Dense', 'kernel'),
+    'time_distributed_1': ('Conv1D', 'kernel'),
+  }
 
 
 def test_a_cell_of_another_name_is_not_taken_for_a_known_one(tmp_path):
