@@ -332,7 +332,10 @@ def _with_files(
     if name not in ('--flagfile', '-flagfile'):
       found.append(argument)
       continue
-    path = pathlib.Path(os.path.expanduser(value if equals else next(rest, '')))
+    value = value if equals else next(rest, '')
+    if not value:
+      raise InputError('--flagfile needs the name of a file')
+    path = pathlib.Path(os.path.expanduser(value))
     if path in within:
       raise InputError(f'--flagfile={path} is read within itself')
     try:

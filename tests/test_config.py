@@ -27,7 +27,7 @@ _BAD = {
   '--flagfile=latin.flags': '--flagfile=latin.flags, line 2 is not UTF-8',
   '--flagfile=wide.flags': 'wide.flags, line 1 is not UTF-8; it looks like UTF-16',
   '--flagfile=itself.flags': '--flagfile=itself.flags is read within itself',
-  '--flagfile': '--flagfile=.: Is a directory',
+  '--flagfile': '--flagfile needs the name of a file',
 }
 _GOOD = '--flagfile=run.flags --num_steps=7 --workdir=w'
 

@@ -324,6 +324,12 @@ _OPTIONS = {
 }
 
 
+_OF_HUGGING_FACE = (
+  *('added_tokens', 'tokenizer_class', 'pre_tokenizer', 'post_processor'),
+  *('unk_token', 'pad_token', 'cls_token', 'bos_token', 'additional_special_tokens'),
+)
+
+
 def _check_content(content: Any) -> None:
   """Raises ValueError with the reason why content is not what `save` writes."""
   if not isinstance(content, dict) or content.get('format') != _FORMAT:
@@ -385,7 +391,7 @@ def _whose(content: Any) -> str:
     whose = 'a list of words' if all(type(word) is str for word in content) else ''
   elif not isinstance(content, dict):
     return ''
-  elif 'added_tokens' in content or 'tokenizer_class' in content:
+  elif not content.keys().isdisjoint(_OF_HUGGING_FACE):
     whose = "a tokenizer of Hugging Face's libraries"
   elif isinstance(content.get('class_name'), str):
     whose = f"Keras's {content['class_name']!r:.40}, of which a Tokenizer alone is read"

@@ -182,15 +182,19 @@ def _add_lines(
   rows: _Rows, lines: list[tuple[int, bytes]], width: int, told: bool
 ) -> None:
   """Adds the (number, line) that are wanted, or skips them, one after the other."""
-  found = [(number, line, _first_word(line, width, told)) for number, line in lines]
-  found = [row for row in found if row[2] is None or rows.wants(row[2])]
-  texts = [line[len(word) + 1 :] for _, line, word in found if word is not None]
+  split = [(number, line, _first_word(line, width, told)) for number, line in lines]
+  split = [row for row in split if row[2] is None or rows.wants(row[2])]
+  texts = [line[len(word) + 1 :] for _, line, word in split if word is not None]
   vectors = _parse(texts, width)
-  for number, line, word in found:
+  for number, line, word in split:
     try:
       if word is None:
         there = max(len(line.split()) - 1, 0)
-        raise _Damage('width', f'expected a word and {width} numbers, found {there}')
+        hint = (
+          '' if told else '; if line 1 has another width than it seems, give width='
+        )
+        found = f'expected a word and {width} numbers, found {there}{hint}'
+        raise _Damage('width', found)
       rows.add(word, next(vectors))
     except _Damage as damage:
       rows.skip(damage, f'line {number}')

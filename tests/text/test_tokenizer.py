@@ -401,6 +401,8 @@ def test_a_broken_tokenizer_of_keras_is_refused(tmp_path, change, message):
   [
     ({'version': '1.0', 'model': {}, 'added_tokens': []}, 'Hugging Face'),
     ({'tokenizer_class': 'BertTokenizer'}, 'Hugging Face'),
+    ({'model': {'vocab': {}}, 'pre_tokenizer': None}, 'Hugging Face'),
+    ({'unk_token': '[UNK]', 'pad_token': '[PAD]'}, 'Hugging Face'),
     ({'class_name': 'TextVectorization', 'config': {}}, "Keras's 'TextVectorization'"),
     ({'the': 1, 'cat': 2}, 'words and ids'),
     ({'1': 'the', '2': 'cat'}, 'ids and words'),

@@ -349,6 +349,14 @@ def test_a_bad_line_is_named_or_counted(load, bad, reason, found):
   assert vectors.skipped == {reason: Skipped(2, 'line 2')}
 
 
+def test_where_the_width_was_taken_from_is_said(load):
+  raw = b'windows 95 0.1 0.2\nthe 0.3 0.4\n'
+  match = r'line 2: .* 3 numbers, found 2; if line 1 has another .* give width=$'
+  with pytest.raises(InputError, match=match):
+    load(raw)
+  assert list(load(raw, width=2).index) == ['windows 95', 'the']
+
+
 def test_the_first_of_several_faults_is_the_one_named(load):
   raw = GOOD + b'b 1 x 3\n' + b'c 1\n'
   with pytest.raises(InputError, match='line 2: expected numbers'):

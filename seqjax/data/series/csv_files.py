@@ -261,7 +261,9 @@ def _explain(
     for i, (name, field) in enumerate(zip(names, fields, strict=True)):
       plain = field.translate(_SWAP) if decimal == ',' else field
       if not when.start <= i < when.stop and not _is_number(plain):
-        hint = '; see `decimal`' if ',' in field else ''
+        hint = '; see `decimal`' if ',' in field and decimal == '.' else ''
+        if decimal == ',' and '.' in field:
+          hint = '; with `decimal=,` a number has no point'
         raise InputError(
           f'{source}: line {number}, column {name!r}: expected a number, got '
           f'{field!r}{hint}'

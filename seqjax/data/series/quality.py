@@ -131,6 +131,10 @@ def _step(times: np.ndarray, step_minutes: float | None, source: str) -> int:
   apart, counts = np.unique(steps, return_counts=True)
   usual = int(apart[counts.argmax()])
   step = usual if step_minutes is None else round(60 * step_minutes)
+  if step < 1:
+    raise InputError(
+      f'{source}: `step_minutes={step_minutes}` must be a second at least'
+    )
   off = steps != step
   if 2 * off.sum() > len(steps):
     raise InputError(

@@ -173,8 +173,9 @@ def _load_pickle(
     content = torch.load(path, map_location='cpu', weights_only=True)
   except pickle.UnpicklingError:
     raise InputError(
-      f'{path}: holds more than weights, which only running its code could read; save '
-      'the state_dict of the model instead'
+      f'{path}: holds more than weights, which only running its code could read'
+      f'{"" if is_zip else ", or is cut short"}; save the state_dict of the model '
+      'instead'
     ) from None
   except Exception as error:  # damaged bytes make its unpickler raise any of them
     reason = f'{type(error).__name__}: {error}'.split('\n', 1)[0]

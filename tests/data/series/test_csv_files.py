@@ -126,6 +126,7 @@ def test_semicolons_and_decimal_commas():
   # 1.234 is 1234 where decimals have a comma: nobody is to take it for 1.234.
   for number in (b'1.234', b'1.234,5', b'1,2,3'):
     message = f"line 2, column 'a': expected a number, got '{number.decode()}'"
+    message += '; with `decimal=,` a number has no point' if b'.' in number else '$'
     with pytest.raises(InputError, match=message):
       read_csv(content.replace(b'1,5', number), 'f', **options)
   with pytest.raises(InputError, match=r"line 2, column 'a': .*'1,5'; see `decimal`"):

@@ -101,6 +101,7 @@ def test_another_sentinel_and_step():
   [
     ([0], None, None, 'at least two rows'),
     ([0, 10, 20], None, 60, '2 of 2 rows do not come 60 minutes .* steps of 10 to 10 '),
+    ([0, 10, 20], None, 0.001, '`step_minutes=0.001` must be a second at least'),
     ([0, 10], [[-9999, 1], [-9999, 1]], None, 'no row without the sentinel -9999'),
   ],
 )

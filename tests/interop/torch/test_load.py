@@ -363,6 +363,9 @@ def test_files_from_before_the_zip(torch, tmp_path):
   path.write_bytes(whole[:-9])
   with pytest.raises(InputError, match=r'a\.pt: not a readable file of torch.save'):
     interop.load(path)
+  path.write_bytes(whole[: whole.index(b'OrderedDict')])
+  with pytest.raises(InputError, match=r'a\.pt: holds more than weights.* or is cut'):
+    interop.load(path)
   declared = b'K\x30Nt'  # weight_ih has 48 numbers
   assert declared in whole
   for count in (1 << 32, 1 << 46):
