@@ -15,6 +15,7 @@ refused by name.
 """
 
 import dataclasses
+import importlib.util
 import pathlib
 import statistics
 import time
@@ -49,9 +50,12 @@ def run(config: Config) -> dict[str, Any]:
   """Writes the files; returns their sizes in bytes and the milliseconds of a call.
 
   Raises:
-    InputError: The run can't be used, DIR can't be written, or ONNX can't say what the
-      model computes.
+    InputError: The run can't be used, a package is missing, DIR can't be written, or
+      ONNX can't say what the model computes.
   """
+  for name in ('flatbuffers', *(['onnx'] if config.onnx else [])):
+    if importlib.util.find_spec(name) is None:
+      raise InputError(f'what is written needs {name}: pip install {name}')
   trained = experiment.open_run(config.workdir)
   if not config.out:
     raise InputError('--out must name a folder')

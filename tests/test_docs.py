@@ -9,6 +9,7 @@ import re
 import shlex
 
 import jax
+import numpy as np
 import pytest
 
 import seqjax as sj
@@ -16,6 +17,8 @@ from seqjax import config as config_lib
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import write_csv
+from seqjax.data.texts import synthetic as synthetic_texts
+from seqjax.interop.keras.load import main as show
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _DOCS = _ROOT / 'docs'
@@ -164,6 +167,7 @@ _SHORT = {
                '--num_epochs=1', '--batch_size=8'],
   'jena_explore': [],
   'imdb_explore': [],
+  'export': [],
   'predict': [],
 }  # fmt: skip
 
@@ -171,6 +175,7 @@ _SHORT = {
 @pytest.mark.slow
 @pytest.mark.parametrize('linked', [False, True])
 def test_commands_run_in_another_folder(tmp_path, monkeypatch, capsys, linked):
+  pytest.importorskip('flatbuffers')
   data, here = tmp_path / 'my data', tmp_path / 'an other folder'
   for folder in (data, here):
     folder.mkdir()
@@ -209,10 +214,69 @@ def test_commands_run_in_another_folder(tmp_path, monkeypatch, capsys, linked):
       assert capsys.readouterr().out.strip()
     ran += [name, of_weather]
   assert set(ran) == {*_SHORT, True, False}
+  assert (data / 'model.jax').is_file()
   assert {path.name for path in (here / 'runs').iterdir()} >= {
     'imdb_lstm',
     'jena_gru',
     'jena_explore',
     'imdb_explore',
+  }
+  assert not list(here.glob('*~*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('linked', [False, True])
+def test_commands_on_texts_run_in_another_folder(tmp_path, monkeypatch, capsys, linked):
+  h5py = pytest.importorskip('h5py')
+  data, here = tmp_path / 'my data', tmp_path / 'an other folder'
+  for folder in (data, here):
+    folder.mkdir()
+  parts = synthetic_texts.topics(1, 120)
+  topics = [p for part in parts for p in zip(part.texts, part.labels, strict=True)]
+  rows = ['text,label', *(f'"{text}",{label}' for text, label in topics)]
+  (data / 'letters.csv').write_text('\r'.join(rows))
+  for i, (text, label) in enumerate(topics):
+    (data / 'letters' / label).mkdir(parents=True, exist_ok=True)
+    (data / 'letters' / label / f'{i}.txt').write_text(text)
+  (data / 'mine.txt').write_text(synthetic_texts.play(0, 200), newline='\r\n')
+  with h5py.File(data / 'model.keras', 'w') as file:
+    file['layers/dense/vars/0'] = np.ones((2, 3))
+  monkeypatch.chdir(here)
+  folder = '../my data'
+  if linked:
+    (tmp_path / 'link').symlink_to(data)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    folder = '~/link'
+  short = {
+    **dict.fromkeys(('classify_explore', 'predict', 'keras')),
+    'classify': ['--num_epochs=1', '--features=4', '--embed_size=4', '--test_split=.2'],
+    'char_lm': ['--num_epochs=1', '--features=4', '--batch_size=2', '--warmup_steps=0'],
+    'generate': ['--num_tokens=5'],
+  }
+  names = {'=letters': f'={folder}/letters', '=mine.txt': f'={folder}/mine.txt'}
+  names |= {'=RUN': '=runs/letters', 'model.keras': f'{folder}/model.keras'}
+  ran = set()
+  pages = ('own_data.md', 'experiments.md', 'interop.md')
+  for module, given in [c for page in pages for c in commands(_DOCS / page, here)]:
+    name, arguments = module.rpartition('.')[2], given
+    if name not in short or not given or any('FILE' in a for a in given):
+      continue
+    if '--data=letters' in given:  # the same command as for the table
+      arguments = [a.replace('runs/letters', 'runs/folder') for a in given]
+    for old, new in names.items():
+      arguments = [a.replace(old, new) for a in arguments]
+    capsys.readouterr()
+    if name == 'keras':
+      assert show(arguments) == 0
+      assert 'dense  Dense' in capsys.readouterr().out
+    else:
+      found = importlib.import_module(module)
+      found.run(config_lib.parse(found.Config, [*arguments, *(short[name] or [])]))
+    ran.add(name)
+  assert ran == set(short)
+  assert {path.name for path in (here / 'runs').iterdir()} >= {
+    'letters',
+    'folder',
+    'mine',
   }
   assert not list(here.glob('*~*'))

@@ -111,3 +111,15 @@ def test_the_program_beside_the_model_is_short():
 def test_what_is_no_run_is_refused(settings, message):
   with pytest.raises(InputError, match=message):
     export.run(export.Config(**settings, out='x'))
+
+
+def test_a_missing_package_is_said_before_any_work(monkeypatch):
+  found = {'flatbuffers': None}
+  monkeypatch.setattr(
+    'importlib.util.find_spec', lambda name: found.get(name, 'somewhere')
+  )
+  with pytest.raises(InputError, match='needs flatbuffers: pip install flatbuffers'):
+    export.run(export.Config(workdir='none', out='out'))
+  found = {'onnx': None}
+  with pytest.raises(InputError, match='needs onnx: pip install onnx'):
+    export.run(export.Config(workdir='none', out='out', onnx=True))

@@ -206,12 +206,20 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   options = parser.parse_args(argv)
   try:
-    weights = files.read(options.file, sys.maxsize, values=False)
+    weights = files.read(_at_home(options.file), sys.maxsize, values=False)
   except (InputError, ImportError) as error:
     print('error:', _printable(' '.join(str(error).split())), file=sys.stderr)
     return 2
-  print('\n'.join(_listing(weights)))
+  try:
+    print('\n'.join(_listing(weights)), flush=True)
+  except BrokenPipeError:  # of `| head`; Python itself would try once more
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 0
+
+
+def _at_home(path: pathlib.Path) -> pathlib.Path:
+  """The path with ~ in front as the shell has it, where it left it alone."""
+  return pathlib.Path(os.path.expanduser(path))
 
 
 def _listing(weights: Weights) -> list[str]:

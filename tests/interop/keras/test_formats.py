@@ -2,6 +2,8 @@
 
 import functools
 import json
+import subprocess
+import sys
 import zipfile
 
 import flax.linen as nn
@@ -426,6 +428,19 @@ def test_a_layer_that_two_models_share_is_stored_once(tmp_path):
   group = {'layers/sequential/layers/lstm/cell': GROUPS['layers/lstm/cell']}
   weights = interop.load(whole(tmp_path / 'a.keras', group, models))
   assert list(weights) == ['a/lstm']
+
+
+def test_the_command_knows_home_and_a_reader_that_goes(tmp_path, monkeypatch, capsys):
+  h5(tmp_path / 'a.keras', GROUPS | {f'layers/{i}': values([(1,)]) for i in range(999)})
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert interop.main(['show', '~/a.keras']) == 0
+  assert 'LSTM' in capsys.readouterr().out
+  command = f'{sys.executable} -m seqjax.interop.keras show {tmp_path}/a.keras'
+  done = subprocess.run(
+    ['sh', '-c', f'{command} | head -1'], capture_output=True, text=True
+  )
+  assert '1001 layers' in done.stdout
+  assert done.stderr == ''
 
 
 def test_names_of_many_layers_in_several_attributes(tmp_path, monkeypatch):
