@@ -110,13 +110,17 @@ def check_known(layer: str, x: Array | None) -> None:
 def check_carry(layer: str, carry: PyTree, zeros: PyTree) -> PyTree:
   """`carry` in the type and dtypes of `zeros`, or ValueError.
 
-  Tuples and lists will do where `zeros` has NamedTuples, at any depth.
+  Tuples and lists will do where `zeros` has NamedTuples, at any depth, and so will an
+  array of all fields, [number of fields, ..., H].
   """
   return _carry_like(f'{layer} needs initial_carry', carry, zeros)
 
 
 def _carry_like(needs: str, carry: PyTree, zeros: PyTree) -> PyTree:
   if hasattr(zeros, '_fields'):
+    shapes = {getattr(zero, 'shape', None) for zero in zeros}
+    if shapes == {getattr(carry, 'shape', ())[1:]} and len(carry) == len(zeros):
+      carry = tuple(carry)  # the fields in one array, an axis in front
     check_parts(f'{needs} ({", ".join(zeros._fields)})', carry, len(zeros))
     parts = zip(zeros._fields, carry, zeros, strict=True)
     return type(zeros)(*(_carry_like(f'{needs}.{n}', c, z) for n, c, z in parts))
@@ -138,9 +142,9 @@ def check_parts(needs: str, given: Any, count: int) -> None:
 
 
 def check_carries(needs: str, given: Any, count: int) -> None:
-  """As `check_parts`, of carries: one carry, or its arrays, are none."""
+  """As `check_parts`, of carries: one carry is none."""
   check_parts(needs, given, count)
-  if any(hasattr(part, 'shape') for part in given):
+  if hasattr(given, '_fields'):
     raise ValueError(f'{needs}, got {_counted(given)}')
 
 

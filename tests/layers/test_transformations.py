@@ -184,8 +184,10 @@ def test_reverse_over_reverse(kind):
 
 @twice_each_layer
 def test_reverse_over_forward(kind):
+  value = _along(kind)
+
   def change(t):
-    return jax.jvp(_along(kind), (t,), (jnp.ones_like(t),))[1]
+    return jax.jvp(value, (t,), (jnp.ones_like(t),))[1]
 
   twice = jax.jit(jax.grad(change))
   _close(twice(jnp.float32(0)), _differences(kind)[2], 1e-4)

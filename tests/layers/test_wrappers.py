@@ -77,8 +77,7 @@ class TestBidirectional:
     x = random_x(B, T, D)
     start = random_x(2, 2, B, H, seed=1)
     layer = sj.Bidirectional(sj.LSTM(H, return_carry=True))
-    carries = tuple(sj.cells.LSTMCarry(*carry) for carry in start)
-    (f, b), y = apply(layer, self.PARAMS, x, mask=MASK, initial_carry=carries)
+    (f, b), y = apply(layer, self.PARAMS, x, mask=MASK, initial_carry=tuple(start))
     kwargs = {'mask': MASK}
     want_f = numpy_run(
       'lstm', self.PARAMS['forward_layer'], x, carry=start[0], **kwargs
