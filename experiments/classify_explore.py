@@ -69,7 +69,7 @@ def run(config: Config) -> None:
         f'--workdir={config.workdir} is a run of {trained.experiment}, which is no '
         'classification of texts'
       )
-  texts = task.load_texts(settings)
+  texts = task.read(settings)
   words = _words(settings, texts)
   _show_sizes(texts, words, settings.tokens)
   _show_classes(texts, words, config.words)

@@ -297,12 +297,8 @@ class Fitted:
     source = make_source((rows, y), length=length, name='x')
     batches = InOrder(source, min(self.config.batch_size, len(rows)))
     shapes = self._shapes(next(iter(batches)), 0)
-    found = [jax.device_get(self._apply(self.params, batch)) for batch in batches]
-
-    def join(*parts: np.ndarray) -> np.ndarray:
-      return np.concatenate(parts)[: len(rows)].astype(np.float32, copy=False)
-
-    outputs = jax.tree.map(join, *found)
+    outputs = evaluation.outputs(self._apply, self.params, batches, len(rows))
+    outputs = jax.tree.map(lambda a: a.astype(np.float32, copy=False), outputs)
     if not isinstance(source, Sequences):
       return outputs
     lengths, T = source.lengths, source.longest

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -209,19 +209,12 @@ def predict(
     running.say(answer, line + vocabulary.words_line(answer, config.tokens), as_json)
 
 
-@dataclasses.dataclass(frozen=True)
-class Of:
-  """The task of an experiment that loads its texts in its own way."""
+class Of(running.Of):
+  """The task of an experiment that reads its texts in its own way."""
 
-  load_texts: Callable[[Any], Splits]  # of its config
-  real: Callable[[Any], bool] = lambda config: False  # that of which was published
-
+  encode = staticmethod(encode)
   sizes = staticmethod(sizes)
   predict = staticmethod(predict)
-
-  def load(self, config: Any) -> Data:
-    """The texts that the flags ask for, as ids."""
-    return encode(config, self.load_texts(config))
 
   def train(self, config: Any, data: Data, **named: Any) -> dict[str, Any]:
     """See `train`."""

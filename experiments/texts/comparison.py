@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,18 +99,11 @@ def encode(config: Config, parts: Mapping[str, Pairs]) -> Data:
   return Data(tuple(examples), tokenizer, matrix, facts)
 
 
-@dataclasses.dataclass(frozen=True)
-class Of:
-  """The task of an experiment that loads its pairs in its own way."""
+class Of(running.Of):
+  """The task of an experiment that reads its pairs in its own way."""
 
-  load_parts: Callable[[Any], Mapping[str, Pairs]]  # of its config
-  real: Callable[[Any], bool]  # whether the data is that of which was published
-
+  encode = staticmethod(encode)
   sizes = staticmethod(sizes)
-
-  def load(self, config: Any) -> Data:
-    """The pairs that the flags ask for, as ids."""
-    return encode(config, self.load_parts(config))
 
   def train(
     self, config: Config, data: Data, *, name: str, title: str, model: Any

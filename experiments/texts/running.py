@@ -2,12 +2,13 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -23,21 +24,36 @@ from seqjax.data.batches import Bucketed, InOrder
 from seqjax.data.sources import Arrays, Sequences
 from seqjax.data.texts import tables
 from seqjax.files import texts as files
-from seqjax.layers.base import call_options
 from seqjax.text import Tokenizer
+from seqjax.training import evaluation, steps
 from seqjax.training.plan import Data, Task
-from seqjax.types import InputError, PyTree
+from seqjax.types import Batch, InputError, PyTree
 
 _BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+  """The task of an experiment that reads its data in its own way.
+
+  A kind of task adds `encode`, which makes ids of (config, what was read), and `sizes`,
+  `train` and `predict`; see `experiments.experiment`.
+  """
+
+  read: Callable[[Any], Any]  # the data that the flags of a config ask for
+  real: Callable[[Any], bool] = lambda config: False  # that of which was published
+  encode: ClassVar[Callable[..., Any]]
+
+  def load(self, config: Any) -> Any:
+    """The data that the flags ask for, as ids."""
+    return self.encode(config, self.read(config))
 
 
 def sequences(
   ids: Sequence[np.ndarray], y: Any, length: int, weight: np.ndarray | None = None
 ) -> Sequences:
   """Rows of unequal length, the last `length` steps of each, in batches of that T."""
-  made = Sequences(list(ids), y, weight, length=length)
-  made.longest = length  # of all sets
-  return made
+  return Sequences(list(ids), y, weight, length=length, longest=length)
 
 
 def arrays(x: np.ndarray) -> Arrays:
@@ -101,17 +117,15 @@ def train(
 
 def outputs(model: nn.Module, params: PyTree, part: Any, batch_size: int) -> PyTree:
   """The model's outputs for a set of N examples, leaves [N, ...] on the host."""
+  batches = InOrder(part, batch_size)
+  return evaluation.outputs(_applied(model), params, batches, len(part))
 
-  @jax.jit
-  def apply(params: PyTree, x: Any, mask: Any) -> Any:
-    options = call_options(model, train=False, mask=mask)
-    return model.apply({'params': params}, x, **options)
 
-  found = [
-    jax.device_get(apply(params, batch.x, batch.mask))
-    for batch in InOrder(part, batch_size)
-  ]
-  return jax.tree.map(lambda *a: np.concatenate(a)[: len(part)], *found)
+def _applied(model: nn.Module) -> Callable[[PyTree, Batch], PyTree]:
+  """The model in evaluation, to be compiled once for all batches alike."""
+  return jax.jit(
+    lambda params, batch: steps.apply(model, params, batch, 'float32', train=False)[0]
+  )
 
 
 def answers(
@@ -124,13 +138,14 @@ def answers(
     texts: Any number.
     to_source: Makes examples of some texts, all batches alike in T.
   """
-  params = None
+  params, apply = None, _applied(trained.model)
   texts = iter(texts)
   while chunk := list(itertools.islice(texts, _BATCH)):
     source = to_source(chunk)
     if params is None:
       params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
-    found = outputs(trained.model, params, source, min(_BATCH, len(chunk)))
+    batches = InOrder(source, min(_BATCH, len(chunk)))
+    found = evaluation.outputs(apply, params, batches, len(chunk))
     for i, text in enumerate(chunk):
       yield text, jax.tree.map(lambda a, i=i: a[i], found)
 

@@ -170,18 +170,11 @@ def joint_metrics(tags: list[str]) -> dict[str, metrics.Metric]:
   }
 
 
-@dataclasses.dataclass(frozen=True)
-class Of:
-  """The task of an experiment that loads its sentences in its own way."""
+class Of(running.Of):
+  """The task of an experiment that reads its sentences in its own way."""
 
-  load_parts: Callable[[Any], Mapping[str, Tagged]]  # of its config
-  real: Callable[[Any], bool]  # whether the data is that of which was published
-
+  encode = staticmethod(encode)
   sizes = staticmethod(sizes)
-
-  def load(self, config: Any) -> Data:
-    """The sentences that the flags ask for, as ids."""
-    return encode(config, self.load_parts(config))
 
   def train(
     self, config: Config, data: Data, *, name: str, title: str, model: Any

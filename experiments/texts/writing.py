@@ -4,7 +4,7 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -123,18 +123,11 @@ def encode(config: Config, text: str) -> Data:
   return Data(ids[0], ids[1], tokenizer, facts)
 
 
-@dataclasses.dataclass(frozen=True)
-class Of:
-  """The task of an experiment that loads its text in its own way."""
+class Of(running.Of):
+  """The task of an experiment that reads its text in its own way."""
 
-  load_text: Callable[[Any], str]  # of its config
-  real: Callable[[Any], bool]  # whether the data is that of which was published
-
+  encode = staticmethod(encode)
   sizes = staticmethod(sizes)
-
-  def load(self, config: Any) -> Data:
-    """The text that the flags ask for, as ids."""
-    return encode(config, self.load_text(config))
 
   def train(
     self, config: Config, data: Data, *, name: str, title: str, model: Any
@@ -194,9 +187,7 @@ class Of:
     def to_source(texts: list[str]) -> Sequences:
       ids = ids_of(texts)
       T = 64 * -(-max(map(len, ids)) // 64)  # few lengths, so few programs
-      made = Sequences(ids, np.zeros(len(ids), np.int32))
-      made.longest = T  # of all batches
-      return made
+      return Sequences(ids, np.zeros(len(ids), np.int32), longest=T)
 
     texts = running.read_texts(text, file, text_column)
     for given, (_, logits) in running.answers(trained, texts, to_source):

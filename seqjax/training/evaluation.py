@@ -1,8 +1,9 @@
-"""Exact means over a set of examples, each seen once."""
+"""Exact means, and outputs, over a set of examples, each seen once."""
 
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
@@ -45,3 +46,17 @@ def make(
     return means(total, derived)
 
   return evaluate
+
+
+def outputs(
+  apply: Callable[[PyTree, Batch], PyTree],
+  params: PyTree,
+  batches: Iterable[Batch],
+  num_examples: int,
+) -> PyTree:
+  """What `apply` makes of N examples, leaves [N, ...] on the host.
+
+  The batches are those of an `InOrder`: what fills the last one up is cut off.
+  """
+  found = [jax.device_get(apply(params, batch)) for batch in batches]
+  return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
