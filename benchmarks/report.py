@@ -139,9 +139,7 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
         f'{t.least:.1f}',
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
-        ''
-        if row.flops is None
-        else f'{t.median / 1e3 * about["sgemm_gflops"] * 1e9 / row.flops:.2f}',
+        '' if row.flops is None else f'{t.median / _sgemm_ms(row, about):.2f}',
         '' if t.first is None else f'{t.first:.1f}',
         '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',

@@ -140,14 +140,8 @@ def _backward_by_chunks(
     remat_chunk=None, go_backwards=False, bptt_steps=None, return_sequences=False
   )
   kept = _of_all(M)(arrays['kept'])[:, : B * T * states].reshape(M, states, B, T, H)
-  # name -> (its time axis, whether it is in the order of processing)
-  in_time = {
-    'ids': (2, False),
-    'mask': (2, False),
-    'reset': (2, False),
-    'dys': (2, True),
-  }
-  in_time |= {} if 'ids' in arrays else {'x': (2, False)}
+  # Each [M, B, T, ...].
+  in_time = ('ids' if 'ids' in arrays else 'x', 'mask', 'reset', 'dys')
   arrays = {k: a for k, a in arrays.items() if k != 'kept'}
   if 'dys' in arrays:
     arrays['dys'] = arrays['dys'].reshape(-1, B, T, H)
@@ -157,21 +151,19 @@ def _backward_by_chunks(
 
   def pull(first: Any, K: int, dh: Array, dc: Array) -> dict[str, Array]:
     part = dict(arrays)
-    for name, (axis, processed) in in_time.items():
+    for name in in_time:
       if name in part:
-        start = first if processed else place(first, K)
-        part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, axis)
+        start = first if name == 'dys' else place(first, K)  # dys: as processed
+        part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, 2)
     carry = jax.lax.dynamic_slice_in_dim(kept, place(first, K), K, 3)
     carry = carry.reshape(M, states, B * K, H)
     rows: dict[str, Array] = {
       k: part[k] for k in ('kernel', 'recurrent_kernel', 'bias') if k in part
     }
     rows |= {k: carry[:, i] for i, k in enumerate(('h', 'c')[:states])}
-    rows |= (
-      {'ids': part['ids'].reshape(-1, B * K, 1), 'x': part['x']}
-      if ('ids' in part)
-      else {'x': part['x'].reshape(-1, B * K, 1, part['x'].shape[-1])}
-    )
+    rows['x'] = part['x']
+    values = part[in_time[0]]
+    rows[in_time[0]] = values.reshape(-1, B * K, 1, *values.shape[3:])
     for name in ('x_mask', 'h_mask'):
       if name in part:
         rows[name] = jnp.repeat(part[name], K, axis=2)
@@ -342,28 +334,18 @@ def _of_states(
     d: [M, B, T, gates, H].
   """
   gates = d.shape[-2]
-
-  def product(h: Array, d: Array) -> Array:
-    return jnp.einsum('mbti,mbtgj->migj', h, d)
-
-  if h_mask is None or h_mask.shape[1] == 1:
-    mask = 1 if h_mask is None else h_mask[:, 0, :, None]
-    if reset_h is None:
-      found = product(h * mask, d)
-    else:
-      parts = product(h * mask, d[..., :-1, :]), product(reset_h * mask, d[..., -1:, :])
-      found = jnp.concatenate(parts, 2)
-  else:
-    found = jnp.concatenate(
-      [
-        product(
-          (h if g < gates - 1 or reset_h is None else reset_h) * h_mask[:, g, :, None],
-          d[..., g : g + 1, :],
-        )
-        for g in range(gates)
-      ],
-      2,
-    )
+  each = h_mask is not None and h_mask.shape[1] > 1
+  last = gates - (reset_h is not None)
+  runs = [(g, g + 1) for g in range(gates)] if each else [(0, last), (last, gates)]
+  parts = []
+  for first, end in runs:  # of gates that take the same
+    if first == end:
+      continue
+    taken = h if reset_h is None or first < last else reset_h
+    if h_mask is not None:
+      taken = taken * h_mask[:, first if each else 0, :, None]
+    parts.append(jnp.einsum('mbti,mbtgj->migj', taken, d[..., first:end, :]))
+  found = jnp.concatenate(parts, 2)
   return found.reshape(*found.shape[:2], -1)
 
 
@@ -406,13 +388,12 @@ def _masks(
   arrays: dict[str, Array], of_all: Callable[[Array], Array]
 ) -> tuple[Array, ...]:
   """mask and reset as bytes, and h_mask; one number for what is not there."""
-  flags = (
-    of_all(arrays[k]).astype(jnp.uint8) if k in arrays else jnp.zeros(1, jnp.uint8)
-    for k in ('mask', 'reset')
-  )
-  return *flags, of_all(arrays['h_mask']) if 'h_mask' in arrays else jnp.zeros(
-    1, jnp.float32
-  )
+
+  def of(name: str, dtype: Any) -> Array:
+    there = name in arrays
+    return of_all(arrays[name]).astype(dtype) if there else jnp.zeros(1, dtype)
+
+  return of('mask', jnp.uint8), of('reset', jnp.uint8), of('h_mask', jnp.float32)
 
 
 def _dims(sizes: Sizes) -> Array:
