@@ -67,7 +67,7 @@ struct Problem {
   float* kept;                   // [chunks, B, states, H], a ticket: written, then read
   const float *dys, *dh1, *dc1;  // backward
   float *dx, *dW, *dbias, *dU, *dh0, *dc0;
-  const float* table;  // rows of x times W, [V, G padded H] by groups
+  const float* table;  // rows of x times W, plus the bias: [V, S padded H] by groups
 
   int64_t chunks() const { return (T + options.chunk - 1) / options.chunk; }
   // Few rows are cut finer: four tasks at least, if they have two rows each.
@@ -77,10 +77,13 @@ struct Problem {
   int64_t tasks() const { return (B + rows() - 1) / rows(); }
   // Whether rows of x are all multiplied by W first, to be looked up then: that spares
   // work unless they are more than the places, or so many that memory is the slower way.
-  bool wants_table(int64_t gates) const {
-    return ids && !x_masks && V <= B * T && V * gates * padded(H) <= TABLE_FLOATS;
+  bool wants_table(int64_t groups) const {
+    return ids && !x_masks && V <= B * T && V * groups * padded(H) <= TABLE_FLOATS;
   }
 };
+
+// What sums begin with where it is zero.
+inline const float* nothing(int64_t) { return nullptr; }
 
 // Rows that lie anywhere are called for so many rows ahead.
 enum { AHEAD = 16 };
@@ -130,7 +133,7 @@ template <class Cell> class Task {
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
         HP(padded(H)), K(p.options.chunk), stride(S * HP + W),
-        width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
+        width(p.table ? S * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
         alike(alike_steps(p, b0, n)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
     const int64_t many = K * n, state = n * HP;
@@ -182,7 +185,7 @@ template <class Cell> class Task {
   }
 
   // Adds this task's gradients of the weights to `sums`: panels [D, G HP] of W and [H, G HP] of
-  // U, [S HP] of the bias. `dx` [B, T, width] gets the gradients of what was read of x, or
+  // U, [S HP] of the bias. `dx` [B, T, dx_width] gets the gradients of what was read of x, or
   // of the table, at each place; in steps that are `alike` only the first row's, for all.
   void backward(float* sums, float* dx) {
     begin(dh, p.dh1);
@@ -210,6 +213,9 @@ template <class Cell> class Task {
       if (Cell::memory) p.dc0[(b0 + r) * H + u] = counted ? 0 : dc[r * HP + u];
     }
   }
+
+  // Numbers of a row of `backward`'s dx.
+  static int64_t dx_width(const Problem& p) { return p.table ? G * padded(p.H) : p.D; }
 
   // Steps in front at which all rows have the same id and the same state, in whole
   // chunks: they are run as one row.
@@ -313,13 +319,13 @@ template <class Cell> class Task {
   // The sums of a chunk without the state's part.
   void project(int64_t total) {
     const float* bias = w.bias.data();
-    for (int64_t i = 0; i < total && p.table; ++i) {
-      if (i + AHEAD < total) prefetch(x_rows[i + AHEAD], width);
-      for (int64_t u = 0; u < width; u += W)
-        store(s + i * stride + u, load(x_rows[i] + u) + load(bias + u));
+    if (p.table) {  // the rest is there already, where `add_state` finds it
+      for (int64_t i = 0; i < total && Cell::h_first; ++i)
+        std::memcpy(s + i * stride, x_rows[i], Cell::h_first * HP * 4);
+      return;
     }
-    if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
-      multiply(total, x_of(g), 0, w.W, g * HP, e * HP, bias + g * HP, 0, s + g * HP, stride);
+    by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
+      multiply(total, x_of(g), 0, w.W, g * HP, e * HP, [&](int64_t) { return bias + g * HP; }, s + g * HP, stride);
     });
     if (S > G)  // the group that is the state's alone
       for (int64_t i = 0; i < total; ++i)
@@ -377,8 +383,13 @@ template <class Cell> class Task {
 
   void add_state(int64_t k, int64_t m, int first, int last) {
     float* sums = s + k * m * stride + Cell::h_first * HP;
+    Rows looked_up = x_rows.data() + k * m;
     by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
-      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, sums + g * HP, stride, sums + g * HP, stride);
+      float* out = sums + g * HP;
+      auto from = [&](int64_t r) -> const float* {
+        return p.table ? looked_up[r] + (Cell::h_first + g) * HP : out + r * stride;
+      };
+      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, from, out, stride);
     });
   }
 
@@ -421,8 +432,8 @@ template <class Cell> class Task {
     by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
       float* to = p.h_masks ? some : out;
       const bool on_top = adds && !p.h_masks;
-      multiply(m, d, (Cell::h_first + g) * HP, w.U_back, 0, HP, on_top ? out : nullptr, HP, to, HP,
-               g * HP, e * HP);
+      multiply(m, d, (Cell::h_first + g) * HP, w.U_back, 0, HP,
+               [&](int64_t r) { return on_top ? out + r * HP : nullptr; }, to, HP, g * HP, e * HP);
       if (p.h_masks) for (int64_t r = 0; r < m; ++r) {
         const float* mask = mask_of_h(g, r);
         for (int64_t u = 0; u < H; ++u)
@@ -448,11 +459,12 @@ template <class Cell> class Task {
     for (int64_t i = 0; i < total; ++i) add(db, s + i * stride, S * HP);
     if (!dx) return;
     const int64_t DP = padded(D);
-    auto to = [&](int64_t i) { return dx + place(i % m, first + i / m) * width; };
+    const int64_t wide = dx_width(p);
+    auto to = [&](int64_t i) { return dx + place(i % m, first + i / m) * wide; };
     for (int64_t i = 0; i < total && p.table; ++i)
-      std::memcpy(to(i), s + i * stride, width * 4);
+      std::memcpy(to(i), s + i * stride, wide * 4);
     if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
-      multiply(total, s_rows.data(), g * HP, w.W_back, 0, DP, nullptr, 0, dxs, DP, g * HP, e * HP);
+      multiply(total, s_rows.data(), g * HP, w.W_back, 0, DP, nothing, dxs, DP, g * HP, e * HP);
       for (int64_t i = 0; i < total; ++i) {
         const float* from = dxs + i * DP;
         if (!p.x_masks) std::memcpy(to(i), from, D * 4);
@@ -465,8 +477,8 @@ template <class Cell> class Task {
 
   void clear(int64_t first, int64_t steps, float* dx) {
     for (int64_t r = 0; r < n; ++r) for (int64_t k = 0; k < steps; ++k) {
-      float* to = dx + place(r, first + k) * width;
-      std::fill(to, to + width, 0.f);
+      float* to = dx + place(r, first + k) * D;
+      std::fill(to, to + D, 0.f);
     }
   }
 
@@ -591,15 +603,19 @@ template <class Cell>
 Scratch make_tables(const Threads& threads, const PerModel<Cell>& weights, std::vector<Problem>& problems,
                     bool filled) {
   const Problem& like = problems[0];
-  const int64_t width = Cell::gates * padded(like.H), models = problems.size(), pieces = 8;
-  if (!like.wants_table(Cell::gates)) return Scratch(0);
+  const int64_t HP = padded(like.H), wide = Cell::gates * HP, width = Cell::groups * HP;
+  const int64_t models = problems.size(), pieces = 8;
+  if (!like.wants_table(Cell::groups)) return Scratch(0);
   Scratch tables(models * like.V * width);
   if (filled) deal(threads, models * pieces, [&](int64_t i) {
     const Problem& p = problems[i / pieces];
     const int64_t first = p.V * (i % pieces) / pieces, last = p.V * (i % pieces + 1) / pieces;
     const auto rows = row_list(p.x, p.D, first, last);
-    multiply(last - first, rows.data(), 0, weights[i / pieces]->W, 0, width, nullptr, 0,
-             tables.data() + (i / pieces * p.V + first) * width, width);
+    const float* bias = weights[i / pieces]->bias.data();
+    float* out = tables.data() + (i / pieces * p.V + first) * width;
+    multiply(last - first, rows.data(), 0, weights[i / pieces]->W, 0, wide, [&](int64_t) { return bias; }, out, width);
+    for (int64_t v = first; v < last && width > wide; ++v, out += width)
+      std::memcpy(out + wide, bias + wide, (width - wide) * 4);
   });
   for (int64_t m = 0; m < models; ++m) problems[m].table = tables.data() + m * like.V * width;
   return tables;
@@ -647,7 +663,7 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
   const int64_t tasks = like.tasks(), G = Cell::gates, HP = padded(like.H), D = like.D, H = like.H;
   const int64_t wide = G * HP, size = (D + H) * wide + Cell::groups * HP;
   const int64_t models = problems.size(), places = like.B * like.T, pieces = 8;
-  const int64_t width = like.table ? wide : D;
+  const int64_t width = Task<Cell>::dx_width(like);
   const bool looks_up = like.ids && (like.dx || like.table);
   for (int64_t i = 0; i < tasks * models; ++i) sums.emplace_back(size);
   Scratch rows(looks_up ? models * places * width : 0);
@@ -684,7 +700,7 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
         const int64_t DP = padded(D);
         Scratch out((last - first) * DP);
         const auto d = row_list(dtable, wide, first, last);
-        multiply(last - first, d.data(), 0, weights[model]->W_back, 0, DP, nullptr, 0, out.data(), DP);
+        multiply(last - first, d.data(), 0, weights[model]->W_back, 0, DP, nothing, out.data(), DP);
         for (int64_t v = first; v < last; ++v)
           std::memcpy(p.dx + v * D, out.data() + (v - first) * DP, D * 4);
       });

@@ -24,15 +24,14 @@ inline Vector load(const float* p) { return *(const Unaligned*)p; }
 inline void store(float* p, Vector v) { *(Unaligned*)p = v; }
 inline int64_t padded(int64_t width) { return (width + W - 1) / W * W; }
 
-// out[r][c] = from[r][c] + sum over k of a(k, r) b(k)[c], for R rows and C vectors.
-template <int R, int C, class A, class B>
-inline __attribute__((always_inline)) void tile(
-    int64_t K, A a, B b, const float* from, int64_t from_stride, float* out,
-    int64_t stride) {
+// out[r][c] = from(r)[c] + sum over k of a(k, r) b(k)[c], for R rows and C vectors.
+template <int R, int C, class A, class B, class F>
+inline __attribute__((always_inline)) void tile(int64_t K, A a, B b, F from, float* out, int64_t stride) {
   Vector sums[R][C];
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c)
-      sums[r][c] = from ? load(from + r * from_stride + c * W) : Vector{};
+  for (int r = 0; r < R; ++r) {
+    const float* row = from(r);
+    for (int c = 0; c < C; ++c) sums[r][c] = row ? load(row + c * W) : Vector{};
+  }
   for (int64_t k = 0; k < K; ++k) {
     const float* p = b(k);
     Vector columns[C];
@@ -83,13 +82,12 @@ struct Packed {
   Packed() = default;
 };
 
-// out[r] (+)= rows[r][0..K) times columns [first, last) of p, for n rows; `from` is what
-// the sums begin with: null for zero, a row for all (stride 0), or out itself. Rows
-// `from_k` to K of p only are multiplied, if it is given.
+// out[r] = from(r) + rows[r][0..K) times columns [first, last) of p, for n rows; a row that
+// is null is zero. Rows `from_k` to `to_k` of p only are multiplied, if they are given.
+template <class F>
 inline void multiply(int64_t n, const float* const* rows, int64_t shift, const Packed& p,
-                     int64_t first, int64_t last, const float* from,
-                     int64_t from_stride, float* out, int64_t stride, int64_t from_k = 0,
-                     int64_t to_k = -1) {
+                     int64_t first, int64_t last, F from, float* out, int64_t stride,
+                     int64_t from_k = 0, int64_t to_k = -1) {
   const int64_t K = (to_k < 0 ? p.K : to_k) - from_k;
   for (int64_t m = first; m < last;) {
     const int64_t panel = m / PANEL * PANEL, width = std::min<int64_t>(PANEL, p.M - panel);
@@ -100,10 +98,10 @@ inline void multiply(int64_t n, const float* const* rows, int64_t shift, const P
       for (int i = 0; i < R; ++i) row[i] = rows[r + i] + shift;
       auto a = [&](int64_t k, int i) { return row[i][k]; };
       auto b = [&](int64_t k) { return values + k * width; };
-      const float* f = from ? from + r * from_stride + m - first : nullptr;
+      auto f = [&](int i) { const float* row = from(r + i); return row ? row + m - first : row; };
       float* o = out + r * stride + m - first;
-      if (C == 2) tile<R, 2>(K, a, b, f, from_stride, o, stride);
-      else tile<R, 1>(K, a, b, f, from_stride, o, stride);
+      if (C == 2) tile<R, 2>(K, a, b, f, o, stride);
+      else tile<R, 1>(K, a, b, f, o, stride);
     });
     m += C * W;
   }
@@ -122,8 +120,9 @@ inline void add_outer(int64_t n, const float* const* rows, int64_t K, const floa
       auto a = [&](int64_t r, int i) { return rows[begin + r][k + i]; };
       auto b = [&](int64_t r) { return d + (begin + r) * d_stride + m; };
       float* o = out + in_panels(K, M, k, m);
-      if (C == 2) tile<R, 2>(number, a, b, o, width, o, width);
-      else tile<R, 1>(number, a, b, o, width, o, width);
+      auto f = [&](int i) { return o + i * width; };
+      if (C == 2) tile<R, 2>(number, a, b, f, o, width);
+      else tile<R, 1>(number, a, b, f, o, width);
     });
     m += C * W;
   }
