@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 _FOLDER = tempfile.TemporaryDirectory(prefix='gpu_on_cpu')  # for this process
 # In the order of `options` in gpu_on_cpu.cc; other macros need a build of their own.
 _CHOSEN = (
-  'MASK', 'RESET', 'BACKWARDS', 'ZERO_OUTPUT', 'SAVE', 'SUMS', 'YS', 'DYS', 'H_MASKS',
+  'MASK', 'RESET', 'BACKWARDS', 'ZERO_OUTPUT', 'SAVE', 'YS', 'DYS', 'H_MASKS',
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def launch(name, macros, grid, block, shared_bytes, results, *operands):
   """As `seqjax.fast.gpu.launch.launch`. What a kernel does not write stays NaN."""
   assert block <= 1024
   values = dict(macros)
-  chosen = (ctypes.c_int * 9)(*(int(values[k]) for k in _CHOSEN))
+  chosen = (ctypes.c_int * 8)(*(int(values[k]) for k in _CHOSEN))
   own = tuple((k, v) for k, v in macros if k not in _CHOSEN)
   function = getattr(_built(own), f'run_{name}')
 

@@ -72,6 +72,7 @@ class Sizes(NamedTuple):
   chunks: int
   K: int  # steps of a chunk
   kept: int  # rows of H numbers that forward keeps for the way back
+  gpu_chunk: int | None = None  # steps of a chunk there, or all at once
 
 
 def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
@@ -86,10 +87,14 @@ def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   models = max(shape[0] for shape in shapes.values())
   chunks = -(-T // K)
   kept = chunks * B * static.states + 2
+  gpu_chunk = None
   # Where it will run is not known yet: there is room for either.
   if has_gpu() and not gpu.unsupported(static.cell, static.options, B, T, H):
-    kept = max(kept, gpu.kept_rows(static.cell, static.options, B, T))
-  return Sizes(models, B, T, shapes['x'][-1], H, shapes['x'][1], chunks, K, kept)
+    room = gpu_launch.memory() / (4 * models)  # a quarter of it
+    gpu_chunk = gpu.chunk(static.cell, static.options, B, T, H, room)
+    kept = max(kept, gpu.kept_rows(static.cell, B, T, gpu_chunk))
+  D, V = shapes['x'][-1], shapes['x'][1]
+  return Sizes(models, B, T, D, H, V, chunks, K, kept, gpu_chunk)
 
 
 @functools.cache

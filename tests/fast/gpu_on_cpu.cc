@@ -2,16 +2,15 @@
 // here, so that one build serves every option; sizes and activations are macros.
 #include "cuda_on_cpu.h"
 
-static int options[9];
+static int options[8];
 #define MASK options[0]
 #define RESET options[1]
 #define BACKWARDS options[2]
 #define ZERO_OUTPUT options[3]
 #define SAVE options[4]
-#define SUMS options[5]
-#define YS options[6]
-#define DYS options[7]
-#define H_MASKS options[8]
+#define YS options[5]
+#define DYS options[6]
+#define H_MASKS options[7]
 #include "gpu/recur.cu"
 
 typedef float* F;

@@ -40,6 +40,7 @@ def on_cpu():
   before = [mlir._platform_specific_lowerings['cpu'][p] for p, _ in pair]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(kernels, 'has_gpu', lambda: True)
+    patch.setattr(gpu_launch, 'memory', lambda: float('inf'))
     for primitive, function in pair:
 
       def lowered(*operands, static, function=function):
@@ -109,6 +110,21 @@ def test_values_and_gradients_are_the_reference_s(cell, H):
   ):  # fmt: skip
     got, want = both(case)
     assert_close(got, want)
+
+
+def test_what_does_not_fit_goes_by_chunks(monkeypatch):
+  """Three steps of seven are run again at a time, where a quarter is too little."""
+  case = Case('lstm', **{**EVERYTHING, 'T': 7})
+  cell, _, _, options = make(case)
+  bytes_of_all = 4 * gpu.kept_rows(cell, 3, 7) * case.H
+  assert gpu.chunk(cell, options, 3, 7, case.H, bytes_of_all) is None
+  assert gpu.chunk(cell, options, 3, 7, case.H, bytes_of_all - 1) == 3
+  monkeypatch.setattr(gpu_launch, 'memory', lambda: bytes_of_all)
+  jax.clear_caches()
+  got, want = both(case)
+  assert_close(got, want)
+  monkeypatch.undo()
+  jax.clear_caches()
 
 
 @pytest.mark.slow
@@ -188,7 +204,9 @@ def test_what_no_gpu_kernel_can_do_takes_the_reference():
   usual = fast.Options()
   assert gpu.unsupported(CELLS['lstm'], usual, 3, 4, 128) == ''
   assert 'at most 128 units' in gpu.unsupported(CELLS['lstm'], usual, 3, 4, 129)
-  assert 'more numbers' in gpu.unsupported(CELLS['lstm'], usual, 4096, 4000, 128)
+  whole = usual._replace(remat_chunk=4000)
+  assert 'more numbers' in gpu.unsupported(CELLS['lstm'], whole, 4096, 4000, 128)
+  assert gpu.unsupported(CELLS['lstm'], usual, 4096, 4000, 128) == ''
 
 
 def test_where_it_runs_is_decided_where_it_is_lowered(monkeypatch):
@@ -298,7 +316,7 @@ def test_no_registers_are_spilled(cell, tmp_path):
     macros = {
       'CELL': cell, 'ACTIVATION': 0, 'GATE': 1, 'UNITS': H, 'PADDED': padded,
       'IN_REGISTERS': held, 'AHEAD': ahead, 'MASK': 1, 'RESET': 1, 'BACKWARDS': 0,
-      'ZERO_OUTPUT': 0, 'SAVE': 1, 'SUMS': 1, 'YS': 1, 'DYS': 1, 'H_MASKS': gates,
+      'ZERO_OUTPUT': 0, 'SAVE': 1, 'YS': 1, 'DYS': 1, 'H_MASKS': gates,
     }  # fmt: skip
     fast_folder = gpu_on_cpu.ROOT / 'seqjax' / 'fast'
     command = ['nvcc', '-std=c++17', '-arch=sm_90', '-cubin', '-DSEQJAX_CUDA']

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import math
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -91,6 +92,13 @@ def shared_memory() -> int:
   found = [d.compute_capability for d in jax.local_devices(backend='cuda')]
   most = {'8.0': 163, '8.7': 163, '9.0': 227, '10.0': 227, '10.3': 227, '11.0': 227}
   return (min(most.get(name, 99) for name in found) - 10) * 1024
+
+
+@functools.cache
+def memory() -> float:
+  """Bytes that JAX may have of the least of this process's own GPUs."""
+  found = [d.memory_stats() or {} for d in jax.local_devices(backend='cuda')]
+  return min((stats.get('bytes_limit', math.inf) for stats in found), default=math.inf)
 
 
 @functools.cache

@@ -12,7 +12,7 @@
 // gradients of sums are in the order of the input; ys and dys in that of processing.
 //
 // What is known when it is compiled: CELL, ACTIVATION, GATE (of cells.h), UNITS, PADDED,
-// IN_REGISTERS, AHEAD: H, HP, KR, K; MASK, RESET, BACKWARDS, ZERO_OUTPUT, SAVE, SUMS, YS, DYS: 0 or 1; H_MASKS: 0, 1 or GATES.
+// IN_REGISTERS, AHEAD: H, HP, KR, K; MASK, RESET, BACKWARDS, ZERO_OUTPUT, SAVE, YS, DYS: 0 or 1; H_MASKS: 0, 1 or GATES.
 #include "cells.h"
 
 using namespace seqjax;
@@ -91,7 +91,7 @@ __device__ __forceinline__ int flags(const unsigned char* mask, const unsigned c
 // z [M, B, T, GATES H] the inputs' part of the sums with the bias, U [M, H, GATES H],
 // start [M, H] what the state's own group begins with, h0, c0 [M, B, H], mask, reset
 // [M, B, T], h_mask [M, H_MASKS, B, H], dims {T, numbers kept of a model}
-// -> h1, c1 [M, B, H], kept [M, ...]: h and c before each step [B, T, H] and with SUMS
+// -> h1, c1 [M, B, H], kept [M, ...]: h and c before each step [B, T, H],
 // s [B, T, GROUPS, H]; ys [M, B, T, H].
 extern "C" __global__ void __launch_bounds__(THREADS) forward(
     const float* __restrict__ z, const float* __restrict__ U, const float* __restrict__ start,
@@ -177,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(
         if (p == 0) h_now[unit] = h;
         __syncthreads();
       }
-      if (SUMS && at.real)
+      if (SAVE && at.real)
 #pragma unroll
         for (int g = 0; g < GROUPS; ++g)
           if (g == FIRST + p || (APART && g == 0 && p == 0)) kept_s[(i * GROUPS + g) * H + unit] = v[g];

@@ -6,6 +6,7 @@ the forward kernel, the gradients of weights and inputs behind the backward one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from seqjax.types import Array
 if TYPE_CHECKING:
   from seqjax.fast.kernels import Sizes, Static
 
+_MOST_NUMBERS = 2**31 - 1  # of an array in a kernel
 # As `launch.launch`: (kernel, macros, grid, block, shared memory, results, operands).
 Launch = Callable[..., list[Array]]
 # In the order of `CELLS` in kernels.py: the class in cells.h, and its groups of sums.
@@ -35,19 +37,47 @@ def unsupported(cell: cells.Cell, options: Options, B: int, T: int, H: int) -> s
   """Why the kernels can't compute this on any GPU; '' if they can."""
   if H > launch_lib.LARGEST:
     return f'the GPU kernels hold at most {launch_lib.LARGEST} units, not {H}'
-  whole = options._replace(remat_chunk=None)  # what a chunk may come to
-  if kept_rows(cell, whole, B, T) * H >= 2**31:
-    return f'x {B} x {T} with {H} units keeps more numbers than the kernels count'
+  steps = chunk(cell, options, B, T, H) or T
+  if kept_rows(cell, B, steps) * H > _MOST_NUMBERS:
+    return f'x {B} x {steps} with {H} units keeps more numbers than the kernels count'
   return ''
 
 
-def kept_rows(cell: cells.Cell, options: Options, B: int, T: int) -> int:
+def chunk(
+  cell: cells.Cell,
+  options: Options,
+  B: int,
+  T: int,
+  H: int,
+  room: float = float('inf'),
+) -> int | None:
+  """Steps that the way back runs again at a time; None: all is kept from forward.
+
+  Args:
+    cell: Which equations.
+    options: With `remat_chunk` it is that.
+    B: Rows.
+    T: Steps.
+    H: Units.
+    room: Bytes that may be kept. What takes more goes by chunks of about sqrt(T).
+  """
+  if options.remat_chunk is not None:
+    return min(options.remat_chunk, T)
+  step = kept_rows(cell, B, 1) * H
+  if T * step <= min(_MOST_NUMBERS, room / 4):
+    return None
+  return min(math.isqrt(T - 1) + 1, max(_MOST_NUMBERS // step, 1))
+
+
+def kept_rows(cell: cells.Cell, B: int, T: int, chunk: int | None = None) -> int:
   """[., H] that forward keeps: the carry before each step, and each group's sums.
 
-  With `remat_chunk` the sums are computed again.
+  By chunks it is the carry before each chunk.
   """
-  groups = _CLASSES[cell.name][1] if options.remat_chunk is None else 0
-  return B * T * (len(cell.carry._fields) + groups)  # type: ignore[attr-defined]
+  states = len(cell.carry._fields)  # type: ignore[attr-defined]
+  if chunk is not None:
+    return B * states * -(-T // chunk)
+  return B * T * (states + _CLASSES[cell.name][1])
 
 
 def forward(
@@ -62,6 +92,45 @@ def forward(
     launch: What runs a kernel.
     room: Bytes of shared memory that a block may have.
   """
+  if sizes.gpu_chunk is None:
+    return _forward(static, sizes, arrays, launch, room)
+  M, B, H, states, K = sizes.models, sizes.B, sizes.H, static.states, sizes.gpu_chunk
+  n, rest = divmod(sizes.T, K)
+
+  def take(carry: Any, first: Any, K: int) -> Any:
+    part = _steps(static, sizes, arrays, first, K) | _carry(static, carry)
+    of = sizes._replace(T=K, kept=0, gpu_chunk=None)
+    found = _forward(static._replace(leaves=False), of, part, launch, room)
+    return jnp.stack(found[:states], 1), (carry, found[states + 1 :])
+
+  def body(carry: Array, i: Array) -> Any:
+    return take(carry, i * K, K)
+
+  zeros = jnp.zeros((M, B, H), jnp.float32)
+  carry = [_of_all(M)(arrays.get(k, zeros)) for k in ('h', 'c')[:states]]
+  last, (before, ys) = jax.lax.scan(body, jnp.stack(carry, 1), jnp.arange(n))
+  ys = [jnp.moveaxis(y.reshape(n, M, B, K, H), 0, 2).reshape(M, B, -1, H) for y in ys]
+  before = jnp.moveaxis(before, 0, 1)
+  if rest:
+    last, (carry, more) = take(last, n * K, rest)
+    before = jnp.concatenate([before, carry[:, None]], 1)
+    ys = [
+      jnp.concatenate([y, m.reshape(M, B, rest, H)], 2)
+      for y, m in zip(ys, more, strict=True)
+    ]
+  kept = before.reshape(M, -1, H)
+  kept = jnp.pad(kept, ((0, 0), (0, sizes.kept - kept.shape[1]), (0, 0)))
+  return [
+    *(last[:, i] for i in range(states)),
+    kept,
+    *(y.reshape(M, -1, H) for y in ys),
+  ]
+
+
+def _forward(
+  static: Static, sizes: Sizes, arrays: dict[str, Array], launch: Launch, room: int
+) -> list[Array]:
+  """By one launch."""
   cell, options = static.cell, static.options
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
   memory = static.states == 2
@@ -114,8 +183,8 @@ def backward(
     cut = jnp.broadcast_to(
       jnp.flip(cut) if options.go_backwards else cut, (1, sizes.B, sizes.T)
     )
-    arrays = {**arrays, 'reset': arrays['reset'] | cut if 'reset' in arrays else cut}
-  if options.remat_chunk is not None:
+    arrays = {**arrays, 'cut': cut}
+  if sizes.gpu_chunk is not None:
     return _backward_by_chunks(static, sizes, arrays, names, launch, room)
   return _backward(static, sizes, arrays, names, launch, room)
 
@@ -128,58 +197,34 @@ def _backward_by_chunks(
   launch: Launch,
   room: int,
 ) -> list[Array]:
-  """As `backward`, from the last chunk of steps to the first.
-
-  The sums of a chunk's steps need no recurrence, for the carries before them were kept:
-  they are those of so many sequences of one step.
-  """
-  options = static.options
+  """As `backward`, from the last chunk of steps to the first, each run again first."""
   M, B, T, H, states = sizes.models, sizes.B, sizes.T, sizes.H, static.states
-  plain = static._replace(options=options._replace(remat_chunk=None), leaves=True)
-  once = options._replace(
-    remat_chunk=None, go_backwards=False, bptt_steps=None, return_sequences=False
+  K = sizes.gpu_chunk
+  assert K is not None
+  n, rest = divmod(T, K)
+  again = static._replace(
+    options=static.options._replace(return_sequences=False), leaves=True
   )
-  kept = _of_all(M)(arrays['kept'])[:, : B * T * states].reshape(M, states, B, T, H)
-  # Each [M, B, T, ...].
-  in_time = ('ids' if 'ids' in arrays else 'x', 'mask', 'reset', 'dys')
+  chunks = n + (rest > 0)
+  before = _of_all(M)(arrays['kept'])[:, : chunks * states * B]
+  before = before.reshape(M, chunks, states, B, H)
   arrays = {k: a for k, a in arrays.items() if k != 'kept'}
   if 'dys' in arrays:
     arrays['dys'] = arrays['dys'].reshape(-1, B, T, H)
 
-  def place(first: Any, K: int) -> Any:
-    return T - first - K if options.go_backwards else first
-
-  def pull(first: Any, K: int, dh: Array, dc: Array) -> dict[str, Array]:
-    part = dict(arrays)
-    for name in in_time:
-      if name in part:
-        start = first if name == 'dys' else place(first, K)  # dys: as processed
-        part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, 2)
-    carry = jax.lax.dynamic_slice_in_dim(kept, place(first, K), K, 3)
-    carry = carry.reshape(M, states, B * K, H)
-    rows: dict[str, Array] = {
-      k: part[k] for k in ('kernel', 'recurrent_kernel', 'bias') if k in part
-    }
-    rows |= {k: carry[:, i] for i, k in enumerate(('h', 'c')[:states])}
-    rows['x'] = part['x']
-    values = part[in_time[0]]
-    rows[in_time[0]] = values.reshape(-1, B * K, 1, *values.shape[3:])
-    for name in ('x_mask', 'h_mask'):
-      if name in part:
-        rows[name] = jnp.repeat(part[name], K, axis=2)
-    of = sizes._replace(B=B * K, T=1, kept=kept_rows(static.cell, once, B * K, 1))
-    found = forward(plain._replace(options=once), of, rows, launch, room)
-    part |= {'kept': found[states], 'dh': dh, **({'dc': dc} if states == 2 else {})}
+  def pull(i: Any, K: int, dh: Array, dc: Array) -> dict[str, Array]:
+    part = _steps(static, sizes, arrays, i * sizes.gpu_chunk, K)
+    carry = jax.lax.dynamic_index_in_dim(before, i, 1, keepdims=False)
+    of = sizes._replace(T=K, kept=kept_rows(static.cell, B, K), gpu_chunk=None)
+    kept = _forward(again, of, part | _carry(static, carry), launch, room)[states]
+    part |= {'kept': kept, 'dh': dh, **({'dc': dc} if states == 2 else {})}
     if 'dys' in part:
       part['dys'] = part['dys'].reshape(-1, B * K, H)
-    of = sizes._replace(T=K, kept=of.kept)
-    grads = _backward(plain, of, part, names, launch, room)
+    grads = _backward(static._replace(leaves=True), of, part, names, launch, room)
     return dict(zip(names, grads, strict=True))
 
   of_all = _of_all(M)
   dh, dc = of_all(arrays['dh']), of_all(arrays.get('dc', arrays['dh']))
-  K = min(options.remat_chunk or T, T)
-  n, rest = divmod(T, K)
   dx = (
     jnp.zeros((M, B, T, sizes.D), jnp.float32)
     if 'x' in names and 'ids' not in arrays
@@ -188,24 +233,25 @@ def _backward_by_chunks(
   total: dict[str, Array] = {}
   summed = [k for k in names if k not in ('h', 'c') and (k != 'x' or dx is None)]
 
-  def take(state: Any, first: Any, K: int) -> Any:
+  def take(state: Any, i: Any, K: int) -> Any:
     (dh, dc), total, dx = state
-    found = pull(first, K, dh, dc)
+    found = pull(i, K, dh, dc)
     total = {k: total[k] + found[k] if total else found[k] for k in summed}
     if dx is not None:
       own = found['x'].reshape(M, B, K, -1)
-      dx = jax.lax.dynamic_update_slice_in_dim(dx, own, place(first, K), 2)
+      first = _place(static, sizes, i * sizes.gpu_chunk, K)
+      dx = jax.lax.dynamic_update_slice_in_dim(dx, own, first, 2)
     return (found['h'], found.get('c', dc)), total, dx
 
   state: Any = ((dh, dc), total, dx)
   if rest:
-    state = take(state, T - rest, rest)
+    state = take(state, n, rest)
   else:
     n -= 1
-    state = take(state, n * K, K)
+    state = take(state, n, K)
 
   def body(state: Any, i: Array) -> tuple[Any, None]:
-    return take(state, i * K, K), None
+    return take(state, i, K), None
 
   state, _ = jax.lax.scan(body, state, jnp.arange(n), reverse=True)
   (dh, dc), total, dx = state
@@ -213,6 +259,28 @@ def _backward_by_chunks(
   if dx is not None:
     found['x'] = dx.reshape(M, B * T, -1)
   return [found[name] for name in names]
+
+
+def _place(static: Static, sizes: Sizes, first: Any, K: int) -> Any:
+  """Where K steps begin in time, of which the first is run as step `first`."""
+  return sizes.T - first - K if static.options.go_backwards else first
+
+
+def _steps(
+  static: Static, sizes: Sizes, arrays: dict[str, Array], first: Any, K: int
+) -> dict[str, Array]:
+  """The arrays of K steps, from that run as step `first`."""
+  part = dict(arrays)
+  for name in ('ids' if 'ids' in arrays else 'x', 'mask', 'reset', 'cut', 'dys'):
+    if name in part:  # dys: as they are run
+      start = first if name == 'dys' else _place(static, sizes, first, K)
+      part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, 2)
+  return part
+
+
+def _carry(static: Static, carry: Array) -> dict[str, Array]:
+  """By name, from [M, states, B, H]."""
+  return {k: carry[:, i] for i, k in enumerate(('h', 'c')[: static.states])}
 
 
 def _backward(
@@ -225,6 +293,9 @@ def _backward(
 ) -> list[Array]:
   """By one launch."""
   cell = static.cell
+  if 'cut' in arrays:
+    cut = arrays['cut']
+    arrays = {**arrays, 'reset': arrays['reset'] | cut if 'reset' in arrays else cut}
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
   groups, memory = _CLASSES[cell.name][1], static.states == 2
   of_all = _of_all(M)
@@ -371,7 +442,6 @@ def _build(
     'ZERO_OUTPUT': options.zero_output_for_mask,
     'H_MASKS': arrays['h_mask'].shape[1] if 'h_mask' in arrays else 0,
     'SAVE': static.leaves,
-    'SUMS': static.leaves and options.remat_chunk is None,
     **{'YS': False, 'DYS': False, **more},
   }
   threads = cell.num_gates * block.padded
