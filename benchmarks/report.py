@@ -134,19 +134,23 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
       cells = [
         row.title,
         t.name,
-        f'{t.median:.1f}',
-        f'{t.quartiles[0]:.1f} .. {t.quartiles[1]:.1f}',
-        f'{t.least:.1f}',
+        _ms(t.median),
+        f'{_ms(t.quartiles[0])} .. {_ms(t.quartiles[1])}',
+        _ms(t.least),
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
         '' if row.flops is None else f'{t.median / _sgemm_ms(row, about):.2f}',
-        '' if t.first is None else f'{t.first:.1f}',
+        '' if t.first is None else _ms(t.first),
         '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
         '' if t.compile_seconds is None else f'{t.compile_seconds:.1f}',
       ]
       lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines) + '\n'
+
+
+def _ms(value: float) -> str:
+  return f'{value:.1f}' if value >= 1 else f'{value:.4f}'
 
 
 def _sgemm_ms(row: Row, about: dict[str, Any]) -> float:
