@@ -90,7 +90,7 @@ def _runners() -> tuple[Callable[[int], None], Callable[[int], None]]:
   def loop(count: int) -> None:
     nonlocal state, done
     pending = Pending()
-    rest = range(done, done + count)
+    rest = (range(step, step + 1) for step in range(done, done + count))
     batches = mesh_lib.put_batches(feed, rest, mesh, per_device=False)
     for _ in range(count):
       pending.begin()

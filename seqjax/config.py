@@ -90,6 +90,12 @@ class ClusterConfig(Flags):
   accumulate_steps: int = field(
     1, 'Parts of a batch, one after the other, when a batch does not fit.', at_least=1
   )
+  steps_per_dispatch: int | None = field(
+    None,
+    'Steps that a device is sent at once, a divisor of log_every; default 1 on a CPU, '
+    'log_every on accelerators.',
+    at_least=1,
+  )
   distributed: bool = field(
     False, 'One of several processes; Slurm, Open MPI, GKE and Cloud TPU are detected.'
   )
@@ -246,6 +252,11 @@ class TrainConfig(ClusterConfig):
       raise InputError(
         f'`save_every` must be a multiple of `log_every={self.log_every}`, '
         f'got {self.save_every}'
+      )
+    if self.log_every % (self.steps_per_dispatch or 1):
+      raise InputError(
+        f'`steps_per_dispatch` must divide `log_every={self.log_every}`, got '
+        f'{self.steps_per_dispatch}'
       )
 
   def pairs(self, name: str) -> dict[int, float]:

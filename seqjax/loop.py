@@ -1,6 +1,7 @@
 """`train`: the loop of every run, that may be killed at any moment."""
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import processes, signals, watchdog
 from seqjax.data.batches import Batches
-from seqjax.training import evaluation, metrics, optim
+from seqjax.training import evaluation, metrics, optim, steps
 from seqjax.training.plan import Data, Plan, Task
 from seqjax.training.programs import Programs
 from seqjax.training.state import TrainState, init_state
@@ -75,7 +76,7 @@ def train(
   num_steps = plan.num_epochs * feed.steps_per_epoch
   num_steps = min(num_steps, plan.num_steps or num_steps)
   mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
-  programs = Programs(task, data, plan, mesh)
+  programs = Programs(task, data, plan, mesh, show.log_every)
   init_key, step_key = jax.random.split(jax.random.key(plan.seed))
 
   with contextlib.ExitStack() as held:
@@ -114,17 +115,22 @@ def train(
     )
 
     pending, epoch_start = Pending(), time.monotonic()
-    rest = range(start, num_steps)
-    batches = mesh_lib.put_batches(
-      feed, rest, mesh, devices.parts, per_device=devices.pmap
+    dispatches = functools.partial(
+      steps.dispatches, start, num_steps, feed.steps_per_epoch, programs.together
     )
-    for step in range(start, num_steps + 1):  # `step` steps are done
+    batches = mesh_lib.put_batches(
+      feed, dispatches(), mesh, devices.parts, per_device=devices.pmap
+    )
+    compiled = {0}  # lengths of dispatches
+    for ahead in dispatches():
+      step = ahead.start  # so many are done
+      is_new = len(ahead) not in compiled
       epoch = -(-step // feed.steps_per_epoch)  # 1 for the first
       epoch_ends = step in (epoch * feed.steps_per_epoch, num_steps)
       is_best, saves, values = False, False, None
       if show.save_every is not None:
         saves = step > start and step % show.save_every == 0
-      watch.beat(compiles=step == start)
+      watch.beat(compiles=is_new, steps=programs.together)
       asked = bool(stop)  # once: a signal may come while the state is half fetched
 
       if pending and (asked or epoch_ends or step % show.log_every == 0):
@@ -162,8 +168,10 @@ def train(
       if step == num_steps or progress.epochs_since_best >= patience:
         break
       pending.begin()
-      state, sums = programs.train_step(state, next(batches), step_key)
-      pending.add(sums)
+      train_steps = programs.train_steps[len(ahead)]
+      state, sums = train_steps(state, next(batches), step_key)
+      pending.add(sums, compiled=is_new)
+      compiled.add(len(ahead))
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
 
@@ -202,12 +210,12 @@ def _take_in(
   pending: Pending, progress: Progress, step: int, log: Log, checkpoints: Saves
 ) -> None:
   """Fetches the sums of the steps up to `step`, and checks that they are finite."""
-  fetched, seconds = pending.fetch()
+  fetched, seconds, compiled = pending.fetch()
   for number, sums in enumerate(fetched, step - len(fetched) + 1):
     _check_finite(sums, number, log, checkpoints)
     progress.add(sums)
   examples = sum(sums['weight'] for sums in fetched)
-  progress.add_time(seconds, examples, compiled=pending.fetches == 1)
+  progress.add_time(seconds, examples, compiled=compiled)
   log.write_timing(step, seconds=seconds, sequences_per_second=examples / seconds)
 
 

@@ -27,7 +27,10 @@ __all__ = ['FREE_FIELDS', 'DivergedError', 'disk_record', 'run']
 FREE_FIELDS = frozenset(
   ['data_dir', 'cache_dir', 'workdir', 'save_every', 'keep']
   + [spec.name for spec in dataclasses.fields(ClusterConfig)]
-) - {'data_parallel', 'accumulate_steps'}  # these draw other dropout
+) - {
+  'data_parallel', 'accumulate_steps',  # these draw other dropout
+  'steps_per_dispatch',  # another program: the last bits may differ
+}  # fmt: skip
 
 # (tested params on the host, result) -> more of the result
 Finish = Callable[[PyTree, Mapping[str, Any]], Mapping[str, Any]]

@@ -20,6 +20,7 @@ _BAD = {
   '--learning_rate=inf': '--learning_rate must be below inf',
   '--clip_norm=1 --clip_value=1': '--clip_value, --clip_norm',
   '--log_every=20 --save_every=30': '--save_every must be a multiple',
+  '--steps_per_dispatch=3': '--steps_per_dispatch must divide --log_every=20, got 3',
   'stray': "'stray'",
   '--width=13': '--width=13 is unlucky',
   '--width=15': '--width=15 needs --kind=b, or another --seed; see `depth`, `a b`',

@@ -105,6 +105,54 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(
   assert again['best'] == result['best']
 
 
+@pytest.fixture(scope='module')
+def together(tmp_path_factory):
+  """The run whose steps are sent three at a time, as far as its epochs of 5 allow."""
+  folder = tmp_path_factory.mktemp('together')
+  result = toy.train(folder, steps_per_dispatch=3)
+  return result, (folder / 'metrics.jsonl').read_bytes(), folder
+
+
+def test_steps_sent_together_are_the_same_run(uninterrupted, together):
+  lines = [read_metrics(run[2]) for run in (uninterrupted, together)]
+  for a, b in zip(*lines, strict=True):
+    assert b.pop('event') == a.pop('event')
+    assert b == pytest.approx(a, rel=1e-4)
+  assert together[0]['best'] == pytest.approx(uninterrupted[0]['best'], rel=1e-4)
+
+
+@pytest.mark.parametrize('step', [7, 13])
+def test_killed_among_steps_sent_together_it_ends_with_the_same_bits(
+  tmp_path, together, step
+):
+  result, metrics, _ = together
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, wrap_feed=_interrupt_at(step, _die), steps_per_dispatch=3)
+  again = toy.train(tmp_path, steps_per_dispatch=3)
+  assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+def test_a_signal_among_steps_sent_together_waits_for_the_last(
+  tmp_path, together, capfd
+):
+  result, metrics, _ = together
+  wrap = _interrupt_at(7, lambda: signal.raise_signal(signal.SIGTERM))
+  with pytest.raises(SystemExit):
+    toy.train(tmp_path, wrap_feed=wrap, steps_per_dispatch=3)
+  assert 'step 9 of 20 is saved' in capfd.readouterr().out  # 6, 7 and 8 were sent
+  again = toy.train(tmp_path, steps_per_dispatch=3)
+  assert again['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(
+  tmp_path, together, monkeypatch
+):
+  monkeypatch.setattr(mesh_lib, 'is_cpu', lambda mesh: False)
+  assert toy.train(tmp_path)['params_sha256'] == together[0]['params_sha256']
+
+
 @pytest.mark.parametrize(
   ('number', 'code', 'step'), [(signal.SIGTERM, 75, 3), (signal.SIGINT, 130, 10)]
 )
@@ -352,6 +400,19 @@ def test_data_of_nan_is_caught_with_its_step(tmp_path):
     toy.train(tmp_path, data=Examples(data.x, y))
 
 
+@pytest.mark.parametrize('steps_per_dispatch', [1, 5])
+def test_the_step_of_a_nan_is_named_whatever_is_sent_together(
+  tmp_path, steps_per_dispatch
+):
+  data = toy.examples()
+  y = data.y.copy()
+  y[np.random.default_rng((0, 0)).permutation(150)[2 * 32 + 7]] = np.nan
+  sizes = {'log_every': 5, 'save_every': 5, 'steps_per_dispatch': steps_per_dispatch}
+  with pytest.raises(train_lib.DivergedError, match='step 3: '):
+    toy.train(tmp_path, data=Examples(data.x, y), **sizes)
+  assert [line['step'] for line in read_metrics(tmp_path)] == [3]
+
+
 @pytest.mark.slow
 def test_many_batches_of_evaluation_do_not_block_each_other(tmp_path):
   data = toy.examples(N=150 + 6_000)
@@ -437,8 +498,8 @@ def test_on_several_cores_few_steps_are_under_way(
   under_way, seen = [], []
   add, wait = Pending.add, Pending.wait_for_last_but_one
 
-  def added(pending, sums):
-    add(pending, sums)
+  def added(pending, sums, **how):
+    add(pending, sums, **how)
     under_way.append(1)
     seen.append(len(under_way))
 

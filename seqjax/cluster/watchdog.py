@@ -37,11 +37,11 @@ class Watchdog:
   def __bool__(self) -> bool:
     return self._limit is not None
 
-  def beat(self, *, compiles: bool = False) -> None:
-    """Says that a step begins; `compiles` if it is to be compiled first."""
+  def beat(self, *, compiles: bool = False, steps: int = 1) -> None:
+    """Says that so many steps begin; `compiles` if they are to be compiled first."""
     if self._limit is not None:
       extra = COMPILE_SECONDS if compiles else 0.0
-      self._deadline = time.monotonic() + self._limit + extra
+      self._deadline = time.monotonic() + steps * self._limit + extra
 
   def __enter__(self) -> Self:
     if self._limit is not None:

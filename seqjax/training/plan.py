@@ -59,6 +59,7 @@ class Devices(NamedTuple):
   parts: int = 1  # of a batch, one after the other
   pmap: bool = False
   step_timeout: float | None = None  # seconds
+  steps_per_dispatch: int | None = None  # None: 1 on a CPU, else as many as are logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +169,7 @@ def make_plan(
       config.accumulate_steps,
       config.data_parallel == 'pmap',
       config.step_timeout,
+      config.steps_per_dispatch,
     ),
     on_epoch=on_epoch,
   )

@@ -1,5 +1,7 @@
 """The compiled steps of a run, and the optimiser in them."""
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -21,13 +23,18 @@ class Programs:
     x: Inputs like a batch's.
     carries: Whether rows go on from batch to batch.
     tx: The optimiser.
-    train_step: See `steps.make_train_step`.
+    together: How many steps a dispatch has, at most.
+    train_steps: Number of steps, 1 or `together` -> see `steps.make_train_step`.
     eval_step: See `steps.make_eval_step`.
     norm: Tree -> the L2 norm of all of it.
   """
 
-  def __init__(self, task: Task, data: Data, plan: Plan, mesh: Mesh) -> None:
+  def __init__(
+    self, task: Task, data: Data, plan: Plan, mesh: Mesh, log_every: int = 1
+  ) -> None:
     feed, devices = data.feed, plan.devices
+    by_itself = 1 if mesh_lib.is_cpu(mesh) else log_every
+    self.together = devices.steps_per_dispatch or by_itself
     resident, first = feed.resident, feed.batch(0)
     x, self.carries = first.x, first.reset is not None
     if self.carries and (devices.parts > 1 or devices.pmap):
@@ -46,7 +53,8 @@ class Programs:
     frozen = frozen_parameters(model, x, **call_options(model, train=False))
     tx = optim.freeze(tx, *task.frozen, *frozen)
     self.tx = tx if plan.mean_decay is None else optim.with_mean(tx, plan.mean_decay)
-    self.train_step = steps.make_train_step(
+    make_train_step = functools.partial(
+      steps.make_train_step,
       model,
       plan.training_loss(task.loss),
       task.metrics,
@@ -57,6 +65,7 @@ class Programs:
       pmap=devices.pmap,
       dtype=plan.compute_dtype,
     )
+    self.train_steps = {n: make_train_step(together=n) for n in {1, self.together}}
     self.eval_step = steps.make_eval_step(
       model, task.loss, task.metrics, mesh, resident, dtype=plan.compute_dtype
     )

@@ -1,7 +1,7 @@
 """The jitted steps of training and evaluation."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +31,7 @@ def make_train_step(
   parts: int = 1,
   pmap: bool = False,
   dtype: str = 'float32',
+  together: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
@@ -54,6 +55,8 @@ def make_train_step(
     pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
     dtype: What model and inputs are cast to for the step; the parameters of the state,
       their gradients and the losses are float32.
+    together: K: with K > 1 it is a loop over K steps; batch and sums are those of all,
+      [K, ...], by pmap [n, K, ...].
 
   Returns of the step:
     The next state, and float32 scalars: the sums over the batch of 'loss' and of each
@@ -109,10 +112,18 @@ def make_train_step(
     sums['grad_norm'] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, opt_state, carry), sums
 
+  def train_steps(
+    state: TrainState, batches: Batch, key: Array, *arrays: PyTree
+  ) -> tuple[TrainState, dict[str, Array]]:
+    return jax.lax.scan(
+      lambda state, batch: train_step(state, batch, key, *arrays), state, batches
+    )
+
+  call = train_step if together == 1 else train_steps
   number = 4 if resident else 3
   if pmap:
     twin = jax.pmap(
-      train_step,
+      call,
       axis_name=BATCH_AXIS,
       in_axes=(None, 0, None, None)[:number],
       out_axes=(None, None),
@@ -120,14 +131,34 @@ def make_train_step(
       donate_argnums=0,
     )
     return _bind(twin, resident)
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, int(parts > 1))
+  axis = int(parts > 1) + int(together > 1)
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, axis)
   program = jax.jit(
-    train_step,
+    call,
     in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
   return _bind(program, resident)
+
+
+def dispatches(
+  start: int, stop: int, steps_per_epoch: int, together: int
+) -> Iterator[range]:
+  """Yields the steps from `start` to `stop` as they are sent to the devices.
+
+  That is K = `together` of them from a multiple of K on, unless an epoch or the run
+  ends among them: those come one by one, as steps of another number would be a program
+  of their own. So what comes after a step does not depend on where a run was cut. The
+  last one is empty.
+  """
+  while start < stop:
+    end = min(stop, (start // steps_per_epoch + 1) * steps_per_epoch)
+    fits = start % together == 0 and start + together <= end
+    ahead = range(start, start + together if fits else start + 1)
+    yield ahead
+    start = ahead.stop
+  yield range(stop, stop)
 
 
 def make_eval_step(

@@ -104,13 +104,13 @@ class Progress:
 class Pending:
   """Sums of steps that are still on the device, and since when.
 
-  `begin` before the batch of a step is made, `add` when the step is under way.
+  `begin` before the batch of a dispatch is made, `add` when it is under way.
   """
 
   def __init__(self) -> None:
-    self.fetches = 0
     self._sums: list[Mapping[str, Array]] = []
     self._start = 0.0
+    self._compiled = False
 
   def __bool__(self) -> bool:
     return bool(self._sums)
@@ -118,26 +118,36 @@ class Pending:
   def begin(self) -> None:
     """Starts the clock, unless steps are under way already."""
     if not self._sums:
-      self._start = time.monotonic()
+      self._start, self._compiled = time.monotonic(), False
 
-  def add(self, sums: Mapping[str, Array]) -> None:
-    """Takes in the sums of a step without waiting for it."""
+  def add(self, sums: Mapping[str, Array], *, compiled: bool = False) -> None:
+    """Takes in the sums of a dispatch without waiting for it.
+
+    They are scalars, or [K] of K steps; `compiled` if its program had to be compiled.
+    """
     self._sums.append(sums)
+    self._compiled |= compiled
 
   def wait_for_last_but_one(self) -> None:
-    """Blocks until only the newest step may be under way."""
-    for step in self._sums[-2:-1]:
-      next(iter(step.values())).block_until_ready()  # all of a step come together
+    """Blocks until only the newest dispatch may be under way."""
+    for sums in self._sums[-2:-1]:
+      next(iter(sums.values())).block_until_ready()  # all of it come together
 
-  def fetch(self) -> tuple[list[dict[str, float]], float]:
-    """Waits for all steps; returns their sums, and the seconds since the first."""
-    sums = [
-      {name: float(value) for name, value in step.items()}
-      for step in jax.device_get(self._sums)
-    ]
+  def fetch(self) -> tuple[list[dict[str, float]], float, bool]:
+    """Waits for all steps.
+
+    Returns:
+      (the sums of each step, seconds since the first began, whether one was compiled).
+    """
+    steps: list[dict[str, float]] = []
+    for sums in jax.device_get(self._sums):
+      values = {name: value.reshape(-1).tolist() for name, value in sums.items()}
+      steps += [
+        dict(zip(values, step, strict=True))
+        for step in zip(*values.values(), strict=True)
+      ]
     self._sums = []
-    self.fetches += 1
-    return sums, time.monotonic() - self._start
+    return steps, time.monotonic() - self._start, self._compiled
 
 
 def means(sums: Mapping[str, float], derived: Values | None = None) -> dict[str, float]:

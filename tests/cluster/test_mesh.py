@@ -79,7 +79,8 @@ def test_batches_come_in_the_order_of_their_steps_whatever_is_made_at_a_time():
       return np.full((4, 3), step)
 
   feed, mesh = Counted(), mesh_lib.make_mesh(2, 4)
-  batches = mesh_lib.put_batches(feed, range(7, 32), mesh, per_device=False)
+  steps = (range(step, step + 1) for step in range(7, 32))
+  batches = mesh_lib.put_batches(feed, steps, mesh, per_device=False)
   for step in range(7, 32):
     np.testing.assert_array_equal(next(batches), np.full((4, 3), step))
     assert made == list(range(7, max(made) + 1))
@@ -99,6 +100,7 @@ def test_a_slow_feed_makes_its_batches_one_at_a_time(monkeypatch):
       return np.full((4, 3), step)
 
   mesh = mesh_lib.make_mesh(2, 4)
-  for batch in mesh_lib.put_batches(Slow(), range(3), mesh, per_device=False):
+  steps = (range(step, step + 1) for step in range(3))
+  for batch in mesh_lib.put_batches(Slow(), steps, mesh, per_device=False):
     assert len(made) == int(batch[0, 0]) + 1
   assert made == [0, 1, 2]

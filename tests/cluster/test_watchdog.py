@@ -55,5 +55,7 @@ def test_beats_and_the_end_keep_it_quiet():
     for _ in range(5):
       watch.beat()
       time.sleep(0.1)
+    watch.beat(steps=4)
+    time.sleep(0.6)
   time.sleep(0.5)  # this process would be gone
   assert not watch._thread.is_alive()

@@ -1,5 +1,7 @@
 """The jitted steps against the same step written out by hand."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +146,63 @@ def test_parts_of_a_batch_and_pmap_give_the_step_of_the_whole(num_devices, parts
   for leaf in jax.tree.leaves(state):
     assert leaf.sharding.is_fully_replicated
     assert len(leaf.sharding.device_set) == num_devices
+
+
+@pytest.mark.parametrize(
+  ('num_devices', 'how'),
+  [
+    (1, {}),
+    (4, {}),
+    (4, {'parts': 2}),
+    pytest.param(4, {'pmap': True}, marks=pytest.mark.slow),
+    pytest.param(4, {'pmap': True, 'parts': 2}, marks=pytest.mark.slow),
+  ],
+)
+def test_steps_sent_together_are_the_steps_one_by_one(num_devices, how):
+  *_, mesh, state, batch, step = _setup(num_devices, dropout=0.5, **how)
+  *_, three = _setup(num_devices, dropout=0.5, together=3, **how)
+  start, key = jax.device_get(state), jax.random.key(2)
+
+  class Feed:
+    def batch(self, step):
+      return Batch(*(np.roll(a, step, 0) for a in batch[:3]))
+
+  def put(*dispatches):
+    pmap = how.get('pmap', False)
+    parts = how.get('parts', 1)
+    return mesh_lib.put_batches(Feed(), dispatches, mesh, parts, per_device=pmap)
+
+  wanted = []
+  for placed in put(range(1), range(1, 2), range(2, 3)):
+    state, sums = step(state, placed, key)
+    wanted.append(sums)
+  again = jax.device_put(start, mesh_lib.replicated(mesh))
+  (placed,) = put(range(3))
+  found, sums = three(again, placed, key)
+  assert int(found.step) == 3
+  wanted = jax.tree.map(lambda *each: np.stack(each), *wanted)
+  for a, b in ((found, state), (sums, wanted)):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6), a, b
+    )
+  assert len(set(np.asarray(sums['loss']).tolist())) == 3
+
+
+def test_dispatches_end_at_epochs_and_do_not_depend_on_where_a_run_was_cut():
+  def lengths(start):
+    found = list(steps.dispatches(start, 19, 7, 3))
+    assert found[0].start == start
+    assert all(a.stop == b.start for a, b in itertools.pairwise(found))
+    assert found[-1] == range(19, 19)
+    return [len(ahead) for ahead in found]
+
+  # 0 1 2, 3 4 5, 6 | 7, 8, 9 10 11, 12, 13 | 14, 15 16 17, 18 and the end
+  whole = [3, 3, 1, 1, 1, 3, 1, 1, 1, 3, 1, 0]
+  assert lengths(0) == whole
+  for dispatch, start in enumerate(np.cumsum(whole).tolist()):
+    assert lengths(start) == whole[dispatch + 1 :] or start == 19
+  assert lengths(4) == [1, 1, 1, *whole[3:]]
+  assert [len(ahead) for ahead in steps.dispatches(0, 4, 2, 1)] == [1] * 4 + [0]
 
 
 @pytest.mark.slow
