@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 from seqjax.config import as_flags
@@ -49,12 +48,7 @@ class Watchdog:
       self._thread.start()
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
     if self._limit is not None:
       self._end.set()
       self._thread.join()

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self, TextIO
 
 from rich import box, progress
@@ -115,12 +114,7 @@ class Display:
       self._cell = display(_CellBar(0, self._num_steps, ''), display_id=True)
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
     if self._bar is not None:
       self._bar.stop()
 
