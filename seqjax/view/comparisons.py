@@ -126,18 +126,7 @@ def _seeds_figure(
     axes.set_xticks(plots.epoch_ticks(1, last))
     axes.set_xlim(0.5, last + 0.5)
     plots.dress(axes)
-  entries: dict[str, Any] = {}
-  for axes in figure.axes:
-    handles, labels = axes.get_legend_handles_labels()
-    entries.update(zip(labels, handles, strict=True))
-  figure.legend(
-    handles=list(entries.values()),
-    labels=list(entries),
-    loc='outside lower center',
-    ncols=4,
-    frameon=False,
-    fontsize=9,
-  )
+  plots.add_legend(figure, most_columns=4)
   return figure
 
 
@@ -164,7 +153,8 @@ def _draw_side(
     for number, value in zip(numbers, values, strict=True):
       by_epoch.setdefault(number, []).append(value)
   means = [float(np.mean(by_epoch[number])) for number in sorted(by_epoch)]
-  seeds = f'{len(found)} seeds' if len(found) > 1 else '1 seed'
+  seeds = f'mean of {len(found)} seeds' if len(found) > 1 else '1 seed'
+  label = f'{side}, {seeds}'
   axes.plot(
     sorted(by_epoch),
     means,
@@ -172,7 +162,7 @@ def _draw_side(
     color=color,
     linewidth=2.2,
     marker=marker,
-    label=f'{side}, mean of {seeds}' if len(found) > 1 else f'{side}, {seeds}',
+    label=label,
   )
 
 

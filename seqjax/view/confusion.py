@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seqjax.view import plots
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
 
 _MOST_WRITTEN = 30  # classes of which each count is written in its field
 
@@ -37,10 +33,6 @@ def draw(
   Raises:
     InputError: The file cannot be written.
   """
-  plots.save(_figure(matrix, classes, title), Path(path))
-
-
-def _figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
   C = len(classes)
   size = min(3.2 + 0.42 * C, 16.0)
   figure = plots.new_figure(title, width=size + 0.6, height=size)
@@ -57,4 +49,4 @@ def _figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
       axes.text(
         j, i, f'{matrix[i, j]:,}', ha='center', va='center', color=color, fontsize=7
       )
-  return figure
+  plots.save(figure, Path(path))

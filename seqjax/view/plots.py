@@ -112,19 +112,7 @@ def curves_figure(
     _draw_metric(axes, name, epochs, best_epoch, published.get(name))
   for axes in list(figure.axes)[len(names) :]:
     axes.remove()
-  # One legend for all panels, below them, where it hides no data.
-  entries: dict[str, Artist] = {}
-  for axes in figure.axes:
-    handles, labels = axes.get_legend_handles_labels()
-    entries.update(zip(labels, handles, strict=True))
-  figure.legend(
-    handles=list(entries.values()),
-    labels=list(entries),
-    loc='outside lower center',
-    ncols=min(len(entries), 2 if columns == 1 else 4),
-    frameon=False,
-    fontsize=9,
-  )
+  add_legend(figure, most_columns=2 if columns == 1 else 4)
   return figure
 
 
@@ -259,6 +247,22 @@ def new_figure(title: str, width: float, height: float) -> Figure:
   lines = [textwrap.fill(line, per_line) for line in title.splitlines()]
   figure.suptitle('\n'.join(lines), fontsize=11)
   return figure
+
+
+def add_legend(figure: Figure, most_columns: int) -> None:
+  """One legend for all panels, below them, where it hides no data."""
+  entries: dict[str, Artist] = {}
+  for axes in figure.axes:
+    handles, labels = axes.get_legend_handles_labels()
+    entries.update(zip(labels, handles, strict=True))
+  figure.legend(
+    handles=list(entries.values()),
+    labels=list(entries),
+    loc='outside lower center',
+    ncols=min(len(entries), most_columns),
+    frameon=False,
+    fontsize=9,
+  )
 
 
 def dress(axes: Axes) -> None:

@@ -38,7 +38,15 @@ def series(
   Raises:
     InputError: The file cannot be written.
   """
-  plots.save(_series_figure(times, values, title, ylabel), Path(path))
+  figure = plots.new_figure(title, width=9.0, height=3.6)
+  axes = figure.subplots()
+  if len(times) > _MOST_POINTS:  # every point shows in the band from least to most
+    low, high, at = _bands(times, values)
+    axes.fill_between(at, low, high, color=plots.BLUE, linewidth=0.6)
+  else:
+    axes.plot(*_broken(times, values), color=plots.BLUE, linewidth=1.2)
+  _dress(axes, ylabel)
+  plots.save(figure, Path(path))
 
 
 def forecasts(
@@ -64,20 +72,6 @@ def forecasts(
     InputError: The file cannot be written.
   """
   plots.save(_forecast_figure(times, truth, predicted, title, ylabel), Path(path))
-
-
-def _series_figure(
-  times: np.ndarray, values: np.ndarray, title: str, ylabel: str
-) -> Figure:
-  figure = plots.new_figure(title, width=9.0, height=3.6)
-  axes = figure.subplots()
-  if len(times) > _MOST_POINTS:  # every point shows in the band from least to most
-    low, high, at = _bands(times, values)
-    axes.fill_between(at, low, high, color=plots.BLUE, linewidth=0.6)
-  else:
-    axes.plot(*_broken(times, values), color=plots.BLUE, linewidth=1.2)
-  _dress(axes, ylabel)
-  return figure
 
 
 def _forecast_figure(
