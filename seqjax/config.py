@@ -123,9 +123,10 @@ class ClusterConfig(Flags):
     above=0,
     below=1e6,
   )
-  compilation_cache: str = field(
-    '',
-    'Folder to keep compiled programs in, open to its owner alone; made if need be.',
+  compilation_cache: str | None = field(
+    None,
+    'Folder to keep compiled programs in, open to its owner alone, made if need be; '
+    'default programs/ in $XDG_CACHE_HOME/seqjax or ~/.cache/seqjax; empty: none.',
     path=True,
   )
 

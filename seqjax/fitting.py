@@ -190,7 +190,8 @@ def fit(
     config.save_every if workdir is not None else None,
     quiet,
   )
-  compilation_cache.use_compilation_cache(config.compilation_cache)
+  # Of a caller's process all programs would be kept: only where it asks for it.
+  compilation_cache.use_compilation_cache(config.compilation_cache or '')
   call = functools.partial(loop.train, task, data, plan, record, shown)
   return _run(model, task, config, record, call)
 

@@ -1,6 +1,8 @@
 """`run`: a command's run, from a config to result.json and a picture."""
 
+import contextlib
 import dataclasses
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -11,12 +13,12 @@ import flax.linen as nn
 import jax
 
 from seqjax import workdir
-from seqjax.cluster import compilation_cache, processes, signals
+from seqjax.cluster import compilation_cache, mesh, processes, signals
 from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.files import whole
 from seqjax.loop import DivergedError, Show, train
 from seqjax.training.plan import Data, Task, choose_monitor, make_plan
-from seqjax.types import PyTree
+from seqjax.types import InputError, PyTree
 from seqjax.view import report
 from seqjax.workdir import modules
 from seqjax.workdir.record import OnDisk
@@ -97,6 +99,18 @@ def run(
     result: dict[str, Any] = json.loads((folder / 'result.json').read_text())
     report.show_end(folder, result)
     return result
+
+
+def warm_up(config: TrainConfig) -> None:
+  """Does what each run needs, whatever its data: for a thread, while they are read."""
+  # JAX lowers the draw of an orthogonal matrix by its LAPACK.
+  importlib.import_module('scipy.linalg')
+  if config.distributed:  # no device may be asked for before all processes are there
+    return
+  mesh.lend_cpu_cores(config.num_devices)
+  with contextlib.suppress(InputError):  # `run` says so, once the data are there
+    compilation_cache.use_compilation_cache(config.compilation_cache)
+  jax.random.split(jax.random.key(config.seed))
 
 
 def disk_record(

@@ -13,8 +13,6 @@ import contextlib
 import json
 import math
 import os
-import struct
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +21,7 @@ import numpy as np
 
 from seqjax.files import whole
 from seqjax.types import InputError
+from seqjax.workdir import events
 from seqjax.workdir.folder import naming, to_json
 
 
@@ -76,8 +75,10 @@ class RunLog:
       self._timing = _Appender(self._folder / 'timing.jsonl')
       self._timing.end_torn_line()
     with naming(self._folder, 'tb'):
+      (self._folder / 'tb').mkdir(exist_ok=True)
+      self._tb = _Appender(self._folder / 'tb' / events.file_name())
       first = 0 if resume_step is None else resume_step + 1
-      self._events = _Events(self._folder / 'tb', first)
+      self._events = events.Events(self._tb.write, first)
 
   def write(self, event: str, step: int, **values: Any) -> None:
     """Appends one line to metrics.jsonl, and its floats to TensorBoard.
@@ -138,7 +139,7 @@ class RunLog:
     """Closes the files; a second call does nothing."""
     if not self._writes:
       return
-    for file in (self._metrics, self._timing, self._events):
+    for file in (self._metrics, self._timing, self._tb):
       file.close()
 
   def __enter__(self) -> Self:
@@ -150,7 +151,7 @@ class RunLog:
   def _scalars(self, group: str, record: Mapping[str, Any]) -> None:
     scalars = {f'{group}/{k}': v for k, v in record.items() if isinstance(v, float)}
     with naming(self._folder, 'tb'):
-      self._events.write(record['step'], scalars)
+      self._events.scalars(record['step'], scalars)
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -215,51 +216,6 @@ class _Appender:
     if self._file is None:
       raise ValueError('the log is closed')
     return self._file
-
-
-class _Events:
-  """TensorBoard's event file, written in the caller's thread.
-
-  tensorboardX.SummaryWriter hands events to a thread through a queue of ten. When that
-  thread meets a full disk it dies, and the eleventh event blocks training for ever.
-  """
-
-  def __init__(self, folder: Path, first_step: int):
-    # Here, as this imports PyTorch where it is installed: two seconds.
-    from tensorboardX.proto import event_pb2, summary_pb2
-    from tensorboardX.record_writer import masked_crc32c
-
-    self._event, self._summary = event_pb2, summary_pb2
-    self._crc = masked_crc32c
-    folder.mkdir(exist_ok=True)
-    # TensorBoard reads files in the order of their names.
-    now = time.time_ns()
-    name = f'events.out.tfevents.{now // 10**9}.{now % 10**9:09d}'
-    self._file = _Appender(folder / name)
-    self._add(file_version='brain.Event:2')
-    # Hides what an earlier start wrote for this step and later ones.
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._add(step=first_step, session_log=start)
-
-  def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    values = [
-      self._summary.Summary.Value(tag=tag, simple_value=value)
-      for tag, value in scalars.items()
-    ]
-    if values:
-      self._add(step=step, summary=self._summary.Summary(value=values))
-
-  def close(self) -> None:
-    self._file.close()
-
-  def _add(self, **fields: Any) -> None:
-    data = self._event.Event(wall_time=time.time(), **fields).SerializeToString()
-    length = struct.pack('<Q', len(data))
-    parts = (length, self._check(length), data, self._check(data))
-    self._file.write(b''.join(parts))
-
-  def _check(self, data: bytes) -> bytes:
-    return struct.pack('<I', self._crc(data))
 
 
 def _parse(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:

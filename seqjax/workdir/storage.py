@@ -1,4 +1,7 @@
-"""Arrays in a folder, through Orbax: several processes write it together."""
+"""Arrays in a folder, through Orbax: several processes write it together.
+
+Orbax is imported at the first save or restore: the first step comes before it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ import logging as python_logging
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Set
-from typing import Any
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-VERSION = f'Orbax {ocp.__version__}'
+if TYPE_CHECKING:
+  import orbax.checkpoint as ocp
+
+VERSION = f'Orbax {metadata.version("orbax-checkpoint")}'
 _BARRIER_SECONDS = 600  # a process that is lost or stuck ends the others before
 
 
@@ -26,6 +32,8 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
   """
   full = {path: value for path, value in values.items() if value.size}
   if full:
+    import orbax.checkpoint as ocp
+
     with _orbax(set(range(jax.process_count()))) as checkpointer:
       checkpointer.save(folder, args=ocp.args.PyTreeSave(full))
 
@@ -38,6 +46,8 @@ def read(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, np.ndarray]
   full = [k for k, v in like.items() if 0 not in np.shape(v)]
   values = {k: np.zeros(v.shape, v.dtype) for k, v in like.items() if k not in full}
   if full:
+    import orbax.checkpoint as ocp
+
     to_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     args = ocp.args.PyTreeRestore(restore_args=dict.fromkeys(full, to_numpy))
     with _orbax({jax.process_index()}) as checkpointer:
@@ -52,6 +62,8 @@ def barrier(name: str) -> None:
   while the devices are at work.
   """
   if jax.process_count() > 1:
+    import orbax.checkpoint as ocp
+
     wait = ocp.multihost.get_barrier_sync_fn()
     wait(key=name, timeout_ms=_BARRIER_SECONDS * 1000)
 
@@ -59,6 +71,8 @@ def barrier(name: str) -> None:
 @contextlib.contextmanager
 def _orbax(processes: Set[int]) -> Iterator[ocp.Checkpointer]:
   """A silent Checkpointer of some processes; what fails is raised all the same."""
+  import orbax.checkpoint as ocp
+
   # Orbax meets over the processes' connection only where they are named.
   options = ocp.options.MultiprocessingOptions(
     primary_host=min(processes), active_processes=set(processes)

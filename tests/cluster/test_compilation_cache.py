@@ -1,6 +1,8 @@
 """The folder of compiled programs: private, and free of what a kill left."""
 
 import os
+import subprocess
+import sys
 import time
 import zlib
 
@@ -14,16 +16,110 @@ from seqjax.types import InputError
 
 @pytest.fixture(autouse=True)
 def _cache_of_the_tests():
-  before = jax.config.jax_compilation_cache_dir
+  names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+  before = {name: getattr(jax.config, name) for name in names}
   yield
-  jax.config.update('jax_compilation_cache_dir', before)
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Where the entries of this machine, JAX and kernels lie in a cache of `tmp_path`."""
+  tmp_path.chmod(0o700)
+  compilation_cache.use_compilation_cache(str(tmp_path))
+  (found,) = tmp_path.iterdir()
+  (found / 'looked-at').unlink()
+  return found
 
 
 def test_the_folder_is_made_for_its_owner_alone_and_filled(tmp_path):
-  folder = tmp_path / 'a' / 'b'
-  compilation_cache.use_compilation_cache(str(folder))
-  assert folder.stat().st_mode & 0o777 == 0o700
+  root = tmp_path / 'a' / 'b'
+  compilation_cache.use_compilation_cache(str(root))
+  (folder,) = root.iterdir()
+  for path in (root, folder):
+    assert path.stat().st_mode & 0o777 == 0o700
   assert jax.config.jax_compilation_cache_dir == str(folder)
+
+
+PROGRAM = """
+import logging, sys
+logging.basicConfig(level='INFO', format='%(message)s')
+import jax, jax.numpy as jnp
+from seqjax.cluster import compilation_cache
+compilation_cache.use_compilation_cache(None)
+jax.jit(lambda x: x * 3 + 1)(jnp.arange(7)).block_until_ready()
+"""
+
+
+def _start(home, **variables):
+  """Compiles a program in a process of its own; what it says, and what it keeps."""
+  kept = {k: v for k, v in os.environ.items() if not k.startswith('JAX_')}
+  kept |= {'XDG_CACHE_HOME': str(home), 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM],
+    env=kept | variables,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  programs = home.glob('seqjax/programs/*/jit__lambda*-cache')
+  return done.stderr, {path: path.stat().st_mtime_ns for path in programs}
+
+
+def test_by_default_small_programs_are_kept_in_a_private_folder_of_the_user(tmp_path):
+  said, first = _start(tmp_path)
+  assert (said, len(first)) == ('', 1)
+  assert (tmp_path / 'seqjax' / 'programs').stat().st_mode & 0o777 == 0o700
+  assert _start(tmp_path) == ('', first)  # read, not written again
+
+
+def test_by_default_what_jax_was_told_stays_and_no_folder_is_no_error(tmp_path):
+  own = tmp_path / 'own'
+  assert _start(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own)) == ('', {})
+  assert own.is_dir()
+  (tmp_path / 'seqjax').mkdir()
+  (tmp_path / 'seqjax' / 'programs').mkdir(mode=0o755)
+  said, kept = _start(tmp_path)
+  assert 'programs are not kept' in said
+  assert 'chmod 700' in said
+  assert not kept
+
+
+def test_another_processor_jax_or_kernel_has_programs_of_its_own(tmp_path, monkeypatch):
+  library = tmp_path / 'libseqjax-any.so'
+  library.write_bytes(b'one build')
+  monkeypatch.setattr(compilation_cache.build, 'FOLDER', tmp_path)
+  monkeypatch.setattr(compilation_cache.build, 'builds', lambda: ('any', 'lacking'))
+  cpuinfo = tmp_path / 'cpuinfo'
+  lines = 'processor: 0\nmodel name: A\ncpu MHz: {}\nflags: {}\n\nprocessor: 1\n'
+  cpuinfo.write_text(lines.format(2000, 'avx2'))
+  monkeypatch.setattr(compilation_cache, '_CPUINFO', cpuinfo)
+  kinds = [compilation_cache._kind()]
+  cpuinfo.write_text(lines.format(3000, 'avx2'))  # the clock is no other processor
+  assert compilation_cache._kind() == kinds[0]
+  cpuinfo.write_text(lines.format(3000, 'avx2 avx512f'))
+  kinds.append(compilation_cache._kind())
+  library.write_bytes(b'another build')
+  kinds.append(compilation_cache._kind())
+  monkeypatch.setattr(jax, '__version__', '0.0.1')
+  kinds.append(compilation_cache._kind())
+  cpuinfo.unlink()
+  kinds.append(compilation_cache._kind())
+  assert len(set(kinds)) == 5
+
+
+def test_the_oldest_entries_go_when_there_are_too_many(tmp_path, folder, monkeypatch):
+  other = tmp_path / 'jax-0.0.1-0'
+  other.mkdir()
+  for age, path in enumerate((folder / 'new', folder / 'old', other / 'oldest')):
+    entry = path.with_name(f'{path.name}-cache')
+    entry.write_bytes(zlib.compress(os.urandom(1000)))
+    os.utime(entry, (10**9 - age,) * 2)
+  monkeypatch.setattr(compilation_cache, '_MOST_BYTES', 2100)
+  compilation_cache.use_compilation_cache(str(tmp_path))
+  names = {path.name for path in tmp_path.glob('*/*-cache')}
+  assert names == {'new-cache', 'old-cache'}
 
 
 @pytest.mark.parametrize('mode', [0o755, 0o770, 0o707])
@@ -39,8 +135,7 @@ def test_a_file_is_refused(tmp_path):
     compilation_cache.use_compilation_cache(str(tmp_path / 'file'))
 
 
-def test_an_entry_cut_short_by_a_kill_is_removed(tmp_path):
-  tmp_path.chmod(0o700)
+def test_an_entry_cut_short_by_a_kill_is_removed(tmp_path, folder):
   whole = zlib.compress(os.urandom(3_000_000))
   contents = {
     'whole-cache': whole,
@@ -50,16 +145,15 @@ def test_an_entry_cut_short_by_a_kill_is_removed(tmp_path):
     'odd-cache': b'no compressed data',
   }
   for name, data in contents.items():
-    (tmp_path / name).write_bytes(data)
-    os.utime(tmp_path / name, (0, 0))
-  (tmp_path / 'new-cache').write_bytes(whole[:-1])  # perhaps being written
+    (folder / name).write_bytes(data)
+    os.utime(folder / name, (0, 0))
+  (folder / 'new-cache').write_bytes(whole[:-1])  # perhaps being written
   compilation_cache.use_compilation_cache(str(tmp_path))
-  names = {path.name for path in tmp_path.glob('*-cache')}
+  names = {path.name for path in folder.glob('*-cache')}
   assert names == {'whole-cache', 'other-cache', 'new-cache'}
 
 
-def test_each_entry_is_looked_at_once(tmp_path, monkeypatch):
-  tmp_path.chmod(0o700)
+def test_each_entry_is_looked_at_once(tmp_path, folder, monkeypatch):
   looks, is_whole = [], compilation_cache._is_whole
 
   def spy(entry):
@@ -75,17 +169,17 @@ def test_each_entry_is_looked_at_once(tmp_path, monkeypatch):
       patch.setattr(time, 'time', lambda: now)
       looks.clear()
       compilation_cache.use_compilation_cache(str(tmp_path))
-    return sorted(looks), sorted(path.name for path in tmp_path.glob('*-cache'))
+    return sorted(looks), sorted(path.name for path in folder.glob('*-cache'))
 
   whole = zlib.compress(b'program')
-  (tmp_path / 'one-cache').write_bytes(whole)
+  (folder / 'one-cache').write_bytes(whole)
   assert start(0) == ([], ['one-cache'])  # too young: perhaps being written
   assert start(2) == (['one-cache'], ['one-cache'])
   assert start(3) == ([], ['one-cache'])
-  (tmp_path / 'two-cache').write_bytes(whole[:-1])  # cut while the third was running
-  (tmp_path / 'three-cache').write_bytes(whole)
+  (folder / 'two-cache').write_bytes(whole[:-1])  # cut while the third was running
+  (folder / 'three-cache').write_bytes(whole)
   for name in ('two-cache', 'three-cache'):
-    os.utime(tmp_path / name, (time.time() + 200,) * 2)
+    os.utime(folder / name, (time.time() + 200,) * 2)
   assert start(4) == ([], ['one-cache', 'three-cache', 'two-cache'])
   assert start(6) == (['three-cache', 'two-cache'], ['one-cache', 'three-cache'])
   assert start(9) == ([], ['one-cache', 'three-cache'])

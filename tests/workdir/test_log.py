@@ -23,10 +23,8 @@ from seqjax.workdir.log import RunLog, read_metrics, read_timing
 WINDOW, EPOCH, NUM_STEPS = 5, 15, 60  # a checkpoint after each epoch
 
 
-# torch would take seconds, and is not what is tested.
 KILLED = """
 import os, signal, sys
-sys.modules['torch'] = None
 from seqjax.workdir.log import RunLog
 log = RunLog(sys.argv[1], None)
 log.write('train', 1, loss=0.5)
@@ -249,6 +247,18 @@ def test_tensorboard_hides_the_steps_that_a_resumed_run_redoes(tmp_path):
   assert len(list((tmp_path / 'tb').iterdir())) == 2
   RunLog(tmp_path, None).close()
   assert scalars(tmp_path) == {}
+
+
+def test_tensorboard_gets_any_step_name_and_number(tmp_path):
+  steps = (1, 127, 128, 300, 2**40)
+  with RunLog(tmp_path, None) as log:
+    for step in steps:
+      log.write('epoch', step, loss=step / 3, **{'f1/ü' * 50: -1e300})
+  found = scalars(tmp_path)
+  for step in steps:
+    assert found['epoch/loss', step] == np.float32(step / 3)
+    assert found['epoch/' + 'f1/ü' * 50, step] == np.finfo(np.float32).min
+  assert len(found) == 2 * len(steps)
 
 
 def scalars(workdir):
