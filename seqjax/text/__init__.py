@@ -1,5 +1,6 @@
 """From text to arrays: ids, padding, one-hot, hashing, word vectors. NumPy only."""
 
+from seqjax.text.bleu import check_bleu, corpus_bleu
 from seqjax.text.documents import document_matrix
 from seqjax.text.one_hot import (
   NUM_CHARACTER_IDS,
@@ -27,7 +28,9 @@ __all__ = [
   'Tokenizer',
   'WordVectors',
   'character_ids',
+  'check_bleu',
   'collision_rate',
+  'corpus_bleu',
   'document_matrix',
   'embedding_matrix',
   'hash_id',

@@ -1,11 +1,14 @@
 """Known collections of texts, from a folder of the user's: each its own layout."""
 
+import gzip
 import pathlib
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from seqjax.data.texts.labelled import Labelled, Splits, split
 from seqjax.data.texts.tables import Row, read_lines, read_table
+from seqjax.files import texts
 from seqjax.files.litter import inside
 from seqjax.types import InputError
 
@@ -23,6 +26,13 @@ class Pairs(NamedTuple):
 
   pairs: list[tuple[str, str]]
   scores: list[float]
+
+
+class Parallel(NamedTuple):
+  """N texts and what becomes of each."""
+
+  sources: list[str]
+  targets: list[str]
 
 
 def r8(data_dir: str, validation_split: float, seed: int = 0) -> Splits:
@@ -153,6 +163,49 @@ def _pairs(path: pathlib.Path) -> Pairs:
     pairs.append((a, b))
     scores.append(value)
   return Pairs(pairs, scores)
+
+
+def multi30k(
+  data_dir: str, source: str = 'de', target: str = 'en'
+) -> dict[str, Parallel]:
+  """Captions of pictures in two languages: multi30k/{train,val,test_2016_flickr}.LL.gz.
+
+  A caption a line, raw. Source: Elliott et al. 2016, arXiv:1605.00459.
+
+  Raises:
+    InputError: A file is missing or damaged, a line is empty, or two files have not as
+      many lines.
+  """
+  parts = {'train': 'train', 'validation': 'val', 'test': 'test_2016_flickr'}
+  names = {
+    part: tuple(f'{name}.{language}.gz' for language in (source, target))
+    for part, name in parts.items()
+  }
+  wanted = [name for pair in names.values() for name in pair]
+  folder = _folder(data_dir, 'multi30k', wanted)
+  return {part: _aligned(folder, *pair) for part, pair in names.items()}
+
+
+def _aligned(folder: pathlib.Path, source: str, target: str) -> Parallel:
+  both = Parallel(_lines(folder / source), _lines(folder / target))
+  if len(both.sources) != len(both.targets):
+    raise InputError(
+      f'{folder}: {source} and {target} must have as many lines, got '
+      f'{len(both.sources)} and {len(both.targets)}'
+    )
+  return both
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+  try:
+    raw = gzip.decompress(path.read_bytes())
+  except (OSError, EOFError, zlib.error) as error:
+    raise InputError(f'{path}: no whole gzip file: {error}') from error
+  lines = texts.decode(raw, str(path)).removesuffix('\n').split('\n')
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      raise InputError(f'{path}, line {number} is empty: expected a caption')
+  return [line.strip() for line in lines]
 
 
 def _labelled(rows: Sequence[Row]) -> Labelled:
