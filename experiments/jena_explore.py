@@ -30,7 +30,7 @@ class Config(weather.Config):
 def run(config: Config) -> dict[str, Any]:
   """Shows the series; returns what result.json holds."""
   raw, name, _ = weather.read(config)
-  series, _, _, report = quality.clean(
+  series, _, _, report, _ = quality.clean(
     raw, name, step_minutes=config.step_minutes, sentinel=config.sentinel
   )
   target = weather.column(series, config.target, name)

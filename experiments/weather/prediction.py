@@ -54,7 +54,7 @@ def predict(
       f'{name}: expected the columns that the run was trained on, '
       f'{", ".join(scaling.columns)}; got {", ".join(raw.columns)}'
     )
-  series, segments, _, report = quality.clean(
+  series, segments, _, report, _ = quality.clean(
     raw, name, step_minutes=scaling.step_seconds / 60, sentinel=config.sentinel
   )
   shape = _shape(config)

@@ -1,20 +1,24 @@
-"""Reads a series from a CSV file: a column of time, and columns of numbers.
+"""Reads a series from a CSV file: a column of time, and columns of numbers or words.
 
 Fast where all is well: NumPy parses 420,551 rows of 15 columns in two seconds. Where it
-is not, the lines are read once more, one by one, to say which line and column is wrong.
+is not, the lines are read once more, one by one: so are cells that hold nothing or a
+word, times of another width, and the line and column of what is wrong.
 """
 
 from __future__ import annotations
 
+import array
 import csv
 import datetime
 import io
 import re
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from seqjax.data.series import times as date_times
 from seqjax.data.series.series import Series
+from seqjax.data.series.times import DATE_FORMAT
 from seqjax.files import texts
 from seqjax.types import InputError
 
@@ -22,36 +26,57 @@ Delimiter: TypeAlias = Literal[',', ';', 'tab']
 Decimal: TypeAlias = Literal['.', ',']
 
 TIME_COLUMN = 'Date Time'
-DATE_FORMAT = '%d.%m.%Y %H:%M:%S'
 
-_WIDTHS = {'%Y': 4, '%m': 2, '%d': 2, '%H': 2, '%M': 2, '%S': 2}
-_SPAN = (1, 9999)  # years that datetime64 and datetime agree about
 _SIGNS = {',': ',', ';': ';', 'tab': '\t'}
 _SWAP = str.maketrans(',.', '.,')
+_MISSING = {'', 'na', 'n/a', 'nan', 'null', 'none', '?', '-', '--'}
+_MOST_WORDS = 100  # of a column
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class _Layout(NamedTuple):
+  """How the lines of a file are to be read."""
+
+  date_format: str
+  sign: str  # what is between fields
+  decimal: str
+  columns: frozenset[str]  # the columns to read
+  categories: frozenset[str]  # those of them that hold words
+  missing: bool  # whether a cell may be empty
 
 
 def read_csv(
   content: bytes,
   source: str,
   *,
-  time_column: str = TIME_COLUMN,
+  time_column: str | None = TIME_COLUMN,
   date_format: str = DATE_FORMAT,
   delimiter: Delimiter = ',',
   decimal: Decimal = '.',
+  columns: str = '',
+  categories: str = '',
+  missing: bool = False,
 ) -> Series:
-  """Reads a header and rows; every row and value of the file is in the result.
+  """Reads a header and rows; every row of the file is in the result.
 
   Args:
     content: The file; UTF-8, with a mark in front or not, or Latin-1; lines end as on
       any system, fields may be quoted, and have blanks in front.
     source: Its name, for messages.
-    time_column: Name of the column of time; all others hold numbers. Where date and
-      time of day are two columns side by side, both: 'Date,Time'.
-    date_format: How time is written, of the directives %Y %m %d %H %M %S, each with as
-      many digits as the largest value has, and other characters between them (a blank
-      between two columns).
+    time_column: Name of the column of time; None: the first. Where date and time of day
+      are two columns side by side, both: 'Date,Time'.
+    date_format: How time is written: 'iso' (ISO 8601; an offset from UTC counts),
+      'epoch' (seconds since 1970), or a format of the directives %Y %y %m %b %d %H %I
+      %M %S %p and other characters between them (a blank between two columns). 'rows':
+      there is no column of time; rows are counted, from 1.
     delimiter: What is between fields.
     decimal: What is between the whole part of a number and the rest.
+    columns: The columns to read, with commas between them, or those not to read, each
+      with a minus in front; all if empty. Others may hold anything.
+    categories: Those of them that hold words: a column of 0 and 1 is made for each word
+      (see `category`).
+    missing: Cells may hold no value: be empty, or NA, NaN, null, none, ?, -. They are
+      NaN.
 
   Returns:
     Series in the order of the file, faults included.
@@ -63,27 +88,80 @@ def read_csv(
     raise InputError(f'`delimiter={delimiter}` is `decimal={decimal}` too')
   if 0 in content:
     texts.decode(content, source)  # says that it is no text
-  pieces = _pieces(date_format)
+  cut = date_times.pieces(date_format)
   content = content.replace(b'\r\r\n', b'\n').replace(b'\r\n', b'\n')
   header, _, rest = content.replace(b'\r', b'\n').partition(b'\n')
-  names, when, unnamed = _header(header, source, time_column, delimiter)
-  rows = _rows(rest, _SIGNS[delimiter], date_format, unnamed)
+  if date_format == date_times.ROWS and time_column:
+    raise InputError(f'`date_format={date_format}` goes without `time_column`')
+  timed = date_format != date_times.ROWS
+  names, when, unnamed = _header(header, source, time_column, delimiter, timed)
+  valued = names[: when.start] + names[when.stop :]
+  kept = _chosen(columns, valued, source)
+  layout = _Layout(
+    date_format,
+    _SIGNS[delimiter],
+    decimal,
+    frozenset(kept),
+    frozenset(_named('categories', categories, kept, source)),
+    missing,
+  )
+  rows = _rows(rest, layout.sign, date_format, unnamed)
   if not rows:
     raise InputError(f'{source}: line 2: expected a row of numbers, the file ends')
-  plain = rows
-  if decimal == ',':  # both change sides: 1.234,5 is to stay no number
-    plain = rows.decode('latin-1').translate(_SWAP).encode('latin-1')
-    pieces = [(digits, piece.translate(_SWAP)) for digits, piece in pieces]
-  widths = when.start, when.stop - when.start, len(names) - when.stop
-  read = _parse(plain, pieces, _SIGNS[delimiter], *widths)
-  if read is None:
-    _explain(rows, source, names, when, date_format, delimiter, decimal)
-    raise InputError(f'{source}: expected a row on each line, and no quoted line ends')
-  return Series(*read, tuple(names[: when.start] + names[when.stop :]))
+  if cut is not None and not layout.categories:
+    plain = rows
+    if decimal == ',':  # both change sides: 1.234,5 is to stay no number
+      plain = rows.decode('latin-1').translate(_SWAP).encode('latin-1')
+      cut = [(digits, piece.translate(_SWAP)) for digits, piece in cut]
+    widths = when.start, when.stop - when.start, len(names) - when.stop
+    read = _parse(plain, cut, layout.sign, *widths)
+    if read is not None:
+      stamps, values = read
+      places = [valued.index(name) for name in kept]
+      return Series(stamps, values[:, places], tuple(kept))
+  return _by_line(rows, source, names, when, layout)
+
+
+def _chosen(columns: str, names: list[str], source: str) -> list[str]:
+  """The names that `columns` chooses, in the order of the file."""
+  if not columns:
+    return names
+  listed = split(columns)
+  if not all(name not in names and name.startswith('-') for name in listed):
+    wanted = _named('columns', columns, names, source)
+    return [name for name in names if name in wanted]
+  without = [name[1:].strip() for name in listed]
+  _named('columns', ','.join(map(quote, without)), names, source)
+  left = [name for name in names if name not in without]
+  if not left:
+    raise InputError(f'{source}: `columns={columns}` leaves none')
+  return left
+
+
+def _named(argument: str, value: str, names: list[str], source: str) -> list[str]:
+  """Names in a list with commas, each of which the file must have."""
+  listed = split(value)
+  for name in listed:
+    if name not in names:
+      raise InputError(
+        f'`{argument}={value}`: {source} has {", ".join(names)}, and no {name!r}'
+      )
+  return listed
+
+
+def split(names: str) -> list[str]:
+  """'a,"b (x, y)"' -> ['a', 'b (x, y)']."""
+  found = next(csv.reader([names], skipinitialspace=True), [])
+  return [name.strip() for name in found]
+
+
+def quote(name: str) -> str:
+  """The name as a part of a list that `split` takes apart."""
+  return f'"{name}"' if ',' in name or '"' in name else name
 
 
 def _header(
-  line: bytes, source: str, time_column: str, delimiter: Delimiter
+  line: bytes, source: str, time_column: str | None, delimiter: Delimiter, timed: bool
 ) -> tuple[list[str], slice, int]:
   """Names of the columns, which of them are the time, and how many follow unnamed."""
   try:
@@ -94,9 +172,13 @@ def _header(
   for sign, letter in _SIGNS.items():
     titles = next(csv.reader([text], delimiter=letter, skipinitialspace=True), [])
     headers[sign] = [title.strip() for title in titles]
-  several = next(csv.reader([time_column], skipinitialspace=True), [])
+  several = split(time_column or '')
 
   def place(names: list[str]) -> slice | None:
+    if not timed:
+      return slice(0, 0) if names else None
+    if time_column is None:
+      return slice(0, 1) if len(names) > 1 else None
     for columns in filter(None, ([time_column], several)):
       for start in range(len(names) - len(columns) + 1):
         if names[start : start + len(columns)] == columns:
@@ -109,9 +191,10 @@ def _header(
   if when is None:
     others = [sign for sign, titles in headers.items() if place(titles)]
     hint = f'; with `delimiter={others[0]}` it is there' if others else ''
-    raise InputError(
-      f'{source}: line 1: expected a time column {time_column!r}, found {found}{hint}'
-    )
+    wanted = f'a time column {time_column!r}'
+    if time_column is None:
+      wanted = 'a time column and others' if timed else 'names of columns'
+    raise InputError(f'{source}: line 1: expected {wanted}, found {found}{hint}')
   named = list(names)
   while not named[-1] and len(named) > when.stop:
     named.pop()
@@ -141,7 +224,7 @@ def _rows(content: bytes, sign: str, date_format: str, unnamed: int) -> bytes:
 
 def _parse(
   rows: bytes,
-  pieces: list[tuple[int | None, str]],
+  cut: date_times.Pieces,
   sign: str,
   before: int,
   when: int,
@@ -151,11 +234,11 @@ def _parse(
 
   Args:
     rows: Lines of fields.
-    pieces: Of the date format.
+    cut: The date format's pieces.
     sign: What is between fields.
     before, when, after: How many fields are numbers, then time, then numbers again.
   """
-  width = sum(len(piece) if digits is None else digits for digits, piece in pieces)
+  width = date_times.width(cut)
   long = f'S{width + 1}'  # one more, so that a longer text is not cut to fit
   parts: list[Any] = [
     ('before', np.float64, (before,)),
@@ -178,7 +261,7 @@ def _parse(
   written = table['time 0']
   for i in range(1, when):
     written = np.char.add(np.char.add(written, b' '), table[f'time {i}']).astype(long)
-  times, good = _parse_times(written, pieces, width)
+  times, good = date_times.parse(written, cut)
   numbers = [table[field[0]] for field in fields if not field[0].startswith('time')]
   with np.errstate(over='ignore'):  # becomes infinite, and is refused
     values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
@@ -186,101 +269,127 @@ def _parse(
   return (times, values) if whole and good.all() and np.isfinite(values).all() else None
 
 
-def _pieces(date_format: str) -> list[tuple[int | None, str]]:
-  """The format cut into (digits, directive) and (None, characters)."""
-  pieces: list[tuple[int | None, str]] = []
-  for piece in re.findall(r'%.?|[^%]+', date_format):
-    if piece.startswith('%') and piece not in _WIDTHS:
-      raise InputError(
-        f'`date_format={date_format}`: {piece} is not among {" ".join(_WIDTHS)}'
-      )
-    pieces.append((_WIDTHS.get(piece), piece))
-  directives = [piece for kind, piece in pieces if kind is not None]
-  if len(set(directives)) != len(directives) or not {'%Y', '%m', '%d'} <= {*directives}:
-    raise InputError(
-      f'`date_format={date_format}`: needs %Y, %m and %d, and each directive once'
-    )
-  return pieces
-
-
-def _parse_times(
-  texts: np.ndarray, pieces: list[tuple[int | None, str]], width: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Texts [N] of fixed width -> (datetime64[s] [N], bool [N]: True where it is one)."""
-  letters = np.ascontiguousarray(texts).view(np.uint8).reshape(len(texts), width + 1)
-  good = letters[:, width] == 0
-  zero = np.zeros(len(texts), np.int64)
-  numbers = {'%H': zero, '%M': zero, '%S': zero}
-  at = 0
-  for digits, piece in pieces:
-    if digits is None:
-      expected = np.frombuffer(piece.encode('latin-1'), np.uint8)
-      good &= (letters[:, at : at + len(expected)] == expected).all(axis=1)
-      at += len(expected)
-      continue
-    figures = letters[:, at : at + digits].astype(np.int64) - ord('0')
-    good &= ((figures >= 0) & (figures <= 9)).all(axis=1)
-    numbers[piece] = figures @ 10 ** np.arange(digits)[::-1]
-    at += digits
-  year, month, day, hour, minute, second = (numbers[name] for name in _WIDTHS)
-  good &= (year >= _SPAN[0]) & (year <= _SPAN[1]) & (month >= 1) & (month <= 12)
-  months = (np.where(good, 12 * (year - 1970) + month - 1, 0)).astype('datetime64[M]')
-  days = months.astype('datetime64[D]') + (day - 1).astype('timedelta64[D]')
-  good &= (day >= 1) & (days.astype('datetime64[M]') == months)  # not 30 February
-  good &= (hour < 24) & (minute < 60) & (second < 60)
-  seconds = (3600 * hour + 60 * minute + second).astype('timedelta64[s]')
-  times = days.astype('datetime64[s]') + seconds
-  return times, good
-
-
-def _explain(
-  rows: bytes,
+def _by_line(
+  content: bytes,
   source: str,
   names: list[str],
   when: slice,
-  date_format: str,
-  delimiter: Delimiter,
-  decimal: Decimal,
-) -> None:
-  """Raises InputError about the first line that is not as it should be, if any is."""
-  for number, line in enumerate(rows.decode('latin-1').split('\n'), 2):
+  layout: _Layout,
+) -> Series:
+  """The rows read one by one, up to the first that is not as it should be.
+
+  Args:
+    content: Lines of fields.
+    source: The file's name.
+    names: Of all columns.
+    when: Which of them are the time.
+    layout: How the file is to be read.
+
+  Raises:
+    InputError: It names that row's line, and the column.
+  """
+  try:
+    lines = content.decode().split('\n')
+  except UnicodeDecodeError:
+    lines = content.decode('latin-1').split('\n')
+  kept = [i for i, name in enumerate(names) if name in layout.columns]
+  numbers: dict[int, array.array[float]] = {
+    i: array.array('d') for i in kept if names[i] not in layout.categories
+  }
+  words: dict[int, list[str]] = {i: [] for i in kept if i not in numbers}
+  times: list[datetime.datetime] = []
+  read_time = date_times.reader(layout.date_format)
+  for number, line in enumerate(lines, 2):
+    where = f'{source}: line {number}'
     try:
-      fields = next(csv.reader([line], delimiter=_SIGNS[delimiter], strict=True), [])
+      fields = next(csv.reader([line], delimiter=layout.sign, strict=True), [])
     except csv.Error as error:
-      raise InputError(f'{source}: line {number}: {error}') from error
+      raise InputError(f'{where}: {error}') from error
     if len(fields) != len(names):
-      raise InputError(
-        f'{source}: line {number}: expected {len(names)} fields, found {len(fields)}'
-      )
-    time = ' '.join(fields[when])
-    if not _is_time(time, date_format):
-      raise InputError(
-        f'{source}: line {number}, column {",".join(names[when])!r}: expected a time '
-        f'like {date_format}, got {time!r}'
-      )
-    for i, (name, field) in enumerate(zip(names, fields, strict=True)):
-      plain = field.translate(_SWAP) if decimal == ',' else field
-      if not when.start <= i < when.stop and not _is_number(plain):
-        hint = '; see `decimal`' if ',' in field and decimal == '.' else ''
-        if decimal == ',' and '.' in field:
-          hint = '; with `decimal=,` a number has no point'
+      raise InputError(f'{where}: expected {len(names)} fields, found {len(fields)}')
+    if when.stop > when.start:
+      time = ' '.join(fields[when]).strip()
+      try:
+        times.append(read_time(time))
+      except ValueError as error:
+        column = ','.join(names[when])
         raise InputError(
-          f'{source}: line {number}, column {name!r}: expected a number, got '
-          f'{field!r}{hint}'
+          f'{where}, column {column!r}: expected {error}, got {time!r}'
+        ) from error
+    for i, found in words.items():
+      word = fields[i].strip()
+      if _is_missing(word) and not layout.missing:
+        raise InputError(f'{where}, column {names[i]!r}: expected a word, got {word!r}')
+      found.append(word)
+    for i, values in numbers.items():
+      value = _number(fields[i], layout)
+      if value is None:
+        raise InputError(
+          f'{where}, column {names[i]!r}: expected a number, got '
+          f'{fields[i]!r}{_hint(fields[i], layout)}'
         )
+      values.append(value)
+  N = len(lines)
+  columns, parts = [], []
+  for i in kept:
+    if i in numbers:
+      columns.append(names[i])
+      parts.append(np.asarray(numbers[i], np.float32)[:, None])
+    else:
+      seen = sorted({word for word in words[i] if not _is_missing(word)})
+      if len(seen) > _MOST_WORDS:
+        raise InputError(
+          f'{source}: column {names[i]!r} has {len(seen):,} different words, '
+          f'`categories` at most {_MOST_WORDS}'
+        )
+      columns += [category(names[i], word) for word in seen]
+      parts.append(_one_hot(words[i], seen))
+  if len(set(columns)) < len(columns):
+    raise InputError(f'{source}: `categories` would make two columns of one name')
+  # Rows that have no time are counted, from 1.
+  stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, N + 1)
+  return Series(stamps, np.concatenate(parts, 1), tuple(columns))
 
 
-def _is_time(text: str, date_format: str) -> bool:
+def category(column: str, word: str) -> str:
+  """The column that is 1 where `column` holds this word, and 0 where another."""
+  return f'{column}={word}'
+
+
+def _one_hot(words: list[str], seen: list[str]) -> np.ndarray:
+  """float32 [N, words seen]; NaN where none is given."""
+  number = {word: i for i, word in enumerate(seen)}
+  codes = np.array([number.get(word, -1) for word in words])
+  known = np.eye(len(seen), dtype=np.float32)[codes]
+  return np.where(codes[:, None] < 0, np.float32(np.nan), known)
+
+
+def _hint(field: str, layout: _Layout) -> str:
+  """What may help, where a field is no number."""
+  if layout.decimal == ',' and '.' in field:
+    return '; with `decimal=,` a number has no point'
+  if layout.decimal == '.' and ',' in field:
+    return '; see `decimal`'
+  if _is_missing(field):
+    return '; `missing` says what becomes of such a cell'
+  if re.fullmatch(r'[^\W\d_].*', field):
+    return '; `categories` names columns of words, `columns` those to read'
+  return ''
+
+
+def _is_missing(field: str) -> bool:
+  return field.strip().lower() in _MISSING
+
+
+def _number(field: str, layout: _Layout) -> float | None:
+  """The number; NaN where it is missing, as it may be; None where there is none."""
+  if layout.missing and _is_missing(field):
+    return float('nan')
+  plain = field.translate(_SWAP) if layout.decimal == ',' else field
   try:
-    time = datetime.datetime.strptime(text, date_format)
+    value = float(plain)
   except ValueError:
-    return False
-  return text == time.strftime(date_format)  # with all its digits
-
-
-def _is_number(text: str) -> bool:
-  try:
-    small = abs(float(text)) <= float(np.finfo(np.float32).max)
-  except ValueError:
-    return False
-  return small and '_' not in text  # 1_000 is a number to Python alone
+    return None
+  # Python alone takes 1_000 for a number, and digits of any script.
+  fine = abs(value) <= _LARGEST and '_' not in plain and plain.isascii()
+  return value if fine else None

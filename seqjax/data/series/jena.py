@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,10 +40,13 @@ _log = logging.getLogger(__name__)
 class _Layout(NamedTuple):
   """What `csv_files.read_csv` has to be told of a file."""
 
-  time_column: str = csv_files.TIME_COLUMN
+  time_column: str | None = csv_files.TIME_COLUMN
   date_format: str = csv_files.DATE_FORMAT
   delimiter: csv_files.Delimiter = ','
   decimal: csv_files.Decimal = '.'
+  columns: str = ''
+  categories: str = ''
+  missing: bool = False
 
 
 class Source(NamedTuple):
@@ -66,18 +69,15 @@ class Source(NamedTuple):
 def load(
   source: Source,
   *,
-  time_column: str = csv_files.TIME_COLUMN,
-  date_format: str = csv_files.DATE_FORMAT,
-  delimiter: csv_files.Delimiter = ',',
-  decimal: csv_files.Decimal = '.',
   cache_dir: str = '',
+  **layout: Any,
 ) -> Series:
   """Reads the series as it is in the file; from the second time on, from the cache.
 
   Args:
     source: From `find`.
-    time_column, date_format, delimiter, decimal: As for `csv_files.read_csv`.
     cache_dir: As for `cache.default_root`.
+    **layout: As for `csv_files.read_csv`.
 
   Raises:
     InputError: The file cannot be read, or something in it is wrong, with line and
@@ -85,15 +85,15 @@ def load(
   """
   root = cache.default_root(cache_dir)
   identity = URL if source.path is None else archives.identity(source.path, _is_csv)
-  layout = _Layout(time_column, date_format, delimiter, decimal)
-  fields = {'source': identity, **layout._asdict(), 'version': _VERSION}
+  told = _Layout(**layout)
+  fields = {'source': identity, **told._asdict(), 'version': _VERSION}
 
   def build() -> dict[str, np.ndarray]:
-    if source.is_published and layout == _Layout():
+    if source.is_published and told == _Layout():
       series = _published(source, root, fields)
     else:
       assert source.path is not None  # for mypy: `find` took a file
-      series = _read(source.path, layout)
+      series = _read(source.path, told)
     times, values, columns = series
     return {'times': times, 'values': values, 'columns': np.array(columns)}
 

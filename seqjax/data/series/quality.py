@@ -7,12 +7,23 @@
 | a sentinel, for up to an hour | becomes the value before it: nothing of the future |
 | a sentinel for longer, or at the very start | its rows are dropped: a gap |
 | a gap, or two rows closer than a step | no window goes across it (`segments`) |
+
+A sentinel, or NaN, is a missing value, and `missing` may ask for other rules:
+
+| `missing` | a missing value |
+|---|---|
+| hour | as above |
+| refuse | an error, which names the first |
+| previous | becomes the value before it, however old |
+| interpolate | lies between the values before and after it: it knows of the future |
+| gap | its row is dropped, as where there is no value before or after |
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,6 +32,8 @@ from seqjax.types import InputError
 
 SENTINEL = -9999.0
 _REPAIR_SECONDS = 3600
+
+Missing: TypeAlias = Literal['hour', 'refuse', 'previous', 'interpolate', 'gap']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +53,24 @@ class Report:
   gaps: int  # places where a row does not come one step after the one before
   missing: int  # steps without a row, within the gaps
 
-  def lines(self) -> dict[str, str]:
-    """Name -> words, for people."""
+  def lines(self, missing: Missing = 'hour') -> dict[str, str]:
+    """Name -> words, for people; `missing` as it was for `clean`."""
     step = self.step_seconds
     words = f'{step // 60} minutes' if step % 60 == 0 else f'{step} seconds'
+    period = f'{self.first} to {self.last}, a step of {words}'
+    if self.first.isdigit():  # rows without a time
+      period = f'rows {self.first} to {self.last}'
+    name = 'sentinels' if missing == 'hour' else 'missing values'
+    become = (
+      'interpolated' if missing == 'interpolate' else 'replaced by the one before'
+    )
     return {
       'rows': f'{self.rows:,} in the file, {self.kept:,} kept',
-      'period': f'{self.first} to {self.last}, a step of {words}',
+      'period': period,
       'out of order': f'{self.out_of_order:,} rows, sorted',
       'repeated': f'{self.repeated:,} rows, dropped',
-      'sentinels': f'{self.sentinels:,} values: {self.repaired:,} replaced by the one '
-      f'before, for the others {self.dropped:,} rows dropped',
+      name: f'{self.sentinels:,} values: {self.repaired:,} {become}, '
+      f'for the others {self.dropped:,} rows dropped',
       'gaps': f'{self.gaps:,} ({self.missing:,} steps missing); no window crosses one',
     }
 
@@ -62,6 +82,7 @@ class Clean(NamedTuple):
   segments: np.ndarray  # [N] int32, the number of the piece that a row belongs to
   file_rows: np.ndarray  # [N] int64, where the row stood in the file
   report: Report
+  filled: np.ndarray  # bool [N, D], where a value was missing and is made up
 
 
 def clean(
@@ -69,7 +90,9 @@ def clean(
   source: str,
   *,
   step_minutes: float | None = None,
-  sentinel: float = SENTINEL,
+  sentinel: float | None = SENTINEL,
+  missing: Missing = 'hour',
+  held: Sequence[str] = (),
 ) -> Clean:
   """Applies the rules above.
 
@@ -77,10 +100,14 @@ def clean(
     series: As in the file.
     source: Its name, for messages.
     step_minutes: From a row to the next; None: what occurs most often.
-    sentinel: Value that stands for a missing one.
+    sentinel: Value that stands for a missing one, as NaN does.
+    missing: What becomes of a missing value.
+    held: Columns in which nothing lies between two values, as of words: they are never
+      interpolated, but keep the value before.
 
   Raises:
-    InputError: Nothing is left, or most rows do not follow at the given step.
+    InputError: Nothing is left, a value is missing and refused, or most rows do not
+      follow at the given step.
   """
   rows = np.argsort(series.times, kind='stable')
   times = series.times[rows]
@@ -90,17 +117,20 @@ def clean(
   step = _step(times, step_minutes, source)
 
   values = series.values[rows]
-  absent = values == np.float32(sentinel)
-  last_good = np.where(absent, -1, np.arange(len(rows))[:, None])  # [N, D]
-  last_good = np.maximum.accumulate(last_good, axis=0)
-  age = (times[:, None] - times[last_good]).astype(np.int64)
-  fixable = absent & (last_good >= 0) & (age <= _REPAIR_SECONDS)
-  values = np.where(
-    fixable, np.take_along_axis(values, np.maximum(last_good, 0), axis=0), values
-  )
+  absent = np.isnan(values)
+  if sentinel is not None:
+    absent |= values == np.float32(sentinel)
+  if missing == 'refuse' and absent.any():
+    row, column = min((rows[i], int(d)) for i, d in np.argwhere(absent))
+    raise InputError(
+      f'{source}: line {row + 2}, column {series.columns[column]!r}: a value is missing'
+      '; `missing` says what becomes of it'
+    )
+  values, fixable = _fill(times, values, absent, missing, series.columns, held)
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
-    raise InputError(f'{source}: no row without the sentinel {sentinel:g} is left')
+    words = 'a missing value' if sentinel is None else f'the sentinel {sentinel:g}'
+    raise InputError(f'{source}: no row without {words} is left')
   times, values, rows = times[keep], values[keep], rows[keep]
 
   apart = np.diff(times).astype(np.int64)
@@ -120,7 +150,39 @@ def clean(
     gaps=int(breaks.sum()),
     missing=int(np.sum(np.maximum(apart[breaks] // step - 1, 0))),
   )
-  return Clean(Series(times, values, series.columns), segments, rows, report)
+  kept = Series(times, values, series.columns)
+  return Clean(kept, segments, rows, report, fixable[keep])
+
+
+def _fill(
+  times: np.ndarray,
+  values: np.ndarray,
+  absent: np.ndarray,
+  missing: Missing,
+  columns: Sequence[str],
+  held: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Values [N, D] with those made up that can be, and which these are, bool [N, D]."""
+  if missing == 'gap':
+    return values, np.zeros_like(absent)
+  last_good = np.where(absent, -1, np.arange(len(times))[:, None])  # [N, D]
+  last_good = np.maximum.accumulate(last_good, axis=0)
+  fixable = absent & (last_good >= 0)
+  if missing == 'hour':
+    age = (times[:, None] - times[last_good]).astype(np.int64)
+    fixable &= age <= _REPAIR_SECONDS
+  before = np.take_along_axis(values, np.maximum(last_good, 0), axis=0)
+  filled = np.where(fixable, before, values)
+  if missing == 'interpolate':
+    seconds = (times - times[0]).astype(np.int64).astype(np.float64)
+    for d in np.flatnonzero(absent.any(axis=0)):
+      good = ~absent[:, d]
+      if columns[d] in held or not good.any():
+        continue
+      line = np.interp(seconds, seconds[good], values[good, d].astype(np.float64))
+      fixable[:, d] &= np.arange(len(times)) < np.flatnonzero(good)[-1]
+      filled[:, d] = np.where(fixable[:, d], line, values[:, d])
+  return filled, fixable
 
 
 def _step(times: np.ndarray, step_minutes: float | None, source: str) -> int:

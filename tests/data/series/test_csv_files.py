@@ -163,7 +163,7 @@ _ROW = b'29.02.2020 23:59:59,-3e2,4'
     (b'29.13.2020 23:59:59,1,2', "line 3, column 'Date Time'"),
     (b'29.02.2020 24:00:00,1,2', "line 3, column 'Date Time'"),
     (b'29.02.2020 23:60:00,1,2', "line 3, column 'Date Time'"),
-    (b'29.2.2020 23:59:59,1,2', "line 3, column 'Date Time'"),
+    (b'29.2.20 23:59:59,1,2', "line 3, column 'Date Time'"),
     (b'29.02.2020 23:59:599,1,2', "line 3, column 'Date Time'"),
     (b'29-02-2020 23:59:59,1,2', "line 3, column 'Date Time'"),
   ],
@@ -220,11 +220,171 @@ def test_a_time_column_without_a_name():
 
 @pytest.mark.parametrize(
   ('date_format', 'message'),
-  [('%d.%m.%y', '%y is not among'), ('%d.%m', 'needs %Y'), ('%Y%m%d%d', 'once')],
+  [
+    ('%d.%m.%Z', '%Z is not among'),
+    ('%d.%m', 'expected iso, epoch, rows, or a format with year'),
+    ('%Y%m%d%d', 'once'),
+    ('%Y-%m-%d %I:%M', '%I, of 12 hours, goes with %p'),
+    ('%Y-%m-%d %H:%M %p', '%I, of 12 hours, goes with %p'),
+    ('%Y-%m-%d %I %H %p', 'once'),
+  ],
 )
 def test_a_date_format_that_does_not_do(date_format, message):
   with pytest.raises(InputError, match=f'`date_format.*{message}'):
     read_csv(_FILE, 'f', date_format=date_format)
+
+
+@pytest.mark.parametrize(
+  ('date_format', 'texts', 'expected'),
+  [
+    ('%m/%d/%Y %I:%M %p', ['12/31/2019 12:00 AM', '1/2/2020 3:05 PM'],
+     ['2019-12-31T00:00:00', '2020-01-02T15:05:00']),
+    ('%d-%b-%y %I%p', ['01-Feb-20 12PM', '29-Feb-20 01am'],
+     ['2020-02-01T12:00:00', '2020-02-29T01:00:00']),
+    ('%Y-%m', ['1949-01', '1949-12'], ['1949-01-01T00:00:00', '1949-12-01T00:00:00']),
+    ('%Y-%m-%d %H:%M', ['2020-1-2 3:04', '2020-11-12 13:14'],
+     ['2020-01-02T03:04:00', '2020-11-12T13:14:00']),
+    ('iso', ['2020-01-02', '2020-01-02 03:04', '2020-01-02T03:04:05.000'],
+     ['2020-01-02T00:00:00', '2020-01-02T03:04:00', '2020-01-02T03:04:05']),
+    # An hour of summer time: the clock goes on from +01:00 to +02:00.
+    ('iso', ['2020-03-29T01:00+01:00', '2020-03-29T03:00+02:00', '2020-03-29T02:00Z'],
+     ['2020-03-29T00:00:00', '2020-03-29T01:00:00', '2020-03-29T02:00:00']),
+    ('epoch', ['0', '1577836800', '-1', '1.6e9'],
+     ['1970-01-01T00:00:00', '2020-01-01T00:00:00', '1969-12-31T23:59:59',
+      '2020-09-13T12:26:40']),
+  ],
+)  # fmt: skip
+def test_a_time_in_each_form(date_format, texts, expected):
+  content = '\n'.join(['when,a', *(f'{text},{i}' for i, text in enumerate(texts))])
+  found = read_csv(content.encode(), 'f', time_column=None, date_format=date_format)
+  assert [str(time) for time in found.times] == expected
+  np.testing.assert_array_equal(found.values[:, 0], range(len(texts)))
+  assert found.times.dtype == 'datetime64[s]'
+
+
+@pytest.mark.parametrize(
+  ('date_format', 'good', 'bad', 'message'),
+  [
+    ('iso', '2020-01-01', '1.1.2020', 'a time of ISO 8601, like 2020-01-31 23:59, got'),
+    ('iso', '2020-01-01', '2020-01-01T00:00Z', 'a time without an offset from UTC'),
+    ('iso', '2020-01-01T00+02', '2020-01-01', 'a time with an offset from UTC'),
+    (
+      'iso',
+      '2020-01-01T01Z',
+      '0001-01-01T00:00+05:00',
+      'a time of the years 1 to 9999',
+    ),
+    ('iso', '2020-01-01', '2020-01-01T00:00:00.5', 'a time of whole seconds'),
+    ('epoch', '1', '1.5', 'whole seconds since 1970'),
+    ('epoch', '1', '1_0', 'whole seconds since 1970'),
+    ('epoch', '1', 'inf', 'whole seconds since 1970'),
+    ('epoch', '1', '1577836800000', 'whole seconds since 1970'),  # milliseconds
+    ('%Y-%m-%d %I %p', '2020-01-01 12 AM', '2020-01-01 13 AM', 'a time like %Y-%m-%d'),
+    ('%Y%m%d', '20200111', '2020111', 'a time like %Y%m%d'),  # January or November
+  ],
+)
+def test_a_time_of_another_form_is_named_by_line(date_format, good, bad, message):
+  content = f'when,a\n{good},1\n{good},2\n{bad},3\n'.encode()
+  with pytest.raises(
+    InputError, match=f"^f: line 4, column 'when': expected {message}"
+  ):
+    read_csv(content, 'f', time_column='when', date_format=date_format)
+
+
+def test_rows_without_a_time_are_counted():
+  found = read_csv(b'a,b\n1,2\n3,4\n', 'f', time_column=None, date_format='rows')
+  np.testing.assert_array_equal(found.times, [1, 2])
+  np.testing.assert_array_equal(found.values, [[1, 2], [3, 4]])
+  assert found.columns == ('a', 'b')
+  with pytest.raises(InputError, match='`date_format=rows` goes without `time_column`'):
+    read_csv(b'a,b\n1,2\n', 'f', time_column='a', date_format='rows')
+  for content in (b'', b'\n1\n'):
+    with pytest.raises(InputError, match=r'line 1: expected names of columns, found $'):
+      read_csv(content, 'f', time_column=None, date_format='rows')
+
+
+_MIXED = 'when,a,note,sky,"b (x, y)"\n' + '\n'.join(
+  f'2020-01-0{i + 1},{a},n{i},{sky},{i}'
+  for i, (a, sky) in enumerate([(5, 'rain'), ('', 'clear'), (7, 'NA'), ('?', 'rain')])
+)  # fmt: skip
+_ISO = {'time_column': None, 'date_format': 'iso'}
+
+
+def test_columns_are_chosen_or_left_out():
+  fast = {'time_column': None, 'date_format': '%Y-%m-%d'}
+  content = b'when,a,"b (x, y)",c\n2020-01-01,1,2,3\n2020-01-02,4,5,6\n'
+  for how in (fast, _ISO):
+    for columns, names, values in (
+      ('', ('a', 'b (x, y)', 'c'), [[1, 2, 3], [4, 5, 6]]),
+      ('c, a', ('a', 'c'), [[1, 3], [4, 6]]),
+      ('-"b (x, y)"', ('a', 'b (x, y)', 'c'), None),  # the quotes belong around all
+      ('"-b (x, y)"', ('a', 'c'), [[1, 3], [4, 6]]),
+      ('-a,- c', ('b (x, y)',), [[2], [5]]),
+    ):
+      if values is None:
+        with pytest.raises(InputError, match='and no '):
+          read_csv(content, 'f', columns=columns, **how)
+        continue
+      found = read_csv(content, 'f', columns=columns, **how)
+      assert found.columns == names
+      np.testing.assert_array_equal(found.values, values)
+    for columns, message in (
+      ('a,d', r"`columns=a,d`: f has a, b \(x, y\), c, and no 'd'"),
+      ('-a,c', "and no '-a'"),
+      ('-d', "f has .*, and no 'd'"),
+      ('-a,-c,"-b (x, y)"', 'leaves none'),
+      ('when', "and no 'when'"),
+    ):
+      with pytest.raises(InputError, match=message):
+        read_csv(content, 'f', columns=columns, **how)
+
+
+def test_words_are_a_column_each_and_empty_cells_are_nan():
+  options = {'columns': '-note', 'categories': 'sky', 'missing': True}
+  found = read_csv(_MIXED.encode(), 'f', **_ISO, **options)
+  assert found.columns == ('a', 'sky=clear', 'sky=rain', 'b (x, y)')
+  nan = np.nan
+  expected = [[5, 0, 1, 0], [nan, 1, 0, 1], [7, nan, nan, 2], [nan, 0, 1, 3]]
+  np.testing.assert_array_equal(found.values, np.float32(expected))
+  cold = _MIXED.replace('clear', 'kühl').encode()
+  assert 'sky=kühl' in read_csv(cold, 'f', **_ISO, **options).columns
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({}, "line 2, column 'note': expected a number, got 'n0'; `categories` names"),
+    ({'columns': '-note'}, "line 2, column 'sky': expected a number, got 'rain'; `cat"),
+    ({'columns': 'a'}, "line 3, column 'a': expected a number, got ''; `missing` says"),
+    (
+      {'columns': 'sky', 'categories': 'sky'},
+      "line 4, column 'sky': expected a word, got 'NA'",
+    ),
+    ({'columns': 'a', 'categories': 'sky'}, "`categories=sky`: f has a, and no 'sky'"),
+  ],
+)
+def test_a_cell_that_is_none_says_what_helps(options, message):
+  with pytest.raises(InputError, match=message):
+    read_csv(_MIXED.encode(), 'f', **_ISO, **options)
+
+
+def test_what_is_no_category():
+  rows = [f'2020-01-01,w{i}' for i in range(101)]
+  content = '\n'.join(['when,a', *rows]).encode()
+  with pytest.raises(InputError, match=r"column 'a' has 101 different words, .* 100"):
+    read_csv(content, 'f', **_ISO, categories='a')
+  content = b'when,a,a=x\n2020-01-01,x,1\n'
+  with pytest.raises(InputError, match='two columns of one name'):
+    read_csv(content, 'f', **_ISO, categories='a')
+
+
+def test_both_ways_of_reading_give_the_same_bits(tmp_path):
+  series = synthetic_weather.weather(3, 70, faults=True)
+  write_csv(series, tmp_path / 'a.csv')
+  content = (tmp_path / 'a.csv').read_bytes()
+  slow = read_csv(content.replace(b'01.01.2009 00:', b'1.1.2009 00:'), 'a.csv')
+  np.testing.assert_array_equal(slow.times, series.times)
+  np.testing.assert_array_equal(slow.values, series.values)
 
 
 @settings(deadline=None, max_examples=300)

@@ -127,3 +127,85 @@ def test_the_report_counts_in_words():
   assert lines['rows'] == '7 in the file, 6 kept'
   assert lines['repeated'] == '1 rows, dropped'
   assert lines['gaps'].startswith('1 (2 steps missing)')
+
+
+_NAN = np.nan
+# Rows 0, 10, 20, 40, 50 and 60 minutes; column b is of words.
+_HOLES = [
+  [_NAN, 1],
+  [1, _NAN],
+  [_NAN, 0],
+  [7, -9999],
+  [9, 1],
+  [_NAN, _NAN],
+]
+
+
+def _clean(missing, **options):
+  series = _series([0, 10, 20, 40, 50, 60], _HOLES)
+  return quality.clean(series, 'f', missing=missing, **options)
+
+
+@pytest.mark.parametrize(
+  ('missing', 'options', 'kept', 'values', 'filled'),
+  [
+    ('previous', {}, [1, 2, 3, 4, 5], [[1, 1], [1, 0], [7, 0], [9, 1], [9, 1]],
+     [[0, 1], [1, 0], [0, 1], [0, 0], [1, 1]]),
+    # At 20 minutes a third of the way from 10 (1) to 40 (7); b between 1 and 0 at 0 and
+    # 20 minutes, between 0 and 1 at 20 and 50.
+    ('interpolate', {}, [1, 2, 3, 4], [[1, 0.5], [3, 0], [7, 2 / 3], [9, 1]],
+     [[0, 1], [1, 0], [0, 1], [0, 0]]),
+    ('interpolate', {'held': ['b']}, [1, 2, 3, 4], [[1, 1], [3, 0], [7, 0], [9, 1]],
+     [[0, 1], [1, 0], [0, 1], [0, 0]]),
+    ('gap', {}, [4], [[9, 1]], [[0, 0]]),
+    ('hour', {}, [1, 2, 3, 4, 5], [[1, 1], [1, 0], [7, 0], [9, 1], [9, 1]],
+     [[0, 1], [1, 0], [0, 1], [0, 0], [1, 1]]),
+  ],
+)  # fmt: skip
+def test_what_becomes_of_a_missing_value(missing, options, kept, values, filled):
+  clean = _clean(missing, **options)
+  np.testing.assert_array_equal(clean.file_rows, kept)
+  np.testing.assert_allclose(clean.series.values, values, rtol=1e-6)
+  np.testing.assert_array_equal(clean.filled, np.array(filled, bool))
+  assert clean.report.sentinels == 6
+  assert clean.report.repaired == np.sum(filled)
+  assert clean.report.dropped == 6 - len(kept)
+  words = clean.report.lines(missing)
+  name = 'sentinels' if missing == 'hour' else 'missing values'
+  become = 'interpolated' if missing == 'interpolate' else 'replaced by the one before'
+  assert f'6 values: {np.sum(filled)} {become}' in words[name]
+
+
+def test_a_missing_value_is_refused_by_its_line():
+  with pytest.raises(
+    InputError, match=r"^f: line 2, column 'a': a value is missing; `m"
+  ):
+    _clean('refuse')
+  series = _series(range(0, 60, 10))
+  assert len(quality.clean(series, 'f', missing='refuse').file_rows) == 6
+  series.values[4, 1] = -9999
+  late = series._replace(times=series.times[::-1])  # the line of the file, not of time
+  with pytest.raises(InputError, match=r"^f: line 6, column 'b': a value is missing"):
+    quality.clean(late, 'f', missing='refuse')
+  assert quality.clean(series, 'f', missing='refuse', sentinel=None).report.kept == 6
+
+
+def test_a_value_before_is_taken_however_old():
+  values = np.ones((20, 2), np.float32)
+  values[2:19, 0] = np.nan
+  series = _series(range(0, 200, 10), values)
+  assert quality.clean(series, 'f', missing='previous').report.kept == 20
+  assert quality.clean(series, 'f').report.kept == 20 - 11
+  values[:, 1] = np.nan
+  for missing in ('previous', 'interpolate', 'gap'):
+    with pytest.raises(InputError, match='f: no row without a missing value is left'):
+      quality.clean(series, 'f', missing=missing, sentinel=None)
+
+
+def test_rows_without_a_time_follow_one_another():
+  series = Series(np.arange(1, 7), np.ones((6, 2), np.float32), ('a', 'b'))
+  series.values[3, 0] = np.nan
+  clean = quality.clean(series, 'f', missing='gap')
+  np.testing.assert_array_equal(clean.segments, [0, 0, 0, 1, 1])
+  np.testing.assert_array_equal(clean.series.times, [1, 2, 3, 5, 6])
+  assert clean.report.lines('gap')['period'] == 'rows 1 to 6'
