@@ -219,7 +219,7 @@ def _labels(logits: Any, batch: Batch) -> Any:
 
 def _loss(logits: Any, batch: Batch, reduction: str) -> Any:
   """Over all labels there are; rows that fill a batch up have none."""
-  y = _labels(logits, batch).clone()
+  y = _labels(logits, batch).clamp(min=-1)  # whatever stands where there is none
   y[_tensor(np.asarray(batch.weight) == 0)] = -1
   return torch.nn.functional.cross_entropy(
     logits.reshape(-1, logits.shape[-1]), y.flatten(), ignore_index=-1,
