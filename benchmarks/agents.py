@@ -4,6 +4,7 @@ python -m benchmarks.agents
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -35,20 +36,18 @@ class TheirScannedRNN(nn.Module):
     return nn.GRUCell(features=xs.shape[-1])(carry, xs)
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """Forward and backward of 64 to 1,024 environments: of weights and of inputs."""
-  done = []
   for B in (64, 256, 1024):
     title = f'gru of an agent, {B} environments T{T} D{H} H{H}, resets, training'
     if options.only not in title:
       continue
-    runners = [_runner('seqjax auto', ScannedRNN(), B)]
-    runners.append(_runner('scan of flax.linen.GRUCell', TheirScannedRNN(), B))
+    runners = [
+      _runner('seqjax auto', ScannedRNN(), B),
+      _runner('scan of flax.linen.GRUCell', TheirScannedRNN(), B),
+    ]
     flops = 3 * 2 * B * T * (H + H) * 3 * H
-    timings = interleave(runners, seconds=options.seconds)
-    done.append(Row(title, timings, 0.5, flops=flops))
-    options.show(done[-1])
-  return done
+    yield Row(title, interleave(runners, seconds=options.seconds), 0.5, flops=flops)
 
 
 def _runner(name: str, module: nn.Module, B: int) -> Runner:

@@ -9,6 +9,7 @@ padding, as they do by default.
 
 import dataclasses
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,48 +20,34 @@ from benchmarks.workload import Workload
 from seqjax.data.batches import Bucketed, Examples
 
 _BATCH, _LENGTH = 128, 500
-_TARGETS = {'lstm': 0.15, 'gru': 0.15, 'simple_rnn': 0.15}
+_TARGET = 0.15  # of each cell
 
 
-def rows(options: cli.Options) -> list[Row]:
-  """A row for each cell."""
+def rows(options: cli.Options) -> Iterator[Row]:
+  """A row for each cell; the last, smaller batch is left out for everybody."""
   ids, y, source = _reviews()
-  padded = _batches(ids, y, np.arange(len(ids)))
-  feed = Bucketed(
-    Examples(ids, y.astype(np.float32)), np.count_nonzero(ids, 1), _BATCH, seed=0
-  )
-  bucketed = [feed.batch(step) for step in range(len(ids) // _BATCH)]
-  part = 16 if options.quick else 4
-  some = [(batch.x, batch.y) for batch in bucketed[::part]]
-  done = []
-  for cell in ('lstm', 'gru', 'simple_rnn'):
+  steps = range(0, len(ids) // _BATCH, 16 if options.quick else 4)
+  starts = [_BATCH * step for step in steps]
+  padded = [(ids[i : i + _BATCH], y[i : i + _BATCH]) for i in starts]
+  feed = Bucketed(Examples(ids, y), np.count_nonzero(ids, 1), _BATCH, seed=0)
+  bucketed = [(batch.x, batch.y) for batch in map(feed.batch, steps)]
+  for cell in ours.LAYERS:
     workload = Workload(cell, B=_BATCH, T=_LENGTH, embedding=True)
+    all_steps = ours.seqjax_runner(workload, batches=padded)
     runners = [
-      _rename(
-        ours.seqjax_runner(workload, batches=some, mask_zero=True),
-        'seqjax auto',
-      ),
-      _rename(
-        ours.seqjax_runner(workload, batches=padded[::part]), 'seqjax auto, padded'
-      ),
+      ours.seqjax_runner(workload, batches=bucketed, mask_zero=True),
+      dataclasses.replace(all_steps, name='seqjax auto, padded'),
     ]
     for peer in peers.PEERS.values():
-      runner = peer(workload)
-      if runner is not None:
-        runners.append(_repeated(runner, len(padded[::part])))
+      if runner := peer(workload):
+        runners.append(_repeated(runner, len(steps)))
     for runner in runners:
       runner.run()
     timings = interleave(
       runners, seconds=options.seconds, least_rounds=3, untimed=0, timed=1
     )
-    row = Row(
-      f'IMDB epoch ({source}): {workload.title}',
-      [_times(timing, part) for timing in timings],
-      _TARGETS[cell],
-    )
-    options.show(row)
-    done.append(row)
-  return done
+    scaled = [_times(timing, steps.step) for timing in timings]
+    yield Row(f'IMDB epoch ({source}): {workload.title}', scaled, _TARGET)
 
 
 def _reviews() -> tuple[np.ndarray, np.ndarray, str]:
@@ -77,19 +64,6 @@ def _reviews() -> tuple[np.ndarray, np.ndarray, str]:
   ids = rng.integers(1, 10_000, (len(lengths), _LENGTH)).astype(np.int32)
   ids[np.arange(_LENGTH) < _LENGTH - lengths[:, None]] = 0
   return ids, rng.integers(0, 2, len(ids)).astype(np.float32), 'lengths like theirs'
-
-
-def _batches(
-  ids: np.ndarray, y: np.ndarray, order: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Full batches in that order; the last, smaller one is left out for everybody."""
-  starts = range(0, len(order) - _BATCH + 1, _BATCH)
-  rows = [order[i : i + _BATCH] for i in starts]
-  return [(ids[r], y[r].astype(np.float32)) for r in rows]
-
-
-def _rename(runner: Runner, name: str) -> Runner:
-  return dataclasses.replace(runner, name=name)
 
 
 def _repeated(runner: Runner, times: int) -> Runner:

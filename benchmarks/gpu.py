@@ -9,7 +9,7 @@ where they are there. With --quick tiny sizes on whatever device there is: a reh
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import cli
 from benchmarks.ours import LAYERS, seqjax_runner
-from benchmarks.peers import torch_runner
+from benchmarks.peers import FLAX_CELLS, torch_layer, torch_runner
 from benchmarks.report import Row
 from benchmarks.timing import Runner, interleave
 from benchmarks.workload import Workload
@@ -49,6 +49,11 @@ class Work:
     parts += [f'{self.models} models'] if self.models > 1 else []
     return ', '.join([*parts, 'forward + backward' if self.training else 'forward'])
 
+  @property
+  def is_plain(self) -> bool:
+    """Whether it is one model without any option."""
+    return not (self.dropout or self.mask or self.resets or self.models > 1)
+
 
 def _work() -> list[tuple[Work, float | None]]:
   cells = ('lstm', 'gru', 'simple_rnn')
@@ -69,9 +74,8 @@ def _work() -> list[tuple[Work, float | None]]:
   return found
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """All that are asked for, peers by turns."""
-  done = []
   chapter = Workload('lstm', embedding=True)
   if options.quick:
     chapter = dataclasses.replace(chapter, B=4, T=12)
@@ -83,8 +87,7 @@ def rows(options: cli.Options) -> list[Row]:
     for runner in steps:
       runner.run()
     timings = interleave(steps, seconds=options.seconds)
-    done.append(Row(f'a whole step, {chapter.title}', timings, 0.2))
-    options.show(done[-1])
+    yield Row(f'a whole step, {chapter.title}', timings, 0.2)
   for work, target in _work():
     if options.only not in work.title:
       continue
@@ -95,9 +98,7 @@ def rows(options: cli.Options) -> list[Row]:
     runners += [r for peer in (_torch, _flax, _jax_rnn) if (r := peer(work))]
     for runner in runners:
       runner.run()
-    done.append(Row(work.title, interleave(runners, seconds=options.seconds), target))
-    options.show(done[-1])
-  return done
+    yield Row(work.title, interleave(runners, seconds=options.seconds), target)
 
 
 def _inputs(work: Work) -> np.ndarray:
@@ -150,20 +151,16 @@ def _ours(work: Work, implementation: str) -> Runner:
 
 
 def _flax(work: Work) -> Runner | None:
-  if work.dropout or work.mask or work.resets or work.models > 1:
+  if not work.is_plain:
     return None
-  cell = {
-    'lstm': nn.OptimizedLSTMCell, 'gru': nn.GRUCell, 'simple_rnn': nn.SimpleCell,
-  }[work.cell]  # fmt: skip
-  layer, x = nn.RNN(cell(work.H)), _inputs(work)
+  layer, x = nn.RNN(FLAX_CELLS[work.cell](work.H)), _inputs(work)
   params = layer.init(jax.random.key(0), x)
   return _runner('flax.linen.RNN', _step(work, layer.apply), params, x)
 
 
 def _jax_rnn(work: Work) -> Runner | None:
   """cuDNN from JAX: an LSTM, on a GPU."""
-  plain = not (work.dropout or work.mask or work.resets or work.models > 1)
-  if work.cell != 'lstm' or not plain or jax.default_backend() != 'gpu':
+  if work.cell != 'lstm' or not work.is_plain or jax.default_backend() != 'gpu':
     return None
   from jax.experimental import rnn
 
@@ -190,8 +187,7 @@ def _torch(work: Work) -> Runner | None:
   import torch
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  kind = {'lstm': torch.nn.LSTM, 'gru': torch.nn.GRU, 'simple_rnn': torch.nn.RNN}
-  layer = kind[work.cell](work.H, work.H, batch_first=True).to(device)
+  layer = torch_layer(work.cell)(work.H, work.H, batch_first=True).to(device)
   x = torch.from_numpy(_inputs(work)).to(device).requires_grad_(work.training)
 
   def run() -> None:
@@ -209,12 +205,7 @@ def _torch(work: Work) -> Runner | None:
   return Runner(f'torch.nn on {device}', run)
 
 
-def _needs_device(quick: bool) -> None:
-  where = jax.default_backend()
-  if where != 'gpu' and not quick:
-    sys.exit(f"this needs a GPU of NVIDIA's, and JAX has {where}; --quick rehearses")
-
-
 if __name__ == '__main__':
-  _needs_device('--quick' in sys.argv)
+  if (where := jax.default_backend()) != 'gpu' and '--quick' not in sys.argv:
+    sys.exit(f"this needs a GPU of NVIDIA's, and JAX has {where}; --quick rehearses")
   cli.main('gpu', __doc__, rows)

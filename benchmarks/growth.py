@@ -6,6 +6,8 @@ A training step keeps the carry once every K steps: its temporary memory, as the
 compiled executable tells it, is a line in T, B H / K floats a step for each part of it.
 """
 
+from collections.abc import Iterator
+
 from benchmarks import cli
 from benchmarks.ours import seqjax_runner
 from benchmarks.report import Row
@@ -18,21 +20,17 @@ _BATCHES = (1, 8, 32, 512)
 _UNITS = (8, 64, 128, 256)
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """seqjax's two paths over T for each cell; with peers over B and H for the LSTM."""
-  done = []
   for cell in ('lstm', 'gru', 'simple_rnn'):
     for T in _STEPS[:: 5 if options.quick else 1]:
       workload = Workload(cell, B=32, T=T)
       runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference')]
-      row = Row(workload.title, interleave(runners, seconds=options.seconds / 4))
-      options.show(row)
-      done.append(row)
+      yield Row(workload.title, interleave(runners, seconds=options.seconds / 4))
   if not options.quick:
     shapes = [(B, 32) for B in _BATCHES] + [(64, H) for H in _UNITS]
-    workloads = [Workload('lstm', B=B, T=100, H=H) for B, H in shapes]
-    done += [time_workload(workload, options) for workload in workloads]
-  return done
+    for B, H in shapes:
+      yield time_workload(Workload('lstm', B=B, T=100, H=H), options)
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ def jax_runner(
     batches: What to run over each time; None: the workload's one batch.
   """
   tx = optax.rmsprop(1e-3, decay=0.9, eps=1e-7)
-  batches = [jax.device_put(b) for b in batches or [data(workload)]]
+  batches = batches or [data(workload)]
 
   def train(state: Any, x: Any, y: Any) -> Any:
     params, opt_state, key = state
@@ -50,19 +50,30 @@ def jax_runner(
 
   # A copy: train gives its state away, and the caller's params are shared.
   state = (jax.tree.map(np.array, params), tx.init(params), jax.random.key(0))
-  state = jax.device_put(state)
-  step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
+  step = train if workload.training else infer
+  return step_runner(name, step, state, batches, trains=workload.training)
+
+
+def step_runner(
+  name: str,
+  step: Callable[[Any, Any, Any], Any],
+  state: Any,
+  batches: list[tuple[np.ndarray, np.ndarray]],
+  *,
+  trains: bool,
+) -> Runner:
+  """Compiles a step (state, x, y), which gives the next state if it trains."""
+  state, batches = jax.device_put((state, batches))
+  jitted = jax.jit(step, donate_argnums=0 if trains else ())
   start = time.perf_counter()
-  lowered = step.lower(state, *batches[0])
-  compiled = lowered.compile()
+  compiled = jitted.lower(state, *batches[0]).compile()
   compile_seconds = time.perf_counter() - start
-  box = [state]
 
   def run() -> None:
+    nonlocal state
     for batch in batches:
-      out = jax.block_until_ready(compiled(box[0], *batch))
-      if workload.training:
-        box[0] = out
+      out = jax.block_until_ready(compiled(state, *batch))
+      state = out if trains else state
 
   memory = compiled.memory_analysis()
   temp_bytes = None if memory is None else memory.temp_size_in_bytes

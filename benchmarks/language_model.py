@@ -6,9 +6,8 @@ B 64, T 128, V 65, an embedding of 64, an LSTM of 256 units, Adam; the state goe
 from step to step. Ours is the step that a run takes.
 """
 
-import concurrent.futures
 import importlib.util
-import multiprocessing
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,17 +26,12 @@ from seqjax.workdir.folder import num_cores
 B, T, E, H, V = 64, 128, 64, 256, 65
 
 
-def rows(options: cli.Options) -> list[Row]:
-  """The one workload, in a process of its own; see `steps.time_workload`."""
+def rows(options: cli.Options) -> Iterator[Row]:
+  """The one workload."""
   title = f'language model B{B} T{T} E{E} H{H} V{V}, training'
-  if options.only not in title:
-    return []
-  spawn = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
-    timings = pool.submit(_time, options.seconds).result()
-  row = Row(title, timings, 1.0, flops=6 * B * T * ((E + H) * 4 * H + H * V))
-  options.show(row)
-  return [row]
+  if options.only in title:
+    timings = cli.in_new_process(_time, options.seconds)
+    yield Row(title, timings, 1.0, flops=6 * B * T * ((E + H) * 4 * H + H * V))
 
 
 def _time(seconds: float) -> list[Timing]:

@@ -12,11 +12,7 @@ from benchmarks.timing import Runner
 from benchmarks.workload import V, Workload, data, resets
 from seqjax import layers, models
 
-LAYERS = {
-  'lstm': layers.LSTM,
-  'gru': layers.GRU,
-  'simple_rnn': layers.SimpleRNN,
-}
+LAYERS = {'lstm': layers.LSTM, 'gru': layers.GRU, 'simple_rnn': layers.SimpleRNN}
 
 
 class _OnGivenInputs(nn.Module):

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,22 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.jax_runner import jax_runner
+from benchmarks import ours
+from benchmarks.jax_runner import jax_runner, step_runner
 from benchmarks.timing import Runner
-from benchmarks.workload import V, Workload, data, resets
+from benchmarks.workload import GATES, V, Workload, data, resets
 from seqjax.workdir.folder import num_cores
+
+FLAX_CELLS: dict[str, Any] = {
+  'lstm': nn.OptimizedLSTMCell,
+  'gru': nn.GRUCell,
+  'simple_rnn': nn.SimpleCell,
+}
 
 
 def flax_runner(workload: Workload) -> Runner | None:
   """flax.linen.RNN: no recurrent dropout; for resets, its cell in a scan."""
   if workload.dropout:
     return None
-  cell = {
-    'lstm': nn.OptimizedLSTMCell,
-    'gru': nn.GRUCell,
-    'simple_rnn': nn.SimpleCell,
-  }[workload.cell]
-
+  cell = FLAX_CELLS[workload.cell]
   if workload.resets:
     return _flax_with_resets(workload, cell(workload.H))
 
@@ -69,7 +70,7 @@ def naive_runner(workload: Workload) -> Runner | None:
   """What one writes first: all of a step inside lax.scan."""
   if workload.dropout or workload.resets:
     return None
-  G = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}[workload.cell] * workload.H
+  G = GATES[workload.cell] * workload.H
   rng = np.random.default_rng(0)
 
   def normal(*shape: int) -> np.ndarray:
@@ -117,11 +118,7 @@ def keras_runner(workload: Workload) -> Runner | None:
   os.environ['KERAS_BACKEND'] = 'jax'
   import keras
 
-  layer = {
-    'lstm': keras.layers.LSTM,
-    'gru': keras.layers.GRU,
-    'simple_rnn': keras.layers.SimpleRNN,
-  }[workload.cell]
+  layer = getattr(keras.layers, ours.LAYERS[workload.cell].__name__)
   rate = workload.dropout
   stack = [layer(workload.H, dropout=rate, recurrent_dropout=rate)]
   if workload.embedding:
@@ -153,21 +150,8 @@ def keras_runner(workload: Workload) -> Runner | None:
     optimizer.variables,
   )
   state = tuple([jnp.array(v.value) for v in group] for group in variables)
-  batch = (jnp.asarray(x), jnp.asarray(y))
-  step = jax.jit(train, donate_argnums=0) if workload.training else jax.jit(infer)
-  start = time.perf_counter()
-  compiled = step.lower(state, *batch).compile()
-  compile_seconds = time.perf_counter() - start
-  box: list[Any] = [state]
-
-  def run() -> None:
-    out = jax.block_until_ready(compiled(box[0], *batch))
-    if workload.training:
-      box[0] = out
-
-  memory = compiled.memory_analysis()
-  temp_bytes = None if memory is None else memory.temp_size_in_bytes
-  return Runner('Keras (JAX)', run, temp_bytes, compile_seconds)
+  step = train if workload.training else infer
+  return step_runner('Keras (JAX)', step, state, [(x, y)], trains=workload.training)
 
 
 def torch_runner(workload: Workload, device: str = 'cpu') -> Runner | None:
@@ -178,9 +162,7 @@ def torch_runner(workload: Workload, device: str = 'cpu') -> Runner | None:
 
   torch.manual_seed(0)
   torch.set_num_threads(num_cores())
-  layer = {'lstm': torch.nn.LSTM, 'gru': torch.nn.GRU, 'simple_rnn': torch.nn.RNN}[
-    workload.cell
-  ](workload.D, workload.H, batch_first=True)
+  layer = torch_layer(workload.cell)(workload.D, workload.H, batch_first=True)
   embedding = torch.nn.Embedding(V, workload.D) if workload.embedding else None
   head = torch.nn.Linear(workload.H, 1)
   modules = [m.to(device) for m in (embedding, layer, head) if m is not None]
@@ -210,6 +192,13 @@ def torch_runner(workload: Workload, device: str = 'cpu') -> Runner | None:
   if device != 'cpu':
     return Runner(f'torch.nn on {device}', on_gpu)
   return Runner('torch.nn', train if workload.training else infer)
+
+
+def torch_layer(cell: str) -> Any:
+  """The class of torch.nn."""
+  import torch
+
+  return {'lstm': torch.nn.LSTM, 'gru': torch.nn.GRU, 'simple_rnn': torch.nn.RNN}[cell]
 
 
 PEERS: dict[str, Callable[[Workload], Runner | None]] = {

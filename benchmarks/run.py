@@ -6,6 +6,8 @@ Every benchmark, one table: results/all.md and .json. With --quick
 one workload of each kind, in less than three minutes.
 """
 
+from collections.abc import Iterator
+
 from benchmarks import (
   agents,
   cli,
@@ -27,18 +29,13 @@ _QUICK = [
 ]
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   if options.quick:
-    return [steps.time_workload(w, options, target=target) for w, target in _QUICK]
-  return [
-    *epoch.rows(options),
-    *startup.rows(options),
-    *steps.rows(options),
-    *language_model.rows(options),
-    *agents.rows(options),
-    *small.rows(options),
-    *growth.rows(options),
-  ]
+    for workload, target in _QUICK:
+      yield steps.time_workload(workload, options, target=target)
+    return
+  for part in (epoch, startup, steps, language_model, agents, small, growth):
+    yield from part.rows(options)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,8 @@
 python -m benchmarks.small
 """
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 
@@ -12,9 +14,8 @@ from benchmarks.report import Row
 from benchmarks.timing import Runner, interleave
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """A step at B 1, H 32 against the reference, and calls of B 8, T 50, D 16, H 32."""
-  done = []
   for jits, shape in ((True, (1, 1, 32)), (False, (8, 50, 16))):
     for cell in LAYERS:
       runners = [_runner(cell, name, shape, jits) for name in ('auto', 'reference')]
@@ -23,9 +24,7 @@ def rows(options: cli.Options) -> list[Row]:
       how = 'one step of a stream' if jits else 'called without jit'
       title = f'{cell} B{shape[0]} T{shape[1]} D{shape[2]} H32, {how}'
       timings = interleave(runners, seconds=min(options.seconds, 2), timed=20)
-      done.append(Row(title, timings, target=1.0 if jits else None))
-      options.show(done[-1])
-  return done
+      yield Row(title, timings, target=1.0 if jits else None)
 
 
 def _runner(

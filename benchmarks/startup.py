@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from benchmarks import cli, ours, peers
 from benchmarks.report import Row
@@ -29,21 +29,17 @@ from benchmarks.workload import Workload
 _MAKERS = {'seqjax auto': ours.seqjax_runner, **peers.PEERS}
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """The command, imports, and the reference steps of LSTM and GRU with embedding."""
-  done = []
-
-  def time_starts(title: str, runners: list[Runner], target: float | None) -> None:
+  def time_starts(title: str, runners: list[Runner], target: float | None) -> Row:
     cpu: dict[str, list[float]] = {}
     counted = [Runner(r.name, _counting(r.run, cpu, r.name)) for r in runners]
     timings = interleave(
       counted, seconds=options.seconds, least_rounds=5, untimed=0, timed=1
     )
-    row = Row(title, timings, target=target)
-    options.show(row)
     for name, seconds in cpu.items():
       print(f'  {name}: {statistics.median(seconds):.2f} s of CPU', file=sys.stderr)
-    done.append(row)
+    return Row(title, timings, target=target)
 
   folder = os.environ.get('SEQJAX_TEST_DATA')
   if folder:
@@ -51,24 +47,21 @@ def rows(options: cli.Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
       command = Runner('seqjax auto', lambda: _command(folder, scratch))
       command.run()  # prepares the reviews, compiles
-      time_starts('command to first step: imdb_lstm', [command, scan], None)
+      yield time_starts('command to first step: imdb_lstm', [command, scan], None)
   names = 'import seqjax; [getattr(seqjax, name) for name in seqjax.__all__]'
   imports = {
     'jax, flax': 'import jax, flax.linen',
     'seqjax': 'import jax, flax.linen, seqjax',
     'seqjax auto': f'import jax, flax.linen; {names}',
   }
-  time_starts('import', [_python(k, code) for k, code in imports.items()], None)
+  yield time_starts('import', [_python(k, code) for k, code in imports.items()], None)
   for cell in ('lstm', 'gru'):
     workload = Workload(cell, embedding=True)
     runners = [_process(name, workload) for name in _MAKERS]
     timings = interleave(
       runners, seconds=options.seconds, least_rounds=3, untimed=0, timed=1
     )
-    row = Row(f'process to first step: {workload.title}', timings)
-    options.show(row)
-    done.append(row)
-  return done
+    yield Row(f'process to first step: {workload.title}', timings)
 
 
 def _counting(

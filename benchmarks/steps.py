@@ -3,8 +3,7 @@
 python -m benchmarks.steps [--quick] [--only=TEXT]
 """
 
-import concurrent.futures
-import multiprocessing
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import cli
@@ -36,30 +35,19 @@ WORKLOADS: list[tuple[Workload, float | None]] = [
 ]
 
 
-def rows(options: cli.Options) -> list[Row]:
+def rows(options: cli.Options) -> Iterator[Row]:
   """Times all workloads, or those whose title contains `options.only`."""
-  return [
-    time_workload(workload, options, target=target)
-    for workload, target in WORKLOADS
-    if options.only in workload.title
-  ]
+  for workload, target in WORKLOADS:
+    if options.only in workload.title:
+      yield time_workload(workload, options, target=target)
 
 
 def time_workload(
   workload: Workload, options: cli.Options, *, target: float | None = None
 ) -> Row:
-  """One workload: seqjax's two paths and all peers that can do it.
-
-  In a process of its own: what earlier workloads left in the heap decides how much
-  memory a step gives back to the system and faults in again. A step of torch's LSTM
-  takes 73 to 105 ms for it; where nothing is given back, 50.
-  """
-  spawn = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
-    timings = pool.submit(_time, workload, options.seconds).result()
-  row = Row(workload.title, timings, target, flops=workload.flops)
-  options.show(row)
-  return row
+  """One workload: seqjax's two paths and all peers that can do it."""
+  timings = cli.in_new_process(_time, workload, options.seconds)
+  return Row(workload.title, timings, target, flops=workload.flops)
 
 
 def _time(workload: Workload, seconds: float) -> list[Timing]:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 V = 10_000
+GATES = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +37,8 @@ class Workload:
   @property
   def flops(self) -> float:
     """Of the products with W and U: forward, and twice as many on the way back."""
-    gates = {'lstm': 4, 'gru': 3, 'simple_rnn': 1}[self.cell]
     steps = self.B * self.T * (3 if self.training else 1)
-    return 2 * steps * (self.D + self.H) * gates * self.H
+    return 2 * steps * (self.D + self.H) * GATES[self.cell] * self.H
 
 
 def resets(workload: Workload) -> np.ndarray | None:
