@@ -1,7 +1,8 @@
 # `make demo` and `make test` need python3 with venv, and make. The rest is for developers.
 PYTHON ?= python3
 PY := .venv/bin/python
-PYTEST := $(PY) -m pytest -n auto -q
+# Neighbours share what they compile: they stay in one process until another is idle.
+PYTEST := $(PY) -m pytest -n auto --dist worksteal -q
 
 .PHONY: demo test test-slow test-real docs peers lint format lock bench bench-quick faults kernels wheels clean
 

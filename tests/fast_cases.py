@@ -1,6 +1,7 @@
 """Random runs for the tests of the fast path: cells, shapes, options, masks."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import hypothesis.strategies as st
@@ -114,16 +115,7 @@ def make(
     ids[..., case.T - case.alike if last else 0 : None if last else case.alike] = 0
     x = Lookup(jnp.asarray(ids), normal(1, case.vocab_size, case.D))
   carry = cell.carry(*(normal(1, *case.batch, case.H) for _ in cell.carry._fields))
-  with jax.enable_x64(False):  # else the draws are others in float64
-    x_mask, h_mask = dropout.recurrent_masks(
-      jax.random.key(case.seed),
-      dropout=case.dropout,
-      recurrent_dropout=case.recurrent_dropout,
-      batch_shape=case.batch,
-      input_size=case.D,
-      features=case.H,
-      num_gates=1 if case.shared else cell.num_gates,
-    )
+  x_mask, h_mask = _dropout_masks(case, cell.num_gates)
   reset = None
   if case.resets:
     reset = jnp.asarray(rng.random((*case.batch, case.T)) < 0.3)
@@ -136,6 +128,30 @@ def make(
     **dict.fromkeys(case.options, True),
   )
   return cell, params, sequence, options
+
+
+def _dropout_masks(case: Case, num_gates: int) -> tuple[Array | None, Array | None]:
+  """As the layers have them, but drawn by NumPy: nothing is compiled for a shape."""
+  draw = functools.partial(
+    dropout.recurrent_masks,
+    jax.random.key(0),
+    dropout=case.dropout,
+    recurrent_dropout=case.recurrent_dropout,
+    batch_shape=case.batch,
+    input_size=case.D,
+    features=case.H,
+    num_gates=1 if case.shared else num_gates,
+  )
+  with jax.enable_x64(False):  # float32 in any case
+    x_like, h_like = jax.eval_shape(draw)
+  rng = np.random.default_rng(case.seed)
+
+  def drawn(like, rate):
+    if like is None:
+      return None
+    return jnp.asarray((rng.random(like.shape) >= rate) / (1 - rate), like.dtype)
+
+  return drawn(x_like, case.dropout), drawn(h_like, case.recurrent_dropout)
 
 
 def _padding(case: Case, rng: np.random.Generator) -> Array | None:

@@ -1,6 +1,7 @@
 """What the documentation names exists; code of its pages and commands run."""
 
 import ast
+import functools
 import importlib.util
 import json
 import os
@@ -25,6 +26,7 @@ _DOCS = _ROOT / 'docs'
 _TEST = re.compile(r'`((?:\w+/)*test_\w+)::(test_\w+)`')
 
 
+@functools.cache
 def names_in(module):
   """Names of all test functions of a file, those of classes too."""
   tree = ast.parse((_ROOT / 'tests' / f'{module}.py').read_text())
@@ -101,6 +103,23 @@ def test_what_is_shown_as_python_is_python():
     compile(block, str(page), 'exec')
 
 
+def test_links_of_pages_outside_the_site_lead_somewhere():
+  pages = [*_ROOT.glob('C*.md'), *_ROOT.glob('launch/*.md')]
+  pages += _ROOT.glob('benchmarks/**/*.md')
+  links = [
+    (page, link)
+    for page in pages
+    for link in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', page.read_text())
+  ]
+  assert len(links) > 5
+  assert [(p, link) for p, link in links if not (p.parent / link).exists()] == []
+
+
+def test_the_version_to_cite_is_the_package_s():
+  cited = re.findall(r'^version: (.*)$', (_ROOT / 'CITATION.cff').read_text(), re.M)
+  assert cited == [sj.__version__]
+
+
 def test_every_recipe_is_one_screen():
   for path in (_DOCS / 'recipes').glob('*.md'):
     assert len(path.read_text().splitlines()) <= 66, path
@@ -121,6 +140,28 @@ def test_a_notebook_is_kept_without_outputs(path):
   for cell in code:
     assert cell['outputs'] == []
     assert cell['execution_count'] is None
+
+
+def cells_of(page):
+  return json.loads((_DOCS / 'tutorial' / page).read_text())['cells']
+
+
+@pytest.mark.parametrize('page', [p.name for p in sorted(_DOCS.glob('tutorial/*'))])
+def test_what_a_page_of_the_tutorial_says_is_checked_as_it_is_built(page):
+  hidden = [c for c in cells_of(page) if 'remove-cell' in c['metadata'].get('tags', [])]
+  code = '\n'.join(''.join(cell['source']) for cell in hidden)
+  assert any(isinstance(node, ast.Assert) for node in ast.parse(code).body)
+
+
+@pytest.mark.parametrize('page', ['2_embeddings', '4_lstm', '5_weather'])
+def test_outputs_of_a_run_on_real_data_say_when_with_what_and_where(page):
+  text = ' '.join(''.join(cell['source']) for cell in cells_of(f'{page}.ipynb'))
+  where = r'20\d\d-\d\d-\d\d,\s+JAX 0\.\d+\.\d+,\s+two AMD EPYC cores'
+  assert re.search(where, text)
+  pictures = re.findall(r'\]\(\.\./(pictures/\w+\.png)\)', text)
+  assert pictures
+  for picture in pictures:
+    assert (_DOCS / picture).read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
 
 
 _COMMAND = re.compile(

@@ -17,7 +17,8 @@ import seqjax as sj
 from seqjax import layers
 from seqjax.layers.base import TrainedLayer
 
-B, T, D, H = 2, 3, 2, 3
+# Small and alike: without jit each operation is compiled once for each shape.
+B, T, D, H = 2, 3, 2, 2
 MODES = {
   'debug_key_reuse': lambda: jax.debug_key_reuse(True),
   'debug_nans': lambda: jax.debug_nans(True),
@@ -61,7 +62,7 @@ LAYERS = {
   'Zoneout': sj.RNN(sj.Zoneout(sj.LayerCell(sj.LSTM(H)), h_rate=0.3, c_rate=0.2)),
   'Bidirectional': sj.Bidirectional(sj.LSTM(H, **DROPS), merge_mode='ave'),
   'Stack': sj.Bidirectional(
-    sj.Stack([sj.GRU(H, **SEQUENCES), nn.Dropout(0.5), sj.GRU(2)])
+    sj.Stack([sj.GRU(H, **SEQUENCES), nn.Dropout(0.5), sj.GRU(H)])
   ),
   'TimeDistributed': sj.TimeDistributed(nn.Dense(2)),
   'RepeatVector': sj.Stack([sj.GlobalMaxPooling1D(), sj.RepeatVector(2)]),
@@ -86,6 +87,14 @@ LAYERS = {
     sj.SequenceClassifier(3, 2, sj.GRU(H), mask_zero=True),
   ]),
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick():
+  """Single operations have no `compiler_options`."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 DRAWS_DIFFER = ('enable_x64', 'rbg')  # from those in no mode
