@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax import cells as cells
+  from seqjax import decoding as decoding
   from seqjax import dropout as dropout
   from seqjax import generation as generation
   from seqjax import scan as scan
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors
   from seqjax.models import SequenceTagger as SequenceTagger
   from seqjax.ragged import pad_ragged as pad_ragged
   from seqjax.ragged import unpad_ragged as unpad_ragged
+  from seqjax.seq2seq import EncoderDecoder as EncoderDecoder
   from seqjax.training import losses as losses
   from seqjax.training import metrics as metrics
   from seqjax.training import optim as optim
@@ -98,12 +100,13 @@ _MODELS = (
 )
 # A name -> the module it is taken from, or None where it is a module itself.
 _HOMES: dict[str, str] = {
-  **dict.fromkeys(('cells', 'dropout', 'generation', 'scan'), 'seqjax'),
+  **dict.fromkeys(('cells', 'decoding', 'dropout', 'generation', 'scan'), 'seqjax'),
   **dict.fromkeys(('losses', 'metrics', 'optim', 'spans'), 'seqjax.training'),
   **dict.fromkeys(('Fitted', 'fit', 'load'), 'seqjax.fitting'),
   **dict.fromkeys(('pad_ragged', 'unpad_ragged'), 'seqjax.ragged'),
   **dict.fromkeys(_LAYERS, 'seqjax.layers'),
   **dict.fromkeys(_MODELS, 'seqjax.models'),
+  'EncoderDecoder': 'seqjax.seq2seq',
 }
 # What was public under another name -> where it is now.
 _MOVED = {'parallel': 'seqjax.cluster.mesh'}

@@ -432,8 +432,9 @@ def summarize(
   for path, kind in kinds.items():
     own = {k: v for k, v in _at(params, path).items() if not isinstance(v, Mapping)}
     has_layers = any(other[: len(path)] == path != other for other in kinds)
-    if own or not has_layers:
-      output = jax.tree.leaves(_at(outputs, path)['__call__'])[-1]
+    found = _at(outputs, path).get('__call__')  # None: of a copy, made for its shapes
+    if found is not None and (own or not has_layers):
+      output = jax.tree.leaves(found)[-1]
       count = sum(math.prod(leaf.shape) for leaf in own.values())
       rows.append(LayerSummary('/'.join(path), kind, output.shape, count))
   return rows

@@ -23,6 +23,8 @@ _RANKS = {
   'layers': 4,
   'interop': 6,
   'models': 5,
+  'seq2seq': 5,
+  'decoding': 6,
   'generation': 6,
   'nnx': 5,
   'cluster': 6,
@@ -44,6 +46,7 @@ _OWNERS = {
   'torch': {'interop/torch'},
   'safetensors': {'interop/torch'},
   'onnx': {'interop/onnx'},
+  'sacrebleu': {'text/bleu'},
 }
 _NEVER = {
   'jax': {'text', 'data', 'files', 'config', 'types'},

@@ -1,0 +1,194 @@
+"""Greedy and beam search against Python loops and against all sequences there are."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax import decoding
+
+_END = 2
+_OPTIONS = {'return_sequences': True, 'return_carry': True}
+
+
+def _recurrent(seed, V, H=6):
+  """A step of a small recurrent model, and its first carry [B, H]."""
+  rng = np.random.default_rng(seed)
+  embedding, recurrent, head = (
+    rng.normal(0, 1.2, shape).astype(np.float32) for shape in ((V, H), (H, H), (H, V))
+  )
+
+  def step(h, ids):
+    h = jnp.tanh(h @ recurrent + jnp.asarray(embedding)[ids])
+    return h, h @ head
+
+  return step, rng.normal(0, 2, (5, H)).astype(np.float32)
+
+
+@functools.cache
+def _searches(seed, V, N, K, penalty):
+  """What both searches find, each in one program."""
+  step, h = _recurrent(seed, V)
+  numbers = {'end': _END, 'num_steps': N, 'length_penalty': penalty}
+  first = jnp.ones(len(h), int)
+  beams = jax.jit(functools.partial(decoding.beam_search, step, beam_size=K, **numbers))
+  single = jax.jit(functools.partial(decoding.greedy, step, **numbers))
+  return jax.device_get((single(h, first), beams(h, first)))
+
+
+def _by_hand(step, h, ids, penalty):
+  """The score of one sequence, from log p of each of its tokens."""
+  log_p, last = 0.0, 1
+  for token in ids:
+    h, logits = step(h[None], np.array([last]))
+    h, logits = np.asarray(h)[0], np.float64(logits)[0]
+    log_p += logits[token] - np.log(np.exp(logits).sum())
+    last = token
+  return log_p / ((5 + len(ids)) / 6) ** penalty
+
+
+@pytest.mark.parametrize('penalty', [0.0, 1.0])
+@pytest.mark.parametrize(('V', 'N', 'K'), [(5, 2, 5), (4, 3, 16)])
+def test_a_beam_that_holds_all_beginnings_is_an_exhaustive_search(V, N, K, penalty):
+  step, h = _recurrent(1, V)
+  _, found = _searches(1, V, N, K, penalty)
+  tokens = [t for t in range(V) if t != _END]
+  every = [
+    (*head, last)
+    for n in range(N)
+    for head in itertools.product(tokens, repeat=n)
+    for last in (range(V) if n == N - 1 else [_END])
+  ]
+  with jax.disable_jit():
+    for b, row in enumerate(h):
+      scores = {ids: _by_hand(step, row, ids, penalty) for ids in every}
+      ranked = sorted(every, key=lambda ids: -scores[ids])[: len(found.ids[b])]
+      if N == 2:  # of those with a rank beyond the beam some are never looked at
+        ranked = ranked[:1]
+      for k, ids in enumerate(ranked):
+        assert tuple(found.ids[b, k, : found.lengths[b, k]]) == ids
+        np.testing.assert_allclose(found.scores[b, k], scores[ids], rtol=1e-5)
+      assert not found.ids[b, 0, len(ranked[0]) :].any()
+
+
+@pytest.mark.parametrize('penalty', [0.0, 0.7])
+def test_a_beam_of_one_is_greedy(penalty):
+  ended = 0
+  for seed in range(4):
+    greedy, beam = _searches(seed, 5, 7, 1, penalty)
+    np.testing.assert_array_equal(beam.ids[:, 0], greedy.ids)
+    np.testing.assert_array_equal(beam.lengths[:, 0], greedy.lengths)
+    np.testing.assert_allclose(beam.scores[:, 0], greedy.scores, rtol=1e-5)
+    ended += (greedy.lengths < 7).sum()
+  assert 5 < ended < 20  # rows of both kinds
+
+
+def test_greedy_is_the_loop_of_argmax():
+  greedy, _ = _searches(0, 5, 7, 1, 0.7)
+  step, h = _recurrent(0, 5)
+  for b, row in enumerate(h):
+    ids, carry, last = [], row[None], np.array([1])
+    while len(ids) < 7 and _END not in ids:
+      carry, logits = step(carry, last)
+      last = np.asarray(logits).argmax(-1)
+      ids.append(int(last[0]))
+    assert greedy.ids[b].tolist() == ids + [0] * (7 - len(ids))
+    assert greedy.lengths[b] == len(ids)
+    np.testing.assert_allclose(
+      greedy.scores[b], _by_hand(step, row, ids, 0.7), rtol=1e-5
+    )
+
+
+def test_a_wider_beam_finds_better_and_an_ended_row_stays():
+  """Rows that end early wait for the others: alone they are the same."""
+  step, h = _recurrent(3, 6)
+  search = jax.jit(
+    functools.partial(decoding.beam_search, step, beam_size=3, end=_END, num_steps=9)
+  )
+  whole = search(h, jnp.ones(5, int))
+  assert len(set(np.asarray(whole.lengths[:, 0]).tolist())) > 1
+  for b in range(5):
+    alone = search(h[b : b + 1], jnp.ones(1, int))
+    for one, many in zip(alone, whole, strict=True):
+      np.testing.assert_allclose(one[0], many[b], rtol=1e-5)
+  greedy, _ = _searches(3, 6, 9, 1, 0.0)
+  gain = np.asarray(whole.scores[:, 0]) - greedy.scores
+  assert (gain > -1e-5).all()
+  assert (gain > 0.01).any()
+  scores = np.asarray(whole.scores)
+  assert (np.diff(scores) <= 0).all()
+
+
+def test_what_is_never_to_be_written_is_not():
+  step, h = _recurrent(0, 5)
+  numbers = {'end': _END, 'num_steps': 7, 'never': (0, 3)}
+  first = jnp.ones(5, int)
+  greedy = decoding.greedy(step, h, first, **numbers)
+  beams = decoding.beam_search(step, h, first, beam_size=2, **numbers)
+  free, _ = _searches(0, 5, 7, 1, 0.0)
+  assert (free.ids == 3).any()
+  for found in (greedy, beams):
+    ids, lengths = np.asarray(found.ids), np.asarray(found.lengths)
+    real = np.arange(7) < lengths[..., None]
+    assert not np.isin(ids[real], (0, 3)).any()
+
+
+def _model(**options):
+  encoder = sj.Bidirectional(sj.LSTM(4, **_OPTIONS))
+  model = sj.EncoderDecoder(9, 8, 3, encoder, sj.LSTM(5, **_OPTIONS), **options)
+  ids = np.random.default_rng(0).integers(1, 8, (4, 2, 6))
+  params = model.init(jax.random.key(0), ids, train=False)['params']
+  return model, jax.tree.map(lambda a: 4 * a, params), ids[:, 0]
+
+
+@pytest.mark.parametrize('options', [{'input_feeding': True}, {'attention': None}])
+def test_a_model_writes_what_whole_forward_passes_tell(options):
+  model, params, source = _model(**options)
+  found = decoding.decode(model, params, source, first=6, end=7, num_steps=5)
+  apply = jax.jit(lambda ids: model.apply({'params': params}, ids, train=False))
+  target = np.full((4, 6), 0)
+  target[:, 0] = 6
+  for n in range(5):
+    logits = np.asarray(apply(np.stack([source, target], 1)))[:, n]
+    target[:, n + 1] = logits[:, 1:].argmax(-1) + 1
+  for b in range(4):
+    wanted = target[b, 1:].tolist()
+    length = wanted.index(7) + 1 if 7 in wanted else 5
+    assert found.ids[b, :length].tolist() == wanted[:length]
+    assert found.lengths[b] == length
+  # The beams of a row see its own source, and padding of it changes nothing.
+  numbers = {'first': 6, 'end': 7, 'num_steps': 5, 'beam_size': 3}
+  several = decoding.decode(model, params, source, **numbers)
+  for sides in ((2, 0), (0, 3)):
+    padded = np.pad(source, ((0, 0), sides))
+    again = decoding.decode(model, params, padded, **numbers)
+    np.testing.assert_array_equal(again.ids, several.ids)
+    np.testing.assert_allclose(again.scores, several.scores, rtol=1e-4)
+  alone = decoding.decode(model, params, source[2:3], **numbers)
+  np.testing.assert_array_equal(alone.ids[0], several.ids[2])
+
+
+def test_what_cannot_be_is_refused_by_name():
+  model, params, source = _model()
+  decode = functools.partial(decoding.decode, model, params)
+  numbers = {'first': 6, 'end': 7, 'num_steps': 5}
+  for ids, match in (
+    (source[0], r'source must be int \[B, S\]'),
+    (source + 0.5, r'source must be int \[B, S\]'),
+    (source + 2, r'outside \[0, 9\)'),
+  ):
+    with pytest.raises(ValueError, match=match):
+      decode(ids, **numbers)
+  for options, match in (
+    ({'first': 8}, r'first must be an id in \(0, 8\), got 8'),
+    ({'end': 0}, r'end must be an id in \(0, 8\), got 0'),
+    ({'num_steps': 0}, 'num_steps must be at least 1'),
+    ({'length_penalty': -1.0}, 'length_penalty 0 or more'),
+    ({'beam_size': 0}, 'beam_size must be at least 1'),
+  ):
+    with pytest.raises(ValueError, match=match):
+      decode(source, **{**numbers, **options})
