@@ -43,6 +43,7 @@ def names_in(module):
     ('file_formats.md', 15),
     ('weather.md', 15),
     ('transformations.md', 15),
+    ('sequences.md', 5),
   ],
 )
 def test_named_tests_exist(name, least):

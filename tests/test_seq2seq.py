@@ -5,13 +5,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import seqjax as sj
 from seqjax import models
+from seqjax.cluster import mesh as mesh_lib
 from seqjax.seq2seq import masked_softmax
-from seqjax.training import losses
-from seqjax.types import NO_LABEL
+from seqjax.training import losses, steps
+from seqjax.training.state import init_state
+from seqjax.types import NO_LABEL, Batch
 
 _OPTIONS = {'return_sequences': True, 'return_carry': True}
 _B, _T, _V = 3, 5, 11
@@ -263,3 +266,38 @@ def test_what_cannot_be_is_refused_by_name():
   ids[0, 1, 1] = 12
   with pytest.raises(ValueError, match=r'id 12 at index \[0, 1\] is not in \[0, 11\)'):
     model.init(jax.random.key(0), ids, train=False)
+
+
+@pytest.mark.parametrize('options', [{}, {'input_feeding': True}])
+def test_bfloat16_is_float32_but_for_rounding(options):
+  model, (ids, labels) = _model(teacher_forcing=0.5, **options), _ids()
+  params = _params(model)
+
+  def loss(params, **given):
+    logits = model.apply({'params': params}, ids, **given)
+    return jnp.mean(losses.softmax_xent(logits, labels))
+
+  short = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
+  evaluate = jax.jit(functools.partial(loss, train=False))
+  np.testing.assert_allclose(evaluate(short), evaluate(params), rtol=0.02)
+  train = jax.jit(jax.grad(functools.partial(loss, train=True)))
+  grads = train(short, rngs={'dropout': jax.random.key(0)})
+  assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['additive', 'stacks'])
+def test_two_devices_are_one(kind):
+  model, (ids, labels) = _MODELS[kind], _ids()
+  ids, labels = np.concatenate([ids, ids[::-1]]), np.concatenate([labels, labels[::-1]])
+  batch = Batch(ids.astype(np.int32), labels, np.ones(6, np.float32))
+  tx, found = optax.sgd(0.5), []
+  for number in (1, 2):
+    mesh = mesh_lib.make_mesh(number, 6)
+    state = mesh_lib.replicate(init_state(model, tx, jax.random.key(0), batch.x), mesh)
+    step = steps.make_train_step(model, losses.softmax_xent, {}, tx, mesh)
+    state, sums = step(state, mesh_lib.put_batch(batch, mesh), jax.random.key(1))
+    found.append(jax.device_get((state.params, sums)))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found
+  )

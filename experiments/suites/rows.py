@@ -130,10 +130,29 @@ _TEXTS = (
   ),
 )
 
+_SEQ2SEQ = (
+  Row(
+    'addition',
+    'addition',
+    (Number(_TEST, 0.99), Number('test_exact_match')),
+  ),
+  Row('dates', 'dates', (Number('test_exact_match'), Number(_TEST))),
+  Row(
+    'translate',
+    'translate',
+    (
+      Number('test_bleu', said='about 33, full size'),
+      Number('test_bleu_greedy'),
+      Number('test_perplexity'),
+    ),
+  ),
+)
+
 
 SUITES: dict[str, tuple[Row, ...]] = {
   'text': _TEXT,
   'texts': _TEXTS,
+  'sequences': _SEQ2SEQ,
   'weather': _weather(),
   'weather_2020': _weather('_2020'),
 }

@@ -81,6 +81,7 @@ def train(
   real: bool,
   matrix: np.ndarray | None = None,
   finish: train_lib.Finish | None = None,
+  files: Mapping[str, Callable] | None = None,
 ) -> dict[str, Any]:
   """A run; see `train.run`.
 
@@ -96,6 +97,7 @@ def train(
     real: Whether the data is that of which something was published.
     matrix: [V, E] that the embedding starts from.
     finish: As for `train.run`.
+    files: What else is left in the workdir, likewise.
   """
   if matrix is not None:
     model = task.model.clone(embedding_init=sj.pretrained(matrix))
@@ -111,7 +113,7 @@ def train(
     facts=facts,
     published={} if number is None else {metric: number},
     finish=finish,
-    files=vocabulary.files(tokenizer, labels),
+    files={**vocabulary.files(tokenizer, labels), **(files or {})},
   )
 
 

@@ -17,7 +17,7 @@ def addition(seed: int, number: int, digits: int) -> dict[str, Parallel]:
   """Sums such as '27+605' and what they come to, of up to so many digits; none twice.
 
   Numbers of each length are drawn as often, so that the short ones are soon all there.
-  A tenth of the sums is validation, another the test; 27+605 and 605+27 are in one part.
+  A tenth is validation, another the test; 27+605 and 605+27 are in one part.
 
   Raises:
     InputError: There are not so many sums.

@@ -1,0 +1,1 @@
+"""What the experiments on sequences share, a module a task."""

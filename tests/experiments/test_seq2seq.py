@@ -1,0 +1,118 @@
+"""The experiments that make texts into texts learn, write, and predict."""
+
+import dataclasses
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from experiments import predict
+from experiments.sequences import seq2seq
+from experiments.suites import rows as suites
+from seqjax import config as config_lib
+from seqjax.data.texts.known import Parallel
+from seqjax.text import corpus_bleu
+from seqjax.types import NO_LABEL, InputError
+
+_ROWS = {row.name: row for row in suites.SUITES['sequences']}
+# What makes a run short, a number that it must reach, and a text to predict.
+_CASES = {
+  'addition': (('--features=64', '--num_epochs=30'), ('test_accuracy', 0.55), '27+5'),
+  'dates': (
+    ('--features=32', '--num_epochs=14'), ('test_exact_match', 0.4), 'May 3, 2021',
+  ),
+  'translate': (
+    ('--features=24', '--embed_size=24', '--num_epochs=6', '--dropout=0',
+     '--length=16'),
+    ('test_bleu', 60), 'Der Hund, alt, sieht einen Ball heute.',
+  ),
+}  # fmt: skip
+
+
+def _config(name, folder, *flags):
+  module = importlib.import_module(f'experiments.{name}')
+  arguments = ['--dataset=synthetic', f'--workdir={folder}', *flags]
+  return module, config_lib.parse(module.Config, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', _CASES)
+def test_an_experiment_learns_writes_and_predicts(name, tmp_path, capsys):
+  if name == 'translate':
+    pytest.importorskip('sacrebleu')
+  flags, (metric, least), text = _CASES[name]
+  module, config = _config(
+    name, tmp_path, *flags, '--learning_rate=0.01', '--batch_size=32'
+  )
+  result = module.run(config)
+  assert result[metric] > least
+  assert json.loads((tmp_path / 'result.json').read_text()) == result
+  for number in _ROWS[name].numbers:
+    assert np.isfinite(result[number.metric])
+  lines = (tmp_path / seq2seq.WRITTEN).read_text().splitlines()[1:]
+  _, wanted, written = zip(*(line.split('\t') for line in lines), strict=True)
+  assert (tmp_path / seq2seq.PICTURE).exists() == (config.attention != 'none')
+  if name == 'translate':
+    assert result['test_bleu'] == corpus_bleu(written, wanted, lower=True)
+  else:
+    share = np.mean([a == b for a, b in zip(wanted, written, strict=True)])
+    assert share == result['test_exact_written']
+    # What is right after right tokens only is right as a whole, if no beam meddles.
+    assert share == pytest.approx(result['test_exact_match'], abs=1e-6)
+  # A text alone becomes what it becomes among others.
+  source = lines[0].split('\t')[0]
+  (tmp_path / 'texts').write_text(f'{source}\n{text}\n{source}\n')
+
+  def answers(**settings):
+    capsys.readouterr()
+    predict.run(predict.Config(workdir=str(tmp_path), json=True, **settings))
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+  first, middle, last = answers(file=str(tmp_path / 'texts'))
+  assert first == last
+  assert first['text'] == written[0]
+  assert middle['text']
+  (alone,) = answers(text=text + 'ŵ')
+  assert alone['unknown']
+
+
+def test_pairs_are_padded_together_and_weigh_their_tokens():
+  pairs = seq2seq.Pairs(
+    [np.array([3, 4, 5]), np.arange(2, 12)], [np.array([6]), np.array([7, 8])], 9
+  )
+  x, y, weight, mask = pairs.take(np.array([0]))
+  assert mask is None
+  assert x.tolist() == [[[3, 4, 5, 0, 0, 0, 0, 0], [9, 6, 0, 0, 0, 0, 0, 0]]]
+  assert y.tolist() == [[6, 10, *[NO_LABEL] * 6]]
+  x, y, weight, _ = pairs.take(np.array([1, 0]))
+  assert x.shape == (2, 2, 16)
+  assert y[0].tolist() == [7, 8, 10, *[NO_LABEL] * 13]
+  np.testing.assert_allclose(weight, [1.2, 0.8], rtol=1e-6)
+  assert pairs.lengths.tolist() == [3, 10]
+
+
+def test_words_put_together_are_the_text_again(tmp_path):
+  _, config = _config('translate', tmp_path, '--min_count=1')
+  text = "two dogs don't run, they swim (fast)."
+  data = seq2seq.encode(
+    config, dict.fromkeys(('train', 'test'), Parallel([text], [text]))
+  )
+  x, y, _, _ = data.parts[0].take(np.array([0]))
+  ids = y[0][y[0] >= 0][:-1]
+  assert seq2seq.text_of(config, data.vocabularies.target, ids) == text
+  assert (x[0, 0][: len(ids)] == ids).all()
+  turned = dataclasses.replace(config, reverse=True)
+  x, _, _, _ = seq2seq.encode(turned, {'train': data.test}).parts[0].take(np.array([0]))
+  assert (x[0, 0][: len(ids)] == ids[::-1]).all()
+
+
+def test_flags_that_do_not_fit_are_refused(tmp_path):
+  for name, flag, match in (
+    ('addition', '--digits=9', '`digits` must be below 9'),
+    ('addition', '--length=6', '`length` must be at least 7 for `digits=3`'),
+    ('addition', '--input_feeding', '`input_feeding` needs `attention`'),
+    ('dates', '--teacher_forcing=1.5', '`teacher_forcing` must be at most 1'),
+  ):
+    with pytest.raises(InputError, match=match):
+      _config(name, tmp_path, flag)
