@@ -63,9 +63,16 @@ class Config(layers.BothWays):
     1.0, 'Of the search: 0 prefers short texts.', at_least=0, below=math.inf
   )
   batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+  steps_per_dispatch: int | None = field(
+    1,
+    'Steps that a device is sent at once: 1, as batches differ in length.',
+    at_least=1,
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    if self.steps_per_dispatch != 1:
+      raise InputError('`steps_per_dispatch` must be 1: batches differ in length')
     if self.teacher_forcing > 1:
       raise InputError(
         f'`teacher_forcing` must be at most 1, got {self.teacher_forcing}'

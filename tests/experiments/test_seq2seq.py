@@ -113,6 +113,7 @@ def test_flags_that_do_not_fit_are_refused(tmp_path):
     ('addition', '--length=6', '`length` must be at least 7 for `digits=3`'),
     ('addition', '--input_feeding', '`input_feeding` needs `attention`'),
     ('dates', '--teacher_forcing=1.5', '`teacher_forcing` must be at most 1'),
+    ('dates', '--steps_per_dispatch=2', '`steps_per_dispatch` must be 1'),
   ):
     with pytest.raises(InputError, match=match):
       _config(name, tmp_path, flag)
