@@ -31,7 +31,8 @@ _MAKERS = {'seqjax auto': ours.seqjax_runner, **peers.PEERS}
 
 def rows(options: cli.Options) -> Iterator[Row]:
   """The command, imports, and the reference steps of LSTM and GRU with embedding."""
-  def time_starts(title: str, runners: list[Runner], target: float | None) -> Row:
+
+  def time_starts(title: str, runners: list[Runner]) -> Row:
     cpu: dict[str, list[float]] = {}
     counted = [Runner(r.name, _counting(r.run, cpu, r.name)) for r in runners]
     timings = interleave(
@@ -39,7 +40,7 @@ def rows(options: cli.Options) -> Iterator[Row]:
     )
     for name, seconds in cpu.items():
       print(f'  {name}: {statistics.median(seconds):.2f} s of CPU', file=sys.stderr)
-    return Row(title, timings, target=target)
+    return Row(title, timings)
 
   folder = os.environ.get('SEQJAX_TEST_DATA')
   if folder:
@@ -47,14 +48,14 @@ def rows(options: cli.Options) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
       command = Runner('seqjax auto', lambda: _command(folder, scratch))
       command.run()  # prepares the reviews, compiles
-      yield time_starts('command to first step: imdb_lstm', [command, scan], None)
+      yield time_starts('command to first step: imdb_lstm', [command, scan])
   names = 'import seqjax; [getattr(seqjax, name) for name in seqjax.__all__]'
   imports = {
     'jax, flax': 'import jax, flax.linen',
     'seqjax': 'import jax, flax.linen, seqjax',
     'seqjax auto': f'import jax, flax.linen; {names}',
   }
-  yield time_starts('import', [_python(k, code) for k, code in imports.items()], None)
+  yield time_starts('import', [_python(k, code) for k, code in imports.items()])
   for cell in ('lstm', 'gru'):
     workload = Workload(cell, embedding=True)
     runners = [_process(name, workload) for name in _MAKERS]

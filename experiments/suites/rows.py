@@ -145,6 +145,19 @@ _SEQ2SEQ = (
       Number('test_bleu_greedy'),
       Number('test_perplexity'),
     ),
+    ),
+  ),
+)
+_MEMORY = (
+  Row('adding', 'adding', (Number('test_loss', 5.3e-5), Number('test_right'))),
+  Row('adding_lstm', 'adding', (Number('test_loss', 0.164), Number('test_right'))),
+  Row(
+    'copy_memory', 'copy_memory', (Number('test_loss', 0.0197), Number('test_recall'))
+  ),
+  Row(
+    'copy_memory_lstm',
+    'copy_memory',
+    (Number('test_loss', 0.0204), Number('test_recall')),
   ),
 )
 
@@ -152,7 +165,7 @@ _SEQ2SEQ = (
 SUITES: dict[str, tuple[Row, ...]] = {
   'text': _TEXT,
   'texts': _TEXTS,
-  'sequences': _SEQ2SEQ,
+  'sequences': _SEQ2SEQ + _MEMORY,
   'weather': _weather(),
   'weather_2020': _weather('_2020'),
 }

@@ -12,10 +12,9 @@ LAYERS = {'lstm': sj.LSTM, 'gru': sj.GRU, 'simple_rnn': sj.SimpleRNN}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.TrainConfig):
-  """Those of every model; see --help."""
+class Recurrent(config_lib.TrainConfig):
+  """Those of every model, of numbers too; see --help."""
 
-  embed_size: int = field(64, 'Width of the embedding, E.', at_least=1)
   layer: Literal['lstm', 'gru', 'simple_rnn'] = field('lstm', 'The recurrent layer.')
   features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
   num_layers: int = field(1, 'Recurrent layers, one on the other.', at_least=1)
@@ -37,6 +36,13 @@ class Config(config_lib.TrainConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Recurrent):
+  """Those of every model of ids; see --help."""
+
+  embed_size: int = field(64, 'Width of the embedding, E.', at_least=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BothWays(Config):
   """Those of models that may see a text's end before they answer."""
 
@@ -52,7 +58,7 @@ class Pooled(BothWays):
   )
 
 
-def recurrent(config: Config, *, return_carry: bool = False) -> list[Any]:
+def recurrent(config: Recurrent, *, return_carry: bool = False) -> list[Any]:
   """The recurrent layers, which return [B, T, H], or 2H where they read both ways."""
   options = {
     'features': config.features,
@@ -67,24 +73,25 @@ def recurrent(config: Config, *, return_carry: bool = False) -> list[Any]:
   return [sj.Bidirectional(layer) for layer in layers] if both else layers
 
 
-def sequence_encoder(config: Config, *, return_carry: bool = False) -> Any:
+def sequence_encoder(config: Recurrent, *, return_carry: bool = False) -> Any:
   """[B, T, E] -> [B, T, H]."""
   layers = recurrent(config, return_carry=return_carry)
   return layers[0] if len(layers) == 1 else sj.Stack(layers)
 
 
+def last_encoder(config: Recurrent) -> Any:
+  """[B, T, D] -> [B, H], the last states."""
+  *below, top = recurrent(config)
+  if isinstance(top, sj.Bidirectional):
+    top = sj.Bidirectional(top.forward_layer.clone(return_sequences=False))
+  else:
+    top = top.clone(return_sequences=False)
+  return sj.Stack([*below, top]) if below else top
+
+
 def pooled_encoder(config: Pooled) -> Any:
   """[B, T, E] -> [B, H]."""
-  layers = recurrent(config)
   if config.pooling == 'last':
-    top = layers[-1]
-    if isinstance(top, sj.Bidirectional):
-      top = sj.Bidirectional(top.forward_layer.clone(return_sequences=False))
-    else:
-      top = top.clone(return_sequences=False)
-    layers[-1] = top
-  elif config.pooling == 'max':
-    layers.append(sj.GlobalMaxPooling1D())
-  else:
-    layers.append(sj.GlobalAveragePooling1D())
-  return layers[0] if len(layers) == 1 else sj.Stack(layers)
+    return last_encoder(config)
+  pooling = {'max': sj.GlobalMaxPooling1D, 'mean': sj.GlobalAveragePooling1D}
+  return sj.Stack([*recurrent(config), pooling[config.pooling]()])

@@ -140,6 +140,39 @@ class InOrder:
       yield _take(self.source, rows, self._batch_size)
 
 
+class Drawn:
+  """Examples drawn anew at each step: none is seen twice, and none is kept.
+
+  Step s draws from `RandomState([seed, s])`, whose stream NumPy promises for all times.
+  """
+
+  resident: Resident | None = None
+
+  def __init__(
+    self,
+    draw: Callable[[np.random.RandomState, int], Examples],
+    batch_size: int,
+    seed: int,
+    steps_per_epoch: int,
+  ):
+    """Takes what draws so many examples from a generator."""
+    self._draw, self._batch_size, self._seed = draw, batch_size, seed
+    self.steps_per_epoch = steps_per_epoch
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the first step: what is drawn later follows from the same function."""
+    return self._source(0).fingerprint
+
+  def batch(self, step: int) -> Batch:
+    B = self._batch_size
+    return _take(self._source(step), np.arange(B), B)
+
+  def _source(self, step: int) -> Source:
+    rng = np.random.RandomState([self._seed, step])
+    return _source(self._draw(rng, self._batch_size))
+
+
 class Streams:
   """A long text as B streams side by side, read T tokens a step.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqjax.data.batches import Bucketed, InOrder, Shuffled, Streams
+from seqjax.data.batches import Bucketed, Drawn, InOrder, Shuffled, Streams
 from seqjax.types import Examples
 
 
@@ -129,3 +129,18 @@ def test_streams_read_every_token_once_and_in_order(n, B, T):
       np.testing.assert_array_equal(same.x, batch.x)
       assert same.reset[:, 0].all() == (step == 0)
       assert not same.reset[:, 1:].any()
+
+
+def test_what_is_drawn_follows_from_seed_and_step():
+  def draw(rng, number):
+    return Examples(rng.random_sample((number, 3)), rng.random_sample(number))
+
+  feed, again, other = (Drawn(draw, 4, seed, 10) for seed in (0, 0, 1))
+  drawn = [feed.batch(step) for step in (0, 1, 10, 1)]
+  assert drawn[0].x.shape == (4, 3)
+  np.testing.assert_array_equal(drawn[0].weight, np.ones(4))
+  np.testing.assert_array_equal(drawn[1].x, drawn[3].x)
+  np.testing.assert_array_equal(again.batch(10).y, drawn[2].y)
+  values = np.concatenate([b.x.ravel() for b in (*drawn[:3], other.batch(0))])
+  assert len(np.unique(values)) == len(values)  # a second epoch is none of repetitions
+  assert feed.fingerprint == again.fingerprint != other.fingerprint

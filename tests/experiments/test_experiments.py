@@ -114,6 +114,8 @@ _VARIANTS = (
   'imdb_glove_scratch',
   'cookbook_simple_rnn_clipped',
   'cookbook_simple_rnn_relu',
+  'adding_lstm',
+  'copy_memory_lstm',
 )
 
 
@@ -137,9 +139,11 @@ def test_flagfiles_hold_the_defaults(name):
     ('cookbook_simple_rnn_relu', {'activation': 'relu'}),
     ('imdb_glove_tuned', {'embedding': 'tuned'}),
     ('imdb_glove_scratch', {'embedding': 'scratch'}),
+    ('adding_lstm', {'layer': 'lstm'}),
+    ('copy_memory_lstm', {'layer': 'lstm'}),
   ],
 )
-def test_variants_differ_in_one_flag(name, changed):
+def test_variants_differ_in_what_they_say(name, changed):
   module, config = _config(name)
   assert config == dataclasses.replace(module.Config(), **changed)
 

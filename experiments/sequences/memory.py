@@ -1,0 +1,274 @@
+"""The tasks of the experiments on long memory: adding and copying.
+
+Training draws new sequences at each step; validation and test are 1,000 each, the same
+for all seeds.
+"""
+
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+import seqjax as sj
+from experiments import experiment
+from experiments.texts import layers, running
+from seqjax import train as train_lib
+from seqjax.config import field
+from seqjax.data import memory
+from seqjax.data.batches import Drawn, InOrder
+from seqjax.data.sources import Arrays, Sequences
+from seqjax.training import losses, plan
+from seqjax.types import Array, Examples, InputError, PyTree
+from seqjax.view import means
+
+PICTURE = 'distances.png'
+_HELD_OUT = 1_000  # examples of validation and of test
+_SHORT = 20  # steps, at most, of --dataset=synthetic
+_MARKED = re.compile(r'(\S+?)(\*?)')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(layers.Recurrent):
+  """What they can be told; see --help."""
+
+  dataset: Literal['generated', 'synthetic'] = field(
+    'generated', 'generated: as long as --length says; synthetic: of 20 steps at most.'
+  )
+  length: int = field(600, 'Steps to remember over.', at_least=2)
+  steps_per_epoch: int = field(500, 'Steps between two validations.', at_least=1)
+  clip_global_norm: float | None = field(
+    1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
+  )
+  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+
+  @property
+  def span(self) -> int:
+    """The steps that are meant."""
+    return self.length if self.dataset == 'generated' else min(self.length, _SHORT)
+
+
+class Data(NamedTuple):
+  """What is drawn, and what is held out."""
+
+  draw: Callable[[np.random.RandomState, int], Examples]
+  validation: Examples
+  test: Examples
+
+
+def _load(draw: Callable[[np.random.RandomState, int], Examples]) -> Data:
+  # Keys of one number: those of training have two.
+  return Data(draw, *(draw(np.random.RandomState([k]), _HELD_OUT) for k in (0, 1)))
+
+
+def _train(
+  config: Config,
+  task: plan.Task,
+  data: Data,
+  *,
+  name: str,
+  title: str,
+  chance: float,
+  finish: Callable[[PyTree, pathlib.Path], Mapping[str, Any]],
+) -> dict[str, Any]:
+  """A run; `chance` is the loss without memory, `finish` as for `train.run`."""
+  folder = pathlib.Path(config.workdir or f'runs/{name}')
+  return train_lib.run(
+    config,
+    task,
+    plan.Data(
+      Drawn(data.draw, config.batch_size, config.seed, config.steps_per_epoch),
+      *(InOrder(part, config.batch_size) for part in (data.validation, data.test)),
+    ),
+    name=name,
+    title=f'{title}, {config.span} steps',
+    facts={
+      'sequences': f'new at each step; {_HELD_OUT:,} validation, {_HELD_OUT:,} test',
+      'loss without memory': f'{chance:.4f}',
+    },
+    finish=lambda params, _: {'chance_loss': chance, **finish(params, folder)},
+  )
+
+
+class Adding:
+  """The sum of two marked numbers."""
+
+  def load(self, config: Config) -> Data:
+    """What is drawn."""
+    return _load(lambda rng, number: memory.adding(rng, number, config.span))
+
+  def train(
+    self, config: Config, data: Data, *, name: str, title: str, model: Any
+  ) -> dict[str, Any]:
+    """Trains; draws the error over how long the first number is to be kept."""
+
+    def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
+      found = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      error = np.square(found - data.test.y)
+      kept = config.span - data.test.x[..., 1].argmax(1)
+      means.draw(
+        kept, error, folder / PICTURE, title=f'{title}: test set',
+        xlabel='Steps from the first marked number to the end',
+        ylabel='Squared error', levels={'without memory': 1 / 6},
+      )  # fmt: skip
+      right = float(np.mean(np.abs(found - data.test.y) < 0.04))
+      return {'test_right': right}
+
+    return _train(
+      config,
+      plan.Task(model, losses.squared_error, {'mae': losses.absolute_error}),
+      data,
+      name=name,
+      title=title,
+      chance=1 / 6,
+      finish=finish,
+    )
+
+  def predict(
+    self,
+    trained: experiment.Run,
+    *,
+    text: str | None,
+    file: str | None,
+    text_column: str | None,
+    as_json: bool,
+  ) -> None:
+    """Prints the sum of the marked numbers of each line, as found and as it is."""
+
+    def to_source(texts: list[str]) -> Sequences:
+      x = [_numbers(line) for line in texts]
+      T = 64 * -(-max(map(len, x)) // 64)  # few lengths, so few programs
+      return Sequences(x, np.zeros(len(x), np.float32), longest=T)
+
+    texts = running.read_texts(text, file, text_column)
+    for given, found in running.answers(trained, texts, to_source):
+      values, marks = _numbers(given).T
+      answer = {
+        'sum': float(found),
+        'true': float(values @ marks),
+        'steps': len(values),
+      }
+      line = f'{answer["sum"]:.4f}  truly {answer["true"]:.4f}, {len(values)} steps'
+      running.say(answer, line, as_json)
+
+
+def _numbers(line: str) -> np.ndarray:
+  """'0.5* 0.25 0.125*' -> float32 [T, 2].
+
+  Raises:
+    InputError: It is no such line.
+  """
+  steps = [_MARKED.fullmatch(word) for word in line.split()]
+  try:
+    x = np.array([[float(s[1]), s[2] == '*'] for s in steps if s], np.float32)
+  except ValueError:
+    x = np.zeros((0, 2), np.float32)
+  if len(x) < 2 or not np.isfinite(x).all() or x[:, 1].sum() != 2:
+    raise InputError(
+      f'expected numbers with spaces between them, two of them marked as in 0.5*, got '
+      f'{line!r:.60}'
+    )
+  return x
+
+
+class Copying:
+  """Ten symbols, said again after a long wait."""
+
+  def load(self, config: Config) -> Data:
+    """What is drawn."""
+    return _load(lambda rng, number: memory.copying(rng, number, config.span))
+
+  def train(
+    self, config: Config, data: Data, *, name: str, title: str, model: Any
+  ) -> dict[str, Any]:
+    """Trains; draws the share of right symbols over their places."""
+    n = memory.NUM_COPIED
+
+    def recall(logits: Array, y: Array) -> Array:
+      return losses.accuracy(logits[:, -n:], y[:, -n:])
+
+    def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
+      logits = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      right = logits[:, -n:].argmax(-1) == data.test.y[:, -n:]
+      place = np.broadcast_to(np.arange(1, n + 1), right.shape)
+      means.draw(
+        place.reshape(-1), right.reshape(-1), folder / PICTURE,
+        title=f'{title}: test set', xlabel='Which of the symbols',
+        ylabel='Share recalled', levels={'without memory': 1 / memory.NUM_SYMBOLS},
+      )  # fmt: skip
+      return {}
+
+    return _train(
+      config,
+      plan.Task(model, losses.softmax_xent, {'recall': recall}),
+      data,
+      name=name,
+      title=title,
+      chance=n * math.log(memory.NUM_SYMBOLS) / (config.span + 2 * n),
+      finish=finish,
+    )
+
+  def predict(
+    self,
+    trained: experiment.Run,
+    *,
+    text: str | None,
+    file: str | None,
+    text_column: str | None,
+    as_json: bool,
+  ) -> None:
+    """Prints what is recalled of the ten symbols of each line."""
+    n, config = memory.NUM_COPIED, trained.config
+    assert isinstance(config, Config)  # for mypy: the task of the run is this one
+
+    def to_source(texts: list[str]) -> Any:
+      x = np.full((len(texts), config.span + 2 * n), memory.BLANK, np.int32)
+      x[:, :n] = [_symbols(line) for line in texts]
+      x[:, -n - 1 :] = memory.CALL
+      return running.arrays(x)
+
+    texts = running.read_texts(text, file, text_column)
+    for given, logits in running.answers(trained, texts, to_source):
+      wanted = _symbols(given)
+      p = np.asarray(jax.nn.softmax(logits[-n:]))
+      recalled = p.argmax(-1).tolist()
+      right = sum(a == b for a, b in zip(recalled, wanted, strict=True))
+      answer = {
+        'recalled': recalled,
+        'probabilities': p.max(-1).tolist(),
+        'right': right,
+      }
+      line = f'{" ".join(map(str, recalled))}  {right} of {n} right'
+      running.say(answer, line, as_json)
+
+
+def _symbols(line: str) -> list[int]:
+  """'1 2 3 4 5 6 7 8 1 2' -> its numbers.
+
+  Raises:
+    InputError: It is no such line.
+  """
+  known = {str(i) for i in range(1, memory.NUM_SYMBOLS + 1)}
+  words = line.split()
+  if len(words) != memory.NUM_COPIED or not known.issuperset(words):
+    raise InputError(
+      f'expected {memory.NUM_COPIED} numbers from 1 to {memory.NUM_SYMBOLS} with '
+      f'spaces between them, got {line!r:.60}'
+    )
+  return [int(word) for word in words]
+
+
+def make_adder(config: Config) -> sj.SequenceRegressor:
+  """x [B, T, 2] -> sums [B]."""
+  return sj.SequenceRegressor(layers.last_encoder(config))
+
+
+def make_copier(config: Config, embed_size: int) -> sj.SequenceTagger:
+  """ids [B, T] -> logits [B, T, C]."""
+  C = memory.NUM_SYMBOLS + 2
+  encoder = layers.sequence_encoder(config)
+  return sj.SequenceTagger(C, embed_size, encoder, num_tags=C)
