@@ -145,7 +145,6 @@ _SEQ2SEQ = (
       Number('test_bleu_greedy'),
       Number('test_perplexity'),
     ),
-    ),
   ),
 )
 _MEMORY = (
