@@ -18,31 +18,20 @@ with a tab between them; of char_lm how likely a text is.
 A run on weather forecasts from each row of a CSV file, of the columns that it was
 trained on, that has enough rows before it: when the forecast is made and for when, its
 value in the target's own unit, the value now, and what was measured if the file has it.
+
+With --samples=50 a run with dropout answers 50 times with it left on (Gal & Ghahramani
+2016), and with --workdir=A,B,C, or the folder of a run of many seeds, all of them
+answer: the answer is their mean, beside it their standard deviation and an interval of
+90 %. That of a forecast is as wide as validation windows of the run ask for, so that it
+holds what is measured; for how many test windows it does is told, and --picture=FILE
+draws it. Of texts --held_out=500 tells how often the answers are right, and how sure.
 """
 
-import dataclasses
-
-from experiments import experiment
+from experiments import prediction
 from seqjax import config as config_lib
-from seqjax.config import field
 from seqjax.types import InputError
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.Flags):
-  """See --help."""
-
-  workdir: str = field('', 'Folder of the run.', path=True)
-  text: str | None = field(None, 'One text.')
-  file: str | None = field(
-    None,
-    'Texts, UTF-8, one a line or a --text_column; or rows of weather; default stdin.',
-    path=True,
-  )
-  text_column: str | None = field(
-    None, 'Column of the texts in a CSV file or in JSON lines, by its name.'
-  )
-  json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
+Config = prediction.Asked
 
 
 def run(config: Config) -> None:
@@ -51,19 +40,13 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run or the input cannot be used.
   """
-  trained = experiment.open_run(config.workdir)
-  if not hasattr(trained.task, 'predict'):
+  members = prediction.Members(config)
+  if not hasattr(members.first.task, 'predict'):
     raise InputError(
-      f'--workdir={config.workdir} is a run of {trained.experiment}, for which there '
-      'is no prediction'
+      f'--workdir={config.workdir} is a run of {members.first.experiment}, for which '
+      'there is no prediction'
     )
-  trained.task.predict(
-    trained,
-    text=config.text,
-    file=config.file,
-    text_column=config.text_column,
-    as_json=config.json,
-  )
+  members.first.task.predict(members, config)
 
 
 if __name__ == '__main__':

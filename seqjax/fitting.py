@@ -260,6 +260,9 @@ class Fitted:
   result: dict[str, Any] = dataclasses.field(default_factory=dict)
   stopped: bool = False
   resume: Callable[[], Fitted] | None = None
+  _made: dict[tuple[int | None, int], Callable[..., Any]] = dataclasses.field(
+    default_factory=dict, init=False
+  )
 
   def __repr__(self) -> str:
     state = ', stopped' if self.stopped else ''
@@ -277,20 +280,34 @@ class Fitted:
     """The model's class and the settings."""
     return f'{type(self.model).__name__}: {report.settings(self.config)}'
 
-  def predict(self, x: Any, *, length: int | None = None) -> Any:
+  def predict(
+    self,
+    x: Any,
+    *,
+    length: int | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+  ) -> Any:
     """The model's outputs, computed batch by batch.
 
     Args:
       x: [N, ...], or a list of N sequences of unequal length.
       length: As for `fit`.
+      samples: S: leave dropout on, and answer so many times; see
+        `evaluation.make_outputs`.
+      seed: Of its masks.
 
     Returns:
       float32 [N, ...]; for a list, of a model with an output a step, a list of
-      [T_i, ...]. As the model has it, where that is several arrays.
+      [T_i, ...]. As the model has it, where that is several arrays. With samples each
+      has a first axis of S more.
 
     Raises:
-      InputError: x cannot be used, or is none for this model.
+      InputError: x cannot be used, or is none for this model; or samples of one without
+        dropout.
     """
+    if samples is not None and samples < 1:
+      raise InputError(f'`samples` must be at least 1, got {samples}')
     rows = as_rows(x, 'x')
     if not len(rows):
       raise InputError('x is empty: there is nothing to predict')
@@ -298,7 +315,7 @@ class Fitted:
     source = make_source((rows, y), length=length, name='x')
     batches = InOrder(source, min(self.config.batch_size, len(rows)))
     shapes = self._shapes(next(iter(batches)), 0)
-    outputs = evaluation.outputs(self._apply, self.params, batches, len(rows))
+    outputs = self._outputs(samples, seed)(self.params, batches, len(rows))
     outputs = jax.tree.map(lambda a: a.astype(np.float32, copy=False), outputs)
     if not isinstance(source, Sequences):
       return outputs
@@ -307,6 +324,8 @@ class Fitted:
     def cut(output: np.ndarray, shape: Any, longer: Any) -> Any:
       if (*shape.shape[1:2], *longer.shape[1:2]) != (T, T + 1):
         return output
+      if samples is not None:
+        return [output[:, i, :n] for i, n in enumerate(lengths)]
       return [out[:n] for out, n in zip(output, lengths, strict=True)]
 
     return jax.tree.map(cut, outputs, shapes, self._shapes(next(iter(batches)), 1))
@@ -331,14 +350,17 @@ class Fitted:
       raise InputError(f'x {x.shape} is none for this model: it must be [N, ...]')
     return shapes
 
-  @functools.cached_property
-  def _apply(self) -> Callable[..., Any]:
-    def apply(params: PyTree, batch: Batch) -> Any:
-      return steps.apply(
-        self.model, params, batch, self.config.compute_dtype, train=False
-      )[0]
+  def _apply(self, params: PyTree, batch: Batch) -> Any:
+    dtype = self.config.compute_dtype
+    return steps.apply(self.model, params, batch, dtype, train=False)[0]
 
-    return jax.jit(apply)
+  def _outputs(self, samples: int | None, seed: int) -> Callable[..., Any]:
+    """Compiled once for the same arguments."""
+    if (samples, seed) not in self._made:
+      self._made[samples, seed] = evaluation.make_outputs(
+        self.model, self.config.compute_dtype, samples=samples, seed=seed
+      )
+    return self._made[samples, seed]
 
   def evaluate(
     self,

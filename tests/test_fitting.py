@@ -438,6 +438,38 @@ def test_a_metric_is_called_by_its_function_s_name():
   assert 'val_far' in fit(metrics=['mae', far], num_epochs=1).history
 
 
+def test_samples_are_the_model_with_masks_of_their_own():
+  x = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+  settings = {'loss': 'mse', 'num_epochs': 1, 'batch_size': 3, 'quiet': True}
+  layer = sj.GRU(4, dropout=0.3, recurrent_dropout=0.3)
+  found = sj.fit(sj.SequenceRegressor(layer), (x, x[:, 0, 0]), **settings)
+  samples = found.predict(x, samples=2, seed=7)
+  for number, rows in enumerate((x[:3], np.append(x[3:], x[:1], 0))):  # batches of 3
+    for i in range(2):
+      key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), number), i)
+      want = found.model.apply(
+        {'params': found.params}, rows, train=True, rngs={'dropout': key}
+      )
+      part = samples[i, 3 * number :][:3]
+      np.testing.assert_allclose(part, want[: len(part)], rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(found.predict(x, samples=2, seed=7), samples)
+  assert not np.isclose(found.predict(x, samples=2), samples).any()
+  many = found.predict(x, samples=400)
+  far = np.abs(many.mean(0) - found.predict(x))  # the mean of masks is 1
+  assert (far < 0.5 * many.std(0)).all()
+
+  plain = sj.SequenceRegressor(sj.GRU(4))
+  none = sj.fit(plain, (x, x[:, 0, 0]), **settings)
+  for wrong, message in ((0, 'at least 1'), (3, 'no dropout')):
+    with pytest.raises(InputError, match=f'`samples.*{message}'):
+      none.predict(x, samples=wrong)
+  tagger = sj.SequenceTagger(9, 4, layer.copy(return_sequences=True), num_tags=3)
+  ids = [np.arange(1, 1 + n, dtype=np.int32) for n in (2, 5)]
+  tags = [np.zeros(n, np.int32) for n in (2, 5)]
+  found = sj.fit(tagger, (ids, tags), **{**settings, 'loss': 'crossentropy'})
+  assert [row.shape for row in found.predict(ids, samples=6)] == [(6, 2, 3), (6, 5, 3)]
+
+
 def test_what_comes_back_says_itself_in_a_line_and_refuses_what_is_none(fitted):
   assert repr(fitted) == (
     '<Fitted SequenceClassifier: rmsprop, rate 0.01, batch 32, seed 0; 4 epochs>'

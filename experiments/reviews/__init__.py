@@ -11,7 +11,11 @@ from experiments.reviews.training import (
   train,
 )
 
+# What makes ids of texts: a file that the run left, and fields of its config.
+INPUTS = (VOCABULARY_FILE, 'length')
+
 __all__ = [
+  'INPUTS',
   'VOCABULARY_FILE',
   'Config',
   'Data',

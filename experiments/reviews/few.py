@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import pathlib
 from typing import Literal
 
@@ -38,7 +39,12 @@ class Config(reviews.Config):
   )
 
 
-predict = functools.partial(reviews.predict, load_vocabulary=Tokenizer.load)
+predict = functools.partial(
+  reviews.predict,
+  load_vocabulary=Tokenizer.load,
+  data_of=operator.itemgetter(0),
+)
+INPUTS = reviews.INPUTS
 about = functools.partial(reviews.about, load_vocabulary=Tokenizer.load)
 
 

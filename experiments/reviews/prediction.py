@@ -1,72 +1,71 @@
 """Answers of a trained run to reviews; see predict.py."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
-from experiments import experiment
-from experiments.reviews.training import VOCABULARY_FILE
+from experiments import experiment, prediction
+from experiments.prediction import Asked, Members
+from experiments.reviews.training import VOCABULARY_FILE, Data
 from experiments.texts import running
 from experiments.texts.vocabulary import known_words, word_facts, words_line
 from seqjax.data.reviews.word_ids import OOV_ID, START_ID, Vocabulary
+from seqjax.data.sources import Arrays
 from seqjax.text import Tokenizer, pad_sequences, split_words
 from seqjax.text.tokenizer import FILTERS
-from seqjax.types import Array, PyTree
-
-_BATCH = 64
 
 
 def predict(
-  trained: experiment.Run,
+  members: Members,
+  asked: Asked,
   *,
-  text: str | None,
-  file: str | None,
-  text_column: str | None,
-  as_json: bool,
   load_vocabulary: Callable[[Path], Vocabulary | Tokenizer] = Vocabulary.load,
+  data_of: Callable[[Any], Data] = lambda loaded: loaded,
 ) -> None:
   """Prints an answer for each review.
 
   Args:
-    trained: A run of an experiment on reviews.
-    text: One review.
-    file: Reviews, UTF-8, one a line; without both: standard input.
-    text_column: Column that holds the reviews, where they come as a table.
-    as_json: Print an object a line.
+    members: Runs of an experiment on reviews.
+    asked: The reviews.
     load_vocabulary: Reads what the run left in `VOCABULARY_FILE`.
+    data_of: What the task's `load` returned -> the data.
 
   Raises:
     InputError: The run or the input cannot be used.
   """
-  texts = running.read_texts(text, file, text_column)
+  texts, trained = running.read_texts(asked), members.first
   vocabulary = load_vocabulary(trained.folder / VOCABULARY_FILE)
   known = _known_words(vocabulary)
   length = trained.config.length  # type: ignore[attr-defined]
-  size = _BATCH if text is None else 1
-  x = pad_sequences([[0]] * size, length)  # [size, T]
-  params = experiment.best_params(trained, x)
 
-  @jax.jit
-  def probabilities(params: PyTree, x: Array) -> Array:
-    logits: Any = trained.model.apply({'params': params}, x, train=False)
-    return jax.nn.sigmoid(logits)
+  def ids_of(texts: list[str]) -> Sequence[Any]:
+    return vocabulary.encode(texts)
 
-  while chunk := list(itertools.islice(texts, size)):
-    ids: Sequence[Any] = vocabulary.encode(chunk)
-    x[: len(chunk)] = pad_sequences(ids, length)
-    answered = jax.device_get(probabilities(params, x))
-    for review, row, probability in zip(chunk, ids, answered.tolist(), strict=False):
-      words = split_words(review)
-      answer = {
-        'probability': probability,
-        'label': 'positive' if probability > 0.5 else 'negative',
-        **word_facts(words, known, len(row) - length),
-      }
-      line = f'{probability:.4f}  {answer["label"]}  {words_line(answer)}'
-      running.say(answer, line, as_json)
+  def to_source(texts: list[str]) -> Arrays:
+    return running.arrays(pad_sequences(ids_of(texts), length))
+
+  if asked.held_out:
+    logits, y = members.held_out(Arrays(*data_of(members.load()).test))
+    p = _sigmoid(logits)
+    prediction.say_confidence(np.stack([1 - p, p], -1), y, 'test reviews')
+  for review, logits in running.answers(members, texts, to_source):
+    words, each = split_words(review), _sigmoid(logits)  # [S]
+    (row,) = ids_of([review])
+    probability, apart = float(each.mean()), prediction.spread(each)
+    answer = {
+      'probability': probability,
+      **apart,
+      'label': 'positive' if probability > 0.5 else 'negative',
+      **word_facts(words, known, len(row) - length),
+    }
+    line = f'{probability:.4f}{prediction.spread_line(apart)}  {answer["label"]}  '
+    running.say(answer, line + words_line(answer), asked.json)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+  return prediction.softmax(np.stack([0 * logits, logits], -1))[..., 1]
 
 
 def about(

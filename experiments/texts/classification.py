@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
@@ -177,15 +178,10 @@ def train(
   )
 
 
-def predict(
-  trained: experiment.Run,
-  *,
-  text: str | None,
-  file: str | None,
-  text_column: str | None,
-  as_json: bool,
-) -> None:
+def predict(members: Members, asked: Asked) -> None:
   """Prints the class of each text, and how sure the model is of it."""
+  texts = running.read_texts(asked)
+  trained = members.first
   tokenizer, classes = vocabulary.read(trained.folder)
   config: Any = trained.config
   known = vocabulary.known_words(tokenizer)
@@ -194,19 +190,25 @@ def predict(
     ids = vocabulary.encode(tokenizer, texts)
     return running.sequences(ids, np.zeros(len(texts), np.int32), config.length)
 
-  given_texts = running.read_texts(text, file, text_column)
-  for given, logits in running.answers(trained, given_texts, to_source):
-    p = np.exp(logits - logits.max())
-    p /= p.sum()
+  if asked.held_out:
+    logits, y = members.held_out(members.load().parts[2])
+    prediction.say_confidence(prediction.softmax(logits), y, 'test texts')
+  for given, logits in running.answers(members, texts, to_source):
+    each = prediction.softmax(logits)  # [S, C]
+    p = each.mean(0)
+    label = int(p.argmax())
     words = vocabulary.words_of(tokenizer, given)
+    apart = prediction.spread(each[:, label])
     answer = {
-      'label': classes[int(p.argmax())],
+      'label': classes[label],
       'probability': float(p.max()),
+      **apart,
       'probabilities': dict(zip(classes, p.tolist(), strict=True)),
       **vocabulary.word_facts(words, known, len(words) - config.length),
     }
-    line = f'{p.max():.4f}  {answer["label"]}  '
-    running.say(answer, line + vocabulary.words_line(answer, config.tokens), as_json)
+    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {answer["label"]}  '
+    line += vocabulary.words_line(answer, config.tokens)
+    running.say(answer, line, asked.json)
 
 
 class Of(running.Of):

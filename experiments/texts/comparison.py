@@ -2,16 +2,18 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.batches import InOrder, Shuffled
+from seqjax.data.sources import Arrays
 from seqjax.data.texts.known import Pairs
 from seqjax.text import Tokenizer, pad_sequences
 from seqjax.training import losses, metrics, plan
@@ -130,40 +132,51 @@ class Of(running.Of):
       matrix=data.matrix,
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints how like two texts are; a line holds both, parted by a tab.
 
     Raises:
       InputError: A line holds another number of texts.
     """
-    tokenizer, _ = vocabulary.read(trained.folder)
-    config: Any = trained.config
+    texts = running.read_texts(asked)
+    tokenizer, _ = vocabulary.read(members.first.folder)
+    config: Any = members.first.config
     known = vocabulary.known_words(tokenizer)
 
     def to_source(texts: list[str]) -> Any:
       x = rows(tokenizer, [_pair(line) for line in texts], config.length)
       return running.arrays(x)
 
-    texts = running.read_texts(text, file, text_column)
-    for given, output in running.answers(trained, texts, to_source):
+    find_interval: Callable[[np.ndarray], np.ndarray] = prediction.interval
+    if asked.held_out:
+      _, *parts = members.load().parts
+      found = [members.held_out(Arrays(*part)) for part in parts]
+      (outputs, y), test = ((_score(output), _score(y)) for output, y in found)
+      calibration = prediction.Calibration.of(outputs, y)
+      prediction.say_coverage(calibration, *test, 'test pairs')
+      find_interval = calibration.interval
+    for given, output in running.answers(members, texts, to_source):
       words = [vocabulary.words_of(tokenizer, part) for part in _pair(given)]
-      score = LOWEST + (HIGHEST - LOWEST) * float(np.clip(output, 0, 1))
+      each = _score(output)  # [S]
+      apart = prediction.spread(each)
+      if apart:
+        apart['low'], apart['high'] = find_interval(each).tolist()
+      score = float(each.mean())
       unread = sum(max(len(row) - config.length, 0) for row in words)
       answer = {
         'score': score,
+        **apart,
         **vocabulary.word_facts([w for row in words for w in row], known, 0),
       }
-      line = f'{score:.2f}  {vocabulary.words_line(answer)}'
+      line = f'{score:.2f}{prediction.spread_line(apart)}  '
+      line += vocabulary.words_line(answer)
       line += f', last {unread} not read' if unread else ''
-      running.say({**answer, 'unread': unread}, line, as_json)
+      running.say({**answer, 'unread': unread}, line, asked.json)
+
+
+def _score(output: np.ndarray) -> np.ndarray:
+  """What the model says, from 0 to 1, as a score."""
+  return LOWEST + (HIGHEST - LOWEST) * np.clip(output.astype(np.float64), 0, 1)
 
 
 def _pair(line: str) -> tuple[str, str]:

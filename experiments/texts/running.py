@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments.prediction import Asked, Members
 from experiments.suites import rows
 from experiments.texts import vocabulary
 from seqjax import train as train_lib
@@ -25,9 +25,9 @@ from seqjax.data.sources import Arrays, Sequences
 from seqjax.data.texts import tables
 from seqjax.files import texts as files
 from seqjax.text import Tokenizer
-from seqjax.training import evaluation, steps
+from seqjax.training import evaluation
 from seqjax.training.plan import Data, Task
-from seqjax.types import Batch, InputError, PyTree
+from seqjax.types import InputError, PyTree
 
 _BATCH = 64
 
@@ -43,6 +43,8 @@ class Of:
   read: Callable[[Any], Any]  # the data that the flags of a config ask for
   real: Callable[[Any], bool] = lambda config: False  # that of which was published
   encode: ClassVar[Callable[..., Any]]
+  # What makes inputs of texts: files that the run left, and fields of its config.
+  INPUTS: ClassVar = (*vocabulary.FILES, 'length', 'tokens')
 
   def load(self, config: Any) -> Any:
     """The data that the flags ask for, as ids."""
@@ -120,52 +122,40 @@ def train(
 def outputs(model: nn.Module, params: PyTree, part: Any, batch_size: int) -> PyTree:
   """The model's outputs for a set of N examples, leaves [N, ...] on the host."""
   batches = InOrder(part, batch_size)
-  return evaluation.outputs(_applied(model), params, batches, len(part))
-
-
-def _applied(model: nn.Module) -> Callable[[PyTree, Batch], PyTree]:
-  """The model in evaluation, to be compiled once for all batches alike."""
-  return jax.jit(
-    lambda params, batch: steps.apply(model, params, batch, 'float32', train=False)[0]
-  )
+  return evaluation.make_outputs(model)(params, batches, len(part))
 
 
 def answers(
-  trained: experiment.Run, texts: Iterable[str], to_source: Callable[[list[str]], Any]
+  members: Members, texts: Iterator[str], to_source: Callable[[list[str]], Any]
 ) -> Iterator[tuple[str, Any]]:
-  """Yields each text with the model's output for it, as texts come in.
+  """Yields each text with its outputs, leaves [S, ...], as texts come in.
 
   Args:
-    trained: The run.
+    members: Who answers.
     texts: Any number.
     to_source: Makes examples of some texts, all batches alike in T.
   """
-  params, apply = None, _applied(trained.model)
-  texts = iter(texts)
-  while chunk := list(itertools.islice(texts, _BATCH)):
-    source = to_source(chunk)
-    if params is None:
-      params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
-    batches = InOrder(source, min(_BATCH, len(chunk)))
-    found = evaluation.outputs(apply, params, batches, len(chunk))
+  outputs = members.make_outputs()
+  for start in itertools.count():
+    chunk = list(itertools.islice(texts, _BATCH))
+    if not chunk:
+      return
+    batches = InOrder(to_source(chunk), min(_BATCH, len(chunk)))
+    found = outputs(batches, len(chunk), start)
     for i, text in enumerate(chunk):
-      yield text, jax.tree.map(lambda a, i=i: a[i], found)
+      yield text, jax.tree.map(lambda a, i=i: a[:, i], found)
 
 
-def read_texts(
-  text: str | None, file: str | None, text_column: str | None = None
-) -> Iterator[str]:
+def read_texts(asked: Asked) -> Iterator[str]:
   """The texts that --text and --file name, one after the other; default stdin.
-
-  Args:
-    text: One text.
-    file: Texts, one a line.
-    text_column: Column that holds them, where they come as a table or JSON lines.
 
   Raises:
     InputError: Flags do not fit each other, the file cannot be read, or a line of it is
       no text.
   """
+  text, file, text_column = asked.text, asked.file, asked.text_column
+  if asked.picture:
+    raise InputError('--picture is of forecasts: texts have none')
   for flag, value in (('--file', file), ('--text_column', text_column)):
     if text is not None and value is not None:
       raise InputError(f'give only one of --text, {flag}')

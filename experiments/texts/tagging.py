@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
@@ -201,18 +202,11 @@ class Of(running.Of):
       real=self.real(config),
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints the tag of each word of a text, whose words spaces part."""
-    tokenizer, labels = vocabulary.read(trained.folder)
-    config: Any = trained.config
+    texts = running.read_texts(asked)
+    tokenizer, labels = vocabulary.read(members.first.folder)
+    config: Any = members.first.config
     starts = labels['classes'] is not None
     known = vocabulary.known_words(tokenizer)
 
@@ -222,19 +216,38 @@ class Of(running.Of):
       y = np.zeros(len(texts), np.int32)
       return running.sequences(ids, y, config.length + starts)
 
-    texts = running.read_texts(text, file, text_column)
-    for given, output in running.answers(trained, texts, to_source):
+    if asked.held_out:
+      outputs, y = members.held_out(members.load().parts[2])
+      p = prediction.softmax(outputs[0][:, :, 1:] if starts else outputs)
+      y = y[:, 1:] if starts else y
+      prediction.say_confidence(p[:, y >= 0], y[y >= 0], 'words of test sentences')
+    for given, output in running.answers(members, texts, to_source):
       words = given.split()
-      tags = output[0][1:] if starts else output
-      found = [labels['tags'][i] for i in tags[: len(words)].argmax(-1)]
-      answer = {
-        **({'class': labels['classes'][int(output[1].argmax())]} if starts else {}),
-        'tags': list(zip(words, found, strict=False)),
+      each = prediction.softmax(output[0][:, 1:] if starts else output)  # [S, T, C]
+      p = each.mean(0)[: len(words)]
+      best = p.argmax(-1)
+      found = [labels['tags'][i] for i in best]
+      answer: dict[str, Any] = {'tags': list(zip(words, found, strict=False))}
+      more = ''
+      if starts:
+        classes = prediction.softmax(output[1])  # [S, K]
+        number = int(classes.mean(0).argmax())
+        apart = prediction.spread(classes[:, number])
+        answer = {'class': labels['classes'][number], **apart, **answer}
+      if members.size > 1 and words:
+        facts = [prediction.spread(each[:, t, i]) for t, i in enumerate(best)]
+        answer['sure'] = [
+          {'probability': float(p[t, i]), **facts[t]} for t, i in enumerate(best)
+        ]
+        t = int(p.max(-1).argmin())
+        more = f', least sure of {words[t]}: {p[t].max():.4f}'
+        more += prediction.spread_line(facts[t])
+      answer |= {
         'unknown': [word for word in words if word.lower() not in known],
         'unread': max(len(words) - config.length, 0),
       }
       line = ' '.join(f'{word}/{tag}' for word, tag in answer['tags'])
       line = f'{answer["class"]}  {line}' if starts else line
-      more = f', last {answer["unread"]} not read' if answer['unread'] else ''
+      more += f', last {answer["unread"]} not read' if answer['unread'] else ''
       said = f'  {len(answer["unknown"])} unknown{more}'
-      running.say(answer, line + said, as_json)
+      running.say(answer, line + said, asked.json)

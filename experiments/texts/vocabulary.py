@@ -13,7 +13,7 @@ from seqjax.text import Tokenizer, embedding_matrix, load_vectors, split_words
 from seqjax.types import InputError
 
 # Files in a workdir.
-VOCABULARY_FILE, LABELS_FILE = 'vocabulary.json', 'labels.json'
+VOCABULARY_FILE, LABELS_FILE = FILES = 'vocabulary.json', 'labels.json'
 OOV = '\N{REPLACEMENT CHARACTER}'  # no text holds it but one that was damaged
 _SHOWN = 5  # unknown words
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import experiment, prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax import generation
 from seqjax.config import field
@@ -166,18 +167,15 @@ class Of(running.Of):
       finish=finish,
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints how likely each text is after the beginning of a line."""
-    tokenizer, _ = vocabulary.read(trained.folder)
-    config: Any = trained.config
+    texts = running.read_texts(asked)
+    if asked.held_out:
+      raise InputError(
+        f'--held_out: a run of {members.first.experiment} has no right answers'
+      )
+    tokenizer, _ = vocabulary.read(members.first.folder)
+    config: Any = members.first.config
     first = list(tokens_of(config, '\n'))
 
     def ids_of(texts: list[str]) -> list[np.ndarray]:
@@ -189,21 +187,28 @@ class Of(running.Of):
       T = 64 * -(-max(map(len, ids)) // 64)  # few lengths, so few programs
       return Sequences(ids, np.zeros(len(ids), np.int32), longest=T)
 
-    texts = running.read_texts(text, file, text_column)
-    for given, (_, logits) in running.answers(trained, texts, to_source):
+    for given, (_, logits) in running.answers(members, texts, to_source):
       (ids,) = ids_of([given])
       y = ids[1:]
-      found = losses.softmax_xent(jnp.asarray(logits[: len(y)]), jnp.asarray(y))
-      nats = float(found.mean()) if len(y) else 0.0
+      each = np.zeros(members.size)
+      if len(y):
+        of_members = logits[:, : len(y)]  # [S, T, V]
+        found = losses.softmax_xent(
+          of_members, jnp.broadcast_to(y, of_members.shape[:2])
+        )
+        each = np.asarray(found, np.float64).reshape(members.size, -1).mean(-1)
+      nats, apart = float(each.mean()), prediction.spread(each)
       answer = {
         'tokens': len(y),
         'unknown': int((y == 1).sum()),
         'nats': nats,
+        **apart,
         'perplexity': math.exp(min(nats, 700.0)),
       }
-      line = f'{nats:.4f} nats, perplexity {answer["perplexity"]:.2f}  '
+      line = f'{nats:.4f}{prediction.spread_line(apart)} nats, '
+      line += f'perplexity {answer["perplexity"]:.2f}  '
       line += f'{len(y)} {config.tokens}, {answer["unknown"]} unknown  {given[:60]}'
-      running.say(answer, line, as_json)
+      running.say(answer, line, asked.json)
 
 
 def write(

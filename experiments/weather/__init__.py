@@ -22,7 +22,14 @@ from experiments.weather.training import (
   train,
 )
 
+# What makes inputs of rows: a file that the run left, and fields of its config.
+INPUTS = (
+  SCALING_FILE,
+  *('target', 'lookback', 'step', 'delay', 'windows', 'across_gaps'),
+)
+
 __all__ = [
+  'INPUTS',
   'MOST_STEPS',
   'PLACES',
   'SCALING_FILE',

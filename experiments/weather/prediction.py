@@ -2,39 +2,43 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import experiment
-from experiments.weather.data import SCALING_FILE, Config, Scaling
-from experiments.weather.training import forecast
+from experiments.prediction import (
+  Asked,
+  Calibration,
+  Members,
+  say_coverage,
+  spread_out,
+)
+from experiments.weather.data import SCALING_FILE, Config, Data, Scaling
+from experiments.weather.training import CHUNK
 from seqjax.data.series import book_windows, csv_files, quality, windows
 from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
+from seqjax.view import time_plots
+
+_HELD_OUT = 500  # windows of validation and of test, for intervals
+_PICTURE_DAYS = 10
 
 
-def predict(
-  trained: experiment.Run,
-  *,
-  text: str | None,
-  file: str | None,
-  text_column: str | None,
-  as_json: bool,
-) -> None:
+def predict(members: Members, asked: Asked) -> None:
   """Prints a forecast for each row with enough rows before it.
 
   Args:
-    trained: A run of an experiment on weather.
-    text, text_column: Refused: a forecast needs rows.
-    file: CSV with the columns of the run's own file; None: standard input.
-    as_json: Print an object a line, not a table.
+    members: Runs of an experiment on weather.
+    asked: `file`, a CSV with the columns of the run's own; default standard input.
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
-      has enough rows before it.
+      has enough rows before it; or the data of the run, which an interval needs.
   """
-  for flag, value in (('--text', text), ('--text_column', text_column)):
+  trained, file = members.first, asked.file
+  for flag, value in (('--text', asked.text), ('--text_column', asked.text_column)):
     if value is not None:
       raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
@@ -68,9 +72,13 @@ def predict(
       'a forecast needs'
     )
   values, target = scaling.normal(series.values), scaling.columns.index(config.target)
-  params = experiment.best_params(trained, windows.take(values, 0, shape, rows[:0])[0])
-  normal = forecast(trained.model, params, values, shape, rows)
-  found = normal * scaling.std[target] + scaling.mean[target]
+  calibration = _calibrate(members) if members.size > 1 else None
+
+  def in_unit(normal: np.ndarray) -> np.ndarray:
+    return normal * scaling.std[target] + scaling.mean[target]
+
+  each = _forecasts(members, values, shape, rows)  # [S, M]
+  found = in_unit(each.mean(0))
   last = rows + shape.offsets[-1]
   ahead = np.timedelta64((shape.ahead - shape.offsets[-1]) * report.step_seconds, 's')
   answers = {
@@ -79,10 +87,26 @@ def predict(
     'forecast': found.round(2),
     'now': series.values[last, target],
   }
+  interval = None
+  if calibration is not None:
+    interval = in_unit(calibration.interval(each))
+    answers['spread'] = each.std(0, ddof=1) * scaling.std[target]
+    answers['low'], answers['high'] = interval
   answers['measured'] = _measured(
     series.times, series.values[:, target], answers['for']
   )
-  _print(answers, config.target, as_json)
+  _print(answers, config.target, asked.json)
+  if asked.picture:
+    days = _PICTURE_DAYS * 86_400 // report.step_seconds
+    time_plots.forecasts(
+      answers['for'][-days:],
+      answers['measured'][-days:],
+      {trained.experiment: found[-days:], 'naive': answers['now'][-days:]},
+      asked.picture,
+      title=f'{config.target}, the last forecasts of {Path(file or "stdin").name}',
+      ylabel=config.target,
+      band=None if interval is None else interval[:, -days:],
+    )
   print(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
     + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
@@ -133,9 +157,32 @@ def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndar
   return np.where(times[place] == due, values[place], np.nan)
 
 
+def _forecasts(
+  members: Members, values: np.ndarray, shape: Shape, rows: np.ndarray
+) -> np.ndarray:
+  """Those of all members for the windows with anchors [M], normal: [S, M]."""
+  chosen = windows.WindowSet(values, 0, Shape(shape.offsets, 0), rows)
+  outputs = members.make_outputs(chosen.resident)
+  return outputs(windows.WindowsInOrder(chosen, CHUNK), len(rows))
+
+
+def _calibrate(members: Members) -> Calibration:
+  """What validation windows of the run ask for; says what comes of it on the test's."""
+  data: Data = members.load()
+
+  def held_out(part: windows.WindowSet) -> tuple[np.ndarray, np.ndarray]:
+    rows = part.rows[spread_out(len(part.rows), members.asked.held_out or _HELD_OUT)]
+    y = data.series.values[rows + data.shape.ahead, data.target]
+    return _forecasts(members, data.series.values, data.shape, rows), y
+
+  calibration = Calibration.of(*held_out(data.validation))
+  say_coverage(calibration, *held_out(data.test), 'test windows')
+  return calibration
+
+
 def _print(answers: dict[str, np.ndarray], target: str, as_json: bool) -> None:
   """A header and a line for each forecast, or a JSON object for each."""
-  titles = [target, 'now', 'measured']
+  titles = [target, *list(answers)[3:]]
   widths = [max(9, len(title)) for title in titles]
 
   def show(times: list[str], cells: list[str]) -> None:

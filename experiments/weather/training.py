@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from experiments.suites import rows as suites
 from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
 from seqjax import train as train_lib
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
-from seqjax.training import losses, plan
+from seqjax.training import evaluation, losses, plan
 from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
@@ -27,7 +26,7 @@ from seqjax.workdir.progress import Monitor
 PLACES = frozenset(['data_dir', 'cache_dir', 'workdir'])
 
 _PICTURE_DAYS = 10
-_CHUNK = 256  # windows at a time, where they are forecast outside of the loop
+CHUNK = 256  # windows at a time, where they are forecast outside of the loop
 
 
 def train(
@@ -156,17 +155,8 @@ def forecast(
   The inputs have to lie in the series, values [N, D]; the targets need not.
   """
   chosen = WindowSet(values, 0, Shape(shape.offsets, 0), rows)
-  resident = chosen.resident
-
-  @jax.jit
-  def apply(params: PyTree, series: Array, batch: Any) -> Any:
-    return model.apply(
-      {'params': params}, resident.gather(series, batch).x, train=False
-    )
-
-  series = jax.device_put(values)
-  found = [apply(params, series, batch) for batch in WindowsInOrder(chosen, _CHUNK)]
-  return np.concatenate(found)[: len(rows)]
+  outputs = evaluation.make_outputs(model, resident=chosen.resident)
+  return outputs(params, WindowsInOrder(chosen, CHUNK), len(rows))
 
 
 def draw_forecasts(

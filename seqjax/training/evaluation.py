@@ -1,15 +1,21 @@
 """Exact means, and outputs, over a set of examples, each seen once."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.signals import Stop
 from seqjax.cluster.watchdog import Watchdog
-from seqjax.types import Array, Batch, PyTree
+from seqjax.data.batches import Resident
+from seqjax.training import steps
+from seqjax.types import Array, Batch, InputError, PyTree
 from seqjax.workdir.progress import Values, means
 
 
@@ -48,15 +54,79 @@ def make(
   return evaluate
 
 
-def outputs(
-  apply: Callable[[PyTree, Batch], PyTree],
-  params: PyTree,
-  batches: Iterable[Batch],
-  num_examples: int,
-) -> PyTree:
-  """What `apply` makes of N examples, leaves [N, ...] on the host.
+def make_outputs(
+  model: nn.Module,
+  dtype: str = 'float32',
+  resident: Resident | None = None,
+  *,
+  samples: int | None = None,
+  seed: int = 0,
+) -> Callable[..., PyTree]:
+  """Returns (params, batches, N, start=0) -> the model's outputs for N examples.
 
-  The batches are those of an `InOrder`: what fills the last one up is cut off.
+  With `samples` dropout is left on, and each example is answered as many times: each
+  sample of each sequence has masks of its own, the same at all of its steps. Then the
+  mean over samples is the prediction, and their spread what the model does not know.
+  Source: Gal & Ghahramani 2016, arXiv:1506.02142 and arXiv:1512.05287.
+
+  Args:
+    model: Called as (x, train=, mask=), as far as it takes them.
+    dtype: As of `steps.apply`.
+    resident: Its arrays, into which batches are indices then.
+    samples: S, or None to answer once, without dropout.
+    seed: Of the masks.
+
+  Returns of the function:
+    Leaves [N, ...], or [S, N, ...], on the host. The batches are those of an `InOrder`:
+    what fills the last one up is cut off. Masks follow from the seed and a batch's
+    number, the first one's being `start`.
+
+  Raises of the function:
+    InputError: `samples` of a model that drops nothing.
   """
-  found = [jax.device_get(apply(params, batch)) for batch in batches]
-  return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
+  key = jax.random.key(seed)
+
+  def once(params: PyTree, batch: Batch, rngs: dict[str, Array] | None) -> PyTree:
+    train = samples is not None
+    return steps.apply(model, params, batch, dtype, train=train, rngs=rngs)[0]
+
+  def apply(params: PyTree, batch: Batch, number: Array, *arrays: PyTree) -> PyTree:
+    batch = resident.gather(arrays[0], batch) if resident else batch
+    if samples is None:
+      return once(params, batch, None)
+    of_batch = jax.random.fold_in(key, number)
+
+    def sample(i: Array) -> PyTree:
+      return once(params, batch, {'dropout': jax.random.fold_in(of_batch, i)})
+
+    # One after the other: the kernels use all cores for one, and memory is that of one.
+    return jax.lax.map(sample, jnp.arange(samples))
+
+  program = jax.jit(apply)
+  arrays = [] if resident is None else [jax.device_put(resident.arrays)]
+
+  def check_drops(params: PyTree, batch: Batch) -> None:
+    def without_key(params: PyTree, batch: Batch, *arrays: PyTree) -> PyTree:
+      return once(
+        params, resident.gather(arrays[0], batch) if resident else batch, None
+      )
+
+    with contextlib.suppress(InvalidRngError):
+      jax.eval_shape(without_key, params, batch, *arrays)
+      raise InputError(
+        f'`samples={samples}`: the model has no dropout: all samples would be alike'
+      )
+
+  def outputs(
+    params: PyTree, batches: Iterable[Batch], num_examples: int, start: int = 0
+  ) -> PyTree:
+    found = []
+    for number, batch in enumerate(batches, start):
+      if samples is not None and number == start:
+        check_drops(params, batch)
+      found.append(jax.device_get(program(params, batch, number, *arrays)))
+    if samples is None:
+      return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
+    return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *found)
+
+  return outputs

@@ -57,6 +57,7 @@ def forecasts(
   *,
   title: str,
   ylabel: str,
+  band: np.ndarray | None = None,
 ) -> None:
   """Draws what was forecast for each time, and what was measured then.
 
@@ -67,11 +68,13 @@ def forecasts(
     path: PNG file to write, whole or not at all.
     title: Who forecasts what.
     ylabel: Quantity and unit.
+    band: [2, N], lower and upper ends of the first one's interval.
 
   Raises:
     InputError: The file cannot be written.
   """
-  plots.save(_forecast_figure(times, truth, predicted, title, ylabel), Path(path))
+  figure = _forecast_figure(times, truth, predicted, title, ylabel, band)
+  plots.save(figure, Path(path))
 
 
 def _forecast_figure(
@@ -80,21 +83,28 @@ def _forecast_figure(
   predicted: Mapping[str, np.ndarray],
   title: str,
   ylabel: str,
+  band: np.ndarray | None = None,
 ) -> Figure:
   figure = plots.new_figure(title, width=9.0, height=4.0)
   axes = figure.subplots()
+  if band is not None:
+    at, low = _broken(times, band[0])
+    high = _broken(times, band[1])[1]
+    color = plots.ORANGE
+    axes.fill_between(at, low, high, color=color, alpha=0.25, linewidth=0)
   axes.plot(*_broken(times, truth), color='black', linewidth=1.6, label='measured')
   styles = [(plots.ORANGE, '-', 1.6), (plots.GREY, ':', 1.2), (plots.BLUE, '--', 1.2)]
   for (name, values), (color, style, width) in zip(
     predicted.items(), styles, strict=False
   ):
-    error = np.abs(values - truth).mean()
+    errors = np.abs(values - truth)[~np.isnan(truth)]  # the last are yet to come
+    error = f': mean error here {errors.mean():.3g}' if len(errors) else ''
     axes.plot(
       *_broken(times, values),
       style,
       color=color,
       linewidth=width,
-      label=f'{name}: mean error here {error:.3g}',
+      label=f'{name}{error}',
     )
   _dress(axes, ylabel)
   figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=9)

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import shutil
 import types
 
 import numpy as np
@@ -61,10 +62,25 @@ def test_an_experiment_learns_from_generated_texts(name, tmp_path, capsys):
     assert np.isfinite(found)
   assert json.loads((tmp_path / 'result.json').read_text()) == result
   assert (tmp_path / 'curves.png').exists()
+  # Two runs alike are one, and sure of it.
+  asked = {'text': text or 'the king'}
+  (answer,) = _answer(capsys, tmp_path, **asked)
+  twin = shutil.copytree(tmp_path, tmp_path / 'twin')
+  held_out = None if text is None else 20
+  (both,) = _answer(capsys, f'{tmp_path},{twin}', **asked, held_out=held_out)
+  for again in (both, *both.pop('sure', ())):
+    if name != 'tagging' or again is not both:
+      assert again.pop('spread') == pytest.approx(0, abs=1e-6)
+      assert again.pop('low') <= again.pop('high')
+  for key, value in answer.items():
+    assert both.pop(key) == (
+      pytest.approx(value, rel=1e-5) if isinstance(value, float) else
+      pytest.approx(value, abs=1e-5) if key == 'probabilities' else value
+    )  # fmt: skip
+  assert not both
   if text is None:
     assert len((tmp_path / writing.SAMPLE).read_text()) == 400
     return
-  (answer,) = _answer(capsys, tmp_path, text=text)
   # Alone or among others, a text has the same answer.
   lines = f'{text}\n{text} again and again\n{text}\n'.encode()
   stdin = types.SimpleNamespace(buffer=io.BytesIO(lines))

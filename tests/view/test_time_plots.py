@@ -2,6 +2,7 @@
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 from seqjax.view import time_plots
 
@@ -38,8 +39,15 @@ def test_pictures_are_written(tmp_path):
   (axes,) = figure.axes
   labels = [line.get_label() for line in axes.lines]
   assert labels == ['measured', 'GRU: mean error here 0.5', 'naive: mean error here 1']
+  truth[-5:] = np.nan  # not there yet
+  band = np.stack([truth - 1, truth + 2])
+  figure = time_plots._forecast_figure(times, truth, predicted, 'T', 'T (degC)', band)
+  (area,) = figure.axes[0].collections
+  ends = area.get_paths()[0].get_extents()
+  assert (ends.y0, ends.y1) == pytest.approx((-2, 3), abs=0.01)
+  assert figure.axes[0].lines[1].get_label() == labels[1]
   time_plots.forecasts(
-    times, truth, predicted, tmp_path / 'b.png', title='T', ylabel='T (degC)'
+    times, truth, predicted, tmp_path / 'b.png', title='T', ylabel='T (degC)', band=band
   )
   for name in ('a.png', 'b.png'):
     picture = matplotlib.image.imread(tmp_path / name)

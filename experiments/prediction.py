@@ -1,0 +1,291 @@
+"""How trained runs are asked: one, or several at once; plainly, or by samples.
+
+Each task's `predict` takes what was `Asked` and the `Members` that answer. Each member
+is a run, or a sample of one with its dropout left on. Outputs have the members as their
+first axis; a task makes an answer of their mean, and says how far they are apart.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import experiment
+from seqjax import config as config_lib
+from seqjax.config import field
+from seqjax.data.batches import InOrder, Resident
+from seqjax.training import evaluation
+from seqjax.types import Batch, InputError, PyTree
+
+LEVEL = 0.9  # the share of an interval
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked(config_lib.Flags):
+  """See --help."""
+
+  workdir: str = field(
+    '',
+    'Folder of the run; several, with commas between them, or a run of many seeds '
+    'answer as one, by their mean.',
+    path=True,
+  )
+  text: str | None = field(None, 'One text.')
+  file: str | None = field(
+    None,
+    'Texts, UTF-8, one a line or a --text_column; or rows of weather; default stdin.',
+    path=True,
+  )
+  text_column: str | None = field(
+    None, 'Column of the texts in a CSV file or in JSON lines, by its name.'
+  )
+  json: bool = field(False, 'Print a JSON object a line, all unknown words in it.')
+  samples: int | None = field(
+    None,
+    'Leave dropout on and answer so many times: mean, spread and an interval of 90 %.',
+    at_least=2,
+  )
+  seed: int = field(0, 'Of the masks of samples.', at_least=0)
+  held_out: int | None = field(
+    None,
+    'Of samples or several runs: so many examples of the test set, which need the data '
+    'of the run, show how far to trust them; default 500 of forecasts, else none.',
+    at_least=1,
+  )
+  data_dir: str = field(
+    '', "Folder of the run's data, if they are not where they were.", path=True
+  )
+  picture: str = field(
+    '', 'PNG of the last forecasts, with their interval as a band.', path=True
+  )
+
+
+class Members:
+  """The runs that answer together.
+
+  Attributes:
+    runs: One at least, of one task and with inputs alike.
+    first: The first of them: its folder and config say what the inputs are.
+    asked: What they are asked.
+    size: S, how many answers an example gets.
+  """
+
+  def __init__(self, asked: Asked) -> None:
+    self.runs = _open_runs(asked.workdir)
+    self.first = self.runs[0]
+    self.size = len(self.runs) * (asked.samples or 1)
+    self.asked = asked
+    for other in self.runs[1:]:
+      _check_alike(self.first, other)
+
+  def make_outputs(self, resident: Resident | None = None) -> Callable[..., PyTree]:
+    """Returns (batches, N, start=0) -> outputs for N examples, leaves [S, N, ...].
+
+    See `evaluation.make_outputs`.
+    """
+    asked = self.asked
+    params: list[PyTree] = []
+    programs = [
+      evaluation.make_outputs(
+        run.model, resident=resident, samples=asked.samples, seed=asked.seed + i
+      )
+      for i, run in enumerate(self.runs)
+    ]
+
+    def outputs(batches: Iterable[Batch], num_examples: int, start: int = 0) -> PyTree:
+      if not params:
+        batch = next(iter(batches))
+        if resident is not None:
+          batch = jax.eval_shape(resident.gather, resident.arrays, batch)
+        params.extend(experiment.best_params(run, batch.x) for run in self.runs)
+      found = [
+        program(of_run, batches, num_examples, start)
+        for program, of_run in zip(programs, params, strict=True)
+      ]
+      if asked.samples is None:
+        found = jax.tree.map(lambda a: a[None], found)
+      return jax.tree.map(lambda *a: np.concatenate(a), *found)
+
+    return outputs
+
+  def load(self) -> Any:
+    """The data of the first run, as its task reads them.
+
+    Raises:
+      InputError: They are not there.
+    """
+    config = self.first.config
+    if self.asked.data_dir:
+      config = dataclasses.replace(config, data_dir=self.asked.data_dir)
+    return self.first.task.load(config)
+
+  def held_out(self, source: Any) -> tuple[PyTree, np.ndarray]:
+    """Outputs, leaves [S, N, ...], and labels of some examples from all over a set."""
+    chosen: Any = Chosen(source, spread_out(len(source), self.asked.held_out or 0))
+    labels = source.take(chosen.rows).y
+    return self.make_outputs()(InOrder(chosen, _BATCH), len(chosen)), labels
+
+
+def _open_runs(workdir: str) -> list[experiment.Run]:
+  """The runs that --workdir names; one that `num_seeds` made is all of its seeds."""
+  names = workdir.split(',')
+  if pathlib.Path(workdir).exists():  # a comma may be part of its name
+    names = [workdir]
+  runs = []
+  for name in names:
+    name = os.path.expanduser(name)
+    seeds = pathlib.Path(name, 'seeds')
+    folders = [name]
+    if name and seeds.is_dir():
+      folders = [str(path) for path in sorted(seeds.iterdir()) if path.name.isdigit()]
+    runs += [experiment.open_run(folder) for folder in folders]
+  if len({run.folder.resolve() for run in runs}) < len(runs):
+    raise InputError(f'--workdir={workdir} names a run twice')
+  return runs
+
+
+def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
+  """Raises InputError unless the same inputs can be handed to both."""
+  pair = f'--workdir: {first.folder} and {other.folder}'
+  if first.task is not other.task:
+    raise InputError(
+      f'{pair} are runs of {first.experiment} and {other.experiment}, which do not '
+      'answer the same'
+    )
+  for name in first.task.INPUTS:
+    found = []
+    for run in (first, other):
+      path = run.folder / name
+      kept = path.read_bytes() if path.exists() else None
+      found.append(getattr(run.config, name, None) if '.' not in name else kept)
+    if found[0] != found[1]:
+      what = 'content' if '.' in name else f'{found[0]!r} and {found[1]!r}'
+      raise InputError(f'{pair} take other inputs: {name} differs ({what})')
+
+
+def spread(values: np.ndarray) -> dict[str, Any]:
+  """Facts on a number by its members' [S]: nothing where S is 1."""
+  if len(values) == 1:
+    return {}
+  low, high = interval(values)
+  return {'spread': float(values.std(ddof=1)), 'low': float(low), 'high': float(high)}
+
+
+def spread_line(facts: dict[str, Any]) -> str:
+  """The same for a reader."""
+  if not facts:
+    return ''
+  return f' +- {facts["spread"]:.4f} ({facts["low"]:.4f} to {facts["high"]:.4f})'
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+  """Where the middle 90 % of the members lie: [S, ...] -> [2, ...]."""
+  return np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+
+class Calibration(NamedTuple):
+  """What makes of the members of a forecast an interval that holds what is measured.
+
+  The members' spread is what the model does not know; what is measured scatters
+  besides, and by how much is asked of examples that the model has not learned from:
+  the interval is their mean +- factor * sqrt(variance + noise). Sources: Gal &
+  Ghahramani 2016, arXiv:1506.02142, for the two variances; Lei et al. 2018,
+  arXiv:1604.04173, for the factor, the quantile of what was seen.
+  """
+
+  noise: float
+  factor: float
+
+  @classmethod
+  def of(cls, members: np.ndarray, y: np.ndarray) -> 'Calibration':
+    """From members [S, N] and what was measured [N]."""
+    error, variance = y - members.mean(0), members.var(0, ddof=1)
+    noise = max(0.0, float(np.mean(error**2 - variance)))
+    scores = np.abs(error) / np.sqrt(np.maximum(variance + noise, 1e-12))
+    share = min(1.0, LEVEL * (1 + 1 / len(y)))  # so that a new one lies within
+    return cls(noise, float(np.quantile(scores, share, method='higher')))
+
+  def interval(self, members: np.ndarray) -> np.ndarray:
+    """[S, N] -> lower and upper ends [2, N]."""
+    mean, variance = members.mean(0), members.var(0, ddof=1)
+    half = self.factor * np.sqrt(variance + self.noise)
+    return np.stack([mean - half, mean + half])
+
+
+def coverage(interval: np.ndarray, y: np.ndarray) -> float:
+  """The share of y [N] within an interval [2, N]."""
+  return float(np.mean((interval[0] <= y) & (y <= interval[1])))
+
+
+class Confidence(NamedTuple):
+  """How often the likeliest class is right, and how often the members say it is."""
+
+  right: float
+  said: float  # mean probability of the likeliest class
+  error: float  # expected calibration error, of ten bins (Guo et al., arXiv:1706.04599)
+
+  @classmethod
+  def of(cls, probabilities: np.ndarray, y: np.ndarray) -> 'Confidence':
+    """From the members' mean [N, C] and classes [N]."""
+    said, right = probabilities.max(-1), probabilities.argmax(-1) == y
+    bins = np.minimum((said * 10).astype(int), 9)
+    gaps = np.bincount(bins, right - said, minlength=10)
+    return cls(
+      float(right.mean()), float(said.mean()), float(np.abs(gaps).sum()) / len(y)
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+  """Probabilities of logits [..., C]."""
+  p = np.exp(logits - logits.max(-1, keepdims=True))
+  return p / p.sum(-1, keepdims=True)
+
+
+class Chosen:
+  """Some rows of a source, as one."""
+
+  def __init__(self, source: Any, rows: np.ndarray):
+    self._source, self.rows = source, rows
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def take(self, rows: np.ndarray) -> Any:
+    return self._source.take(self.rows[rows])
+
+
+def spread_out(number: int, most: int) -> np.ndarray:
+  """Of `number` rows `most`, or all, at even distances."""
+  return np.linspace(0, number - 1, min(most, number)).astype(np.int64)
+
+
+def say_confidence(probabilities: np.ndarray, y: np.ndarray, of: str) -> None:
+  """Says on the error stream how far the members' probabilities [S, N, C] hold."""
+  together, first = (
+    Confidence.of(p, y) for p in (probabilities.mean(0), probabilities[0])
+  )
+  print(
+    f'held out, {len(y):,} {of}: {together.right:.4f} right, mean probability '
+    f'{together.said:.4f}, calibration error {together.error:.4f} '
+    f'(one of {len(probabilities)} alone: {first.right:.4f}, {first.said:.4f}, '
+    f'{first.error:.4f})',
+    file=sys.stderr,
+  )
+
+
+def say_coverage(
+  calibration: Calibration, members: np.ndarray, y: np.ndarray, of: str
+) -> None:
+  """Says on the error stream how often members' intervals [S, N] hold y [N]."""
+  print(
+    f'held out, {len(y):,} {of}: the interval of {LEVEL:.0%} holds '
+    f'{coverage(calibration.interval(members), y):.1%}, that of the members alone '
+    f'{coverage(interval(members), y):.1%}',
+    file=sys.stderr,
+  )

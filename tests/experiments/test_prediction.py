@@ -1,0 +1,182 @@
+"""Samples with dropout left on, and ensembles: what they say, and how far it holds."""
+
+import json
+import re
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import seqjax as sj
+from experiments import (
+  experiment,
+  imdb_gru,
+  imdb_lstm,
+  jena_gru_dropout,
+  predict,
+  prediction,
+)
+from seqjax.data.series import synthetic as synthetic_weather
+from seqjax.data.series.series import write_csv
+from seqjax.types import InputError
+
+_REVIEWS = {
+  'dataset': 'synthetic',
+  'synthetic_size': 160,
+  'vocab_size': 90,
+  'length': 12,
+  'batch_size': 32,
+  'learning_rate': 0.05,
+  'num_epochs': 2,
+  'embed_size': 4,
+  'features': 4,
+}
+_TEXTS = ['a clever plot', 'the cast was dull', 'silly']
+
+
+@pytest.fixture(scope='module')
+def reviews(tmp_path_factory):
+  """Folders of runs: two seeds of an LSTM with dropout, a GRU without."""
+  root = tmp_path_factory.mktemp('reviews')
+  for seed in (0, 1):
+    folder = root / 'both' / 'seeds' / str(seed)
+    settings = {**_REVIEWS, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'seed': seed}
+    imdb_lstm.run(imdb_lstm.Config(**settings, workdir=str(folder)))
+  imdb_gru.run(imdb_gru.Config(**_REVIEWS, workdir=str(root / 'gru')))
+  (root / 'texts.txt').write_text('\n'.join(_TEXTS))
+  return root
+
+
+@pytest.fixture(scope='module')
+def weather(tmp_path_factory):
+  """The folder of a run with dropout, and its series as a file."""
+  folder = tmp_path_factory.mktemp('weather')
+  config = jena_gru_dropout.Config(
+    dataset='synthetic', synthetic_rows=3000, lookback=36, step=3, delay=12,
+    steps_per_epoch=40, num_epochs=2, batch_size=32, features=8, learning_rate=0.02,
+    workdir=str(folder / 'run'),
+  )  # fmt: skip
+  jena_gru_dropout.run(config)
+  path = folder / 'series.csv'
+  write_csv(synthetic_weather.weather(0, 3000, faults=True), path)
+  return folder / 'run', path
+
+
+def _answers(capsys, **settings):
+  """The answers, and what the error stream says of held-out examples."""
+  capsys.readouterr()
+  predict.run(predict.Config(**settings, json=True))
+  out, err = capsys.readouterr()
+  return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_runs(reviews, capsys):
+  file = str(reviews / 'texts.txt')
+  folders = [str(reviews / 'both' / 'seeds' / str(seed)) for seed in (0, 1)]
+  folders.append(str(reviews / 'gru'))  # another model with the same inputs
+  alone = [_answers(capsys, workdir=folder, file=file)[0] for folder in folders]
+  p = np.array([[answer['probability'] for answer in answers] for answers in alone])
+  assert 'spread' not in alone[0][0]
+  for names, members in ((folders, p), ([reviews / 'both', folders[2]], p)):
+    workdir = ','.join(map(str, names))
+    answers, _ = _answers(capsys, workdir=workdir, file=file)
+    assert len(answers) == len(_TEXTS)
+    for answer, each in zip(answers, members.T, strict=True):
+      assert answer['probability'] == pytest.approx(each.mean(), rel=1e-4)
+      assert answer['spread'] == pytest.approx(each.std(ddof=1), rel=1e-3)
+      assert (answer['label'] == 'positive') == (each.mean() > 0.5)
+      low, high = np.quantile(each, [0.05, 0.95])
+      assert [answer['low'], answer['high']] == pytest.approx([low, high], rel=1e-4)
+
+
+def test_samples_are_those_of_the_loaded_model(reviews, capsys):
+  folder = reviews / 'both' / 'seeds' / '0'
+  settings = {'workdir': str(folder), 'file': str(reviews / 'texts.txt')}
+  answers, err = _answers(capsys, **settings, samples=7, seed=3, held_out=20)
+  run = experiment.open_run(str(folder))
+  vocabulary = run.task.prediction.Vocabulary.load(folder / 'vocabulary.json')
+  ids = sj.text.pad_sequences(vocabulary.encode(_TEXTS), 12)
+  logits = sj.load(folder).predict(ids, samples=7, seed=3)  # [7, 3]
+  p = 1 / (1 + np.exp(-logits))
+  assert p.std(0).min() > 1e-4
+  for answer, each in zip(answers, p.T, strict=True):
+    assert answer['probability'] == pytest.approx(each.mean(), rel=1e-4)
+    assert answer['spread'] == pytest.approx(each.std(ddof=1), rel=1e-3)
+  assert 'held out, 20 test reviews' in err
+  again, _ = _answers(capsys, **settings, samples=7, seed=4)
+  assert again[0]['probability'] != answers[0]['probability']
+  # Each run of an ensemble has masks of its own.
+  settings['workdir'] = str(reviews / 'both')
+  both, _ = _answers(capsys, **settings, samples=7, seed=3)
+  other = sj.load(reviews / 'both' / 'seeds' / '1').predict(ids, samples=7, seed=4)
+  p = np.concatenate([p, 1 / (1 + np.exp(-other))])
+  for answer, each in zip(both, p.T, strict=True):
+    assert answer['probability'] == pytest.approx(each.mean(), rel=1e-4)
+
+
+def test_what_cannot_answer_together_is_refused_by_name(reviews, weather, tmp_path):
+  first = str(reviews / 'both' / 'seeds' / '0')
+
+  def refused(message, **settings):
+    with pytest.raises(InputError, match=message):
+      predict.run(predict.Config(text='a plot', **settings))
+
+  refused('model has no dropout', workdir=str(reviews / 'gru'), samples=5)
+  refused('runs of imdb_lstm and jena_gru_dropout', workdir=f'{first},{weather[0]}')
+  refused('names a run twice', workdir=f'{first},{reviews / "both"}')
+  refused('--picture', workdir=first, picture=str(tmp_path / 'a.png'))
+  shorter = tmp_path / 'shorter'
+  imdb_lstm.run(
+    imdb_lstm.Config(**{**_REVIEWS, 'length': 9, 'num_epochs': 1}, workdir=str(shorter))
+  )
+  refused(r'length differs \(12 and 9\)', workdir=f'{first},{shorter}')
+
+
+def test_the_interval_of_a_forecast_holds_what_is_measured(weather, tmp_path, capsys):
+  folder, path = weather
+  picture = tmp_path / 'band.png'
+  settings = {'workdir': str(folder), 'file': str(path)}
+  plain, quiet = _answers(capsys, **settings)
+  assert 'held out' not in quiet
+  answers, err = _answers(
+    capsys, **settings, samples=20, held_out=300, picture=str(picture)
+  )
+  told = re.search(r'300 test windows: .*of 90% holds ([\d.]+)%.*alone ([\d.]+)%', err)
+  calibrated, alone = float(told[1]), float(told[2])
+  assert abs(calibrated - 90) < 6
+  assert alone < calibrated - 10  # what dropout alone would have promised
+  # The same of the answers themselves: the last fifth of the file is the test part.
+  tested = [a for a in answers[-590:] if a['measured'] is not None]
+  held = [a['low'] <= a['measured'] <= a['high'] for a in tested]
+  assert np.mean(held) == pytest.approx(calibrated / 100, abs=0.05)
+  means = [np.array([a['forecast'] for a in part]) for part in (answers, plain)]
+  assert 0 < np.abs(means[0] - means[1]).mean() < 1.0
+  assert all(a['spread'] > 0 for a in answers)
+  drawn = matplotlib.image.imread(picture)
+  assert drawn[..., :3].std() > 0.05
+
+
+def test_a_calibrated_interval_holds_nine_tenths_of_new_examples():
+  rng = np.random.default_rng(0)
+  truth, own = rng.normal(size=6000), rng.uniform(0.1, 0.6, 6000)
+  mean = truth + own * rng.normal(size=6000)
+  members = mean + own * rng.normal(size=(40, 6000))
+  y = truth + 0.5 * rng.standard_t(5, size=6000)  # of variance 0.25 * 5 / 3
+  calibration = prediction.Calibration.of(members[:, :2000], y[:2000])
+  assert calibration.noise == pytest.approx(0.25 * 5 / 3, abs=0.08)
+  rest, of_rest = members[:, 2000:], y[2000:]
+  found = calibration.interval(rest)
+  assert prediction.coverage(found, of_rest) == pytest.approx(0.9, abs=0.015)
+  assert prediction.coverage(prediction.interval(rest), of_rest) < 0.75
+  # Where members are far apart the interval is wider.
+  widths = found[1] - found[0]
+  assert widths[own[2000:] > 0.5].mean() > 1.15 * widths[own[2000:] < 0.2].mean()
+
+
+def test_confidence_by_hand():
+  p = np.array([[0.95, 0.05], [0.9, 0.1], [0.3, 0.7], [0.35, 0.65]])
+  found = prediction.Confidence.of(p, np.array([0, 1, 1, 0]))
+  assert found.right == 0.5
+  assert found.said == pytest.approx(0.8)
+  # Bins: 0.9 to 1 holds two with one right; 0.7 one, right; 0.6 one, wrong.
+  assert found.error == pytest.approx((abs(1 - 1.85) + abs(1 - 0.7) + 0.65) / 4)
