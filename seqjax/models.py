@@ -328,12 +328,14 @@ class LanguageModel(_OfIds):
 
 
 class SequenceRegressor(TrainedLayer):
-  """An encoder of the sequence, and one number: forecasts of the weather.
+  """An encoder of the sequence, and a number or several: forecasts of the weather.
 
   Source: Chollet & Allaire, Deep Learning with R, section 6.3.
 
   Attributes:
     encoder: Any module called as (x [B, T, D], train=, mask=) -> [B, H].
+    output_shape: Of what is told of a sequence: () for one number, (C,) for as many as
+      there are classes, (K, C, Q) for K steps ahead, C targets and Q quantiles.
 
   Example:
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3))
@@ -344,11 +346,13 @@ class SequenceRegressor(TrainedLayer):
   """
 
   encoder: nn.Module
+  output_shape: tuple[int, ...] = ()
   takes = ('mask',)
   return_sequences = False
 
   def __post_init__(self) -> None:
     check_layer('encoder', self.encoder)
+    check_sizes(**{f'output_shape[{i}]': n for i, n in enumerate(self.output_shape)})
     super().__post_init__()
 
   @nn.compact
@@ -361,7 +365,7 @@ class SequenceRegressor(TrainedLayer):
     lengths: Array | None = None,
     **unknown: Any,
   ) -> Array:
-    """x [B, T, D] -> [B], in the unit of the training's targets.
+    """x [B, T, D] -> [B, *output_shape], in the unit of the training's targets.
 
     With a mask bool [B, T], or lengths int [B].
 
@@ -370,7 +374,11 @@ class SequenceRegressor(TrainedLayer):
     """
     train = self.is_training(train, unknown)
     mask = mask_of('SequenceRegressor', x, mask, lengths)
-    return _head(_encode(self.encoder, x, train, mask))
+    h = _encode(self.encoder, x, train, mask)  # [B, H]
+    if not self.output_shape:
+      return _head(h)
+    numbers = _dense(math.prod(self.output_shape))(h)
+    return numbers.reshape(*numbers.shape[:-1], *self.output_shape)
 
 
 def _encode(encoder: Any, x: Any, train: bool, mask: Array | None) -> Any:

@@ -122,6 +122,8 @@ def stream(
     y = h @ head['kernel'] + jnp.broadcast_to(
       head['bias'], (*h.shape[:-1], head['bias'].size)
     )
+    if isinstance(model, SequenceRegressor) and model.output_shape:
+      return jax.tree.leaves(whole), y.reshape(*y.shape[:-1], *model.output_shape)
     single = not of_ids or getattr(model, 'num_classes', None) is None
     return jax.tree.leaves(whole), jnp.squeeze(y, -1) if single else y
 

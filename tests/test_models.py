@@ -1,6 +1,7 @@
 """Models of the experiments: numbers of parameters, masks, summaries."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 import seqjax as sj
 from seqjax import models
+from seqjax.workdir import modules
 
 
 @pytest.mark.parametrize(
@@ -203,3 +205,21 @@ def test_several_labels_at_once_are_learnt():
   )
   assert fitted.predict(ids).shape == (120, 3)
   assert fitted.history['accuracy'][-1] > 0.97
+
+
+def test_a_regressor_of_several_numbers_is_one_layer_on_the_encoding():
+  x = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
+  mask = np.arange(7) < np.array([[7], [3], [1], [5], [2]])
+  model = sj.SequenceRegressor(sj.GRU(4), output_shape=(2, 3))
+  variables = model.init(jax.random.key(0), x, train=False)
+  params = variables['params']
+  h = sj.GRU(4).apply({'params': params['encoder']}, x, train=False, mask=mask)
+  want = np.float64(h) @ np.float64(params['head']['kernel']) + np.float64(
+    params['head']['bias']
+  )
+  found = model.apply(variables, x, train=False, mask=mask)
+  np.testing.assert_allclose(found, want.reshape(5, 2, 3), rtol=1e-5, atol=1e-6)
+  rebuilt = modules.build(json.loads(json.dumps(modules.describe(model))))
+  assert rebuilt == model
+  with pytest.raises(ValueError, match=r'output_shape\[1\] must be at least 1, got 0'):
+    sj.SequenceRegressor(sj.GRU(4), output_shape=(2, 0))

@@ -18,8 +18,8 @@ def of_ids(encoder, **options):
   return sj.SequenceClassifier(V, E, encoder, **options), (T,), 'int32'
 
 
-def of_rows(encoder):
-  return sj.SequenceRegressor(encoder), (T, D), 'float32'
+def of_rows(encoder, **options):
+  return sj.SequenceRegressor(encoder, **options), (T, D), 'float32'
 
 
 def stack():
@@ -31,6 +31,7 @@ MODELS = {
   'masked': of_ids(stack(), mask_zero=True),
   'regressor': of_rows(sj.GRU(4)),
   'stack': of_rows(stack()),
+  'several numbers': of_rows(sj.LSTM(4), output_shape=(2, 3)),
   'both directions': of_ids(sj.Bidirectional(sj.LSTM(4))),
 }
 
@@ -73,7 +74,7 @@ def test_time_is_fixed_where_parameters_depend_on_it():
   assert str(exported.in_avals[0].shape) == f'(b, {T}, {D})'
 
 
-@pytest.mark.parametrize('name', ['classifier', 'masked', 'regressor', 'stack'])
+@pytest.mark.parametrize('name', sorted(MODELS.keys() - {'both directions'}))
 def test_steps_are_the_whole(name):
   model, params, x, shape, _ = made(name)
   exported, widths = serving.export_step(model, params, shape[-1])

@@ -331,7 +331,11 @@ class _Graph:
         module.encoder, params['encoder'], x, rank, _join(path, 'encoder')
       )
       y = self._dense(params['head'], y, _join(path, 'head'))
-      if getattr(module, 'num_classes', None) is None:
+      if isinstance(module, SequenceRegressor) and module.output_shape:
+        shape = module.output_shape
+        y = self.node('Reshape', [y, self.array(np.array([-1, *shape]))])
+        rank = 1 + len(shape)
+      elif getattr(module, 'num_classes', None) is None:
         y, rank = self.node('Squeeze', [y, self.array(np.array([-1]))]), rank - 1
       return y, rank
     if isinstance(module, layers.Embedding):

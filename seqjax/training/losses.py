@@ -10,7 +10,7 @@ Example:
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -127,6 +127,41 @@ def squared_error(predictions: Array, targets: Array) -> Array:
   counts = has_label(targets)
   error = predictions.astype(jnp.float32) - _real(targets, counts)
   return _mean_where(jnp.square(error), counts)
+
+
+def pinball(quantiles: Sequence[float]) -> ExampleFn:
+  """The loss of quantiles: (predictions [B, ..., Q], targets [B, ...]) -> [B].
+
+  With e = target - prediction it is max(q e, (q - 1) e), the mean over quantiles and
+  further axes, in the unit of the targets: half the absolute error for q = 0.5. Only
+  targets that there are count: see `has_label`.
+
+  Source: Koenker & Bassett 1978, Econometrica 46, 33.
+
+  Args:
+    quantiles: Q of them, each in (0, 1).
+
+  Raises:
+    ValueError: if a quantile is outside of (0, 1); when called, if the shapes do not
+      fit.
+  """
+  if not quantiles or not all(0 < q < 1 for q in quantiles):
+    raise ValueError(f'quantiles must lie between 0 and 1, got {list(quantiles)}')
+  q = np.asarray(quantiles, np.float32)
+
+  def loss(predictions: Array, targets: Array) -> Array:
+    if predictions.shape != (*targets.shape, len(q)):
+      raise ValueError(
+        f'predictions {predictions.shape} of {len(q)} quantiles need targets '
+        f'{predictions.shape[:-1]}, got {targets.shape}'
+      )
+    counts = has_label(targets)
+    error = _real(targets, counts)[..., None] - predictions.astype(jnp.float32)
+    at = q.reshape((1,) * targets.ndim + q.shape)
+    values = jnp.maximum(at * error, (at - 1) * error)
+    return _mean_where(jnp.mean(values, -1), counts)
+
+  return loss
 
 
 # What `fit` knows by name; better is lower but for the last two.

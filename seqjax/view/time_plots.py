@@ -45,7 +45,7 @@ def series(
     axes.fill_between(at, low, high, color=plots.BLUE, linewidth=0.6)
   else:
     axes.plot(*_broken(times, values), color=plots.BLUE, linewidth=1.2)
-  _dress(axes, ylabel)
+  _dress(axes, ylabel, times)
   plots.save(figure, Path(path))
 
 
@@ -77,6 +77,33 @@ def forecasts(
   plots.save(figure, Path(path))
 
 
+def fan(
+  times: np.ndarray,
+  truth: np.ndarray,
+  ahead: np.ndarray,
+  quantiles: Mapping[float, np.ndarray],
+  path: str | os.PathLike[str],
+  *,
+  title: str,
+  ylabel: str,
+) -> None:
+  """Draws quantiles as bands around their median, and what was measured.
+
+  Args:
+    times: datetime64 or row numbers [N], increasing, of what was measured.
+    truth: [N].
+    ahead: [M], what the quantiles are of.
+    quantiles: Quantile -> [M].
+    path: PNG file to write, whole or not at all.
+    title: Who forecasts what.
+    ylabel: Quantity and unit.
+
+  Raises:
+    InputError: The file cannot be written.
+  """
+  plots.save(_fan_figure(times, truth, ahead, quantiles, title, ylabel), Path(path))
+
+
 def _forecast_figure(
   times: np.ndarray,
   truth: np.ndarray,
@@ -106,8 +133,38 @@ def _forecast_figure(
       linewidth=width,
       label=f'{name}{error}',
     )
-  _dress(axes, ylabel)
+  _dress(axes, ylabel, times)
   figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=9)
+  return figure
+
+
+def _fan_figure(
+  times: np.ndarray,
+  truth: np.ndarray,
+  ahead: np.ndarray,
+  quantiles: Mapping[float, np.ndarray],
+  title: str,
+  ylabel: str,
+) -> Figure:
+  figure = plots.new_figure(title, width=9.0, height=4.0)
+  axes = figure.subplots()
+  levels = sorted(quantiles)
+  for low, high in zip(levels, reversed(levels), strict=True):
+    if low >= high:
+      break
+    at, below = _broken(ahead, quantiles[low])
+    _, above = _broken(ahead, quantiles[high])
+    axes.fill_between(
+      at, below, above, color=plots.ORANGE, alpha=0.25, linewidth=0,
+      label=f'{low:g} to {high:g}',
+    )  # fmt: skip
+  if 0.5 in quantiles:
+    axes.plot(
+      *_broken(ahead, quantiles[0.5]), color=plots.ORANGE, linewidth=1.6, label='median'
+    )
+  axes.plot(*_broken(times, truth), color='black', linewidth=1.4, label='measured')
+  _dress(axes, ylabel, times)
+  figure.legend(loc='outside lower center', ncols=4, frameon=False, fontsize=9)
   return figure
 
 
@@ -123,18 +180,21 @@ def _bands(
 
 def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """The points with a NaN in each gap, so that no line is drawn across it."""
-  apart = np.diff(times).astype('timedelta64[s]').astype(np.int64)
+  apart = np.diff(times).astype(np.int64)
   gaps = np.flatnonzero(apart > 1.5 * np.median(apart)) + 1
   middle = times[gaps - 1] + (times[gaps] - times[gaps - 1]) // 2
   return np.insert(times, gaps, middle), np.insert(values.astype(float), gaps, np.nan)
 
 
-def _dress(axes: Axes, ylabel: str) -> None:
+def _dress(axes: Axes, ylabel: str, times: np.ndarray) -> None:
   from matplotlib import dates
 
-  locator = dates.AutoDateLocator()
-  axes.xaxis.set_major_locator(locator)
-  axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+  if times.dtype.kind == 'M':
+    locator = dates.AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+  else:
+    axes.set_xlabel('row')
   axes.set_ylabel(ylabel)
   axes.margins(x=0.01)
   plots.dress(axes)

@@ -56,6 +56,7 @@ MODELS = {
   'mul': (sj.Bidirectional(sj.GRU(H, **SEQUENCES), merge_mode='mul'), rows()),
   'dense': (sj.Stack([sj.LSTM(H), nn.Dense(2)]), rows()),
   'regressor': (sj.SequenceRegressor(sj.GRU(H)), rows()),
+  'numbers': (sj.SequenceRegressor(sj.GRU(H), output_shape=(2, 3)), rows()),
   'classifier': (sj.SequenceClassifier(V, D, sj.Bidirectional(sj.LSTM(H))), ids()),
   'classes': (sj.SequenceClassifier(V, D, sj.GRU(H), num_classes=3), ids()),
 }

@@ -52,6 +52,52 @@ def test_absolute_error_is_the_mean_over_further_axes():
   )
 
 
+def test_pinball_is_that_of_a_loop():
+  rng = np.random.default_rng(2)
+  quantiles = (0.1, 0.5, 0.75)
+  predictions = rng.normal(size=(4, 2, 5, 3)).astype(np.float32)
+  targets = rng.normal(size=(4, 2, 5)).astype(np.float32)
+  want = np.zeros(4)
+  for b, k, c, q in np.ndindex(predictions.shape):
+    error = float(targets[b, k, c]) - float(predictions[b, k, c, q])
+    level = quantiles[q]
+    want[b] += (level * error if error > 0 else (level - 1) * error) / 30
+  found = losses.pinball(quantiles)(predictions, targets)
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+  # One target an example, by hand: 3 above 1 at 0.1, 3 below 4 at 0.75.
+  value = losses.pinball((0.1, 0.75))(jnp.float32([[1, 4]]), jnp.float32([3]))
+  np.testing.assert_allclose(value, [(0.1 * 2 + 0.25 * 1) / 2], rtol=1e-6)
+  targets[1, 0] = np.nan  # what is no label counts for nothing
+  kept = losses.pinball(quantiles)(predictions[1:2, 1:], targets[1:2, 1:])
+  found = losses.pinball(quantiles)(predictions, targets)
+  np.testing.assert_allclose(found[1], kept[0], rtol=1e-6)
+  half = losses.pinball((0.5,))(predictions[..., :1], predictions[..., 1])
+  error = losses.absolute_error(predictions[..., 0], predictions[..., 1])
+  np.testing.assert_allclose(half, 0.5 * error, rtol=1e-6)
+
+
+def test_the_least_pinball_is_the_quantile():
+  values = np.random.default_rng(3).normal(size=1001).astype(np.float32)
+  levels = np.linspace(-3, 3, 601)
+  for q in (0.2, 0.9):
+    one = losses.pinball((q,))
+    means = [float(one(np.full((1001, 1), v, 'f4'), values).mean()) for v in levels]
+    assert abs(levels[np.argmin(means)] - np.quantile(values, q)) < 0.02
+
+
+@pytest.mark.parametrize('quantiles', [(), (0.0, 0.5), (0.5, 1.0), (-0.1,)])
+def test_quantiles_that_cannot_be(quantiles):
+  with pytest.raises(ValueError, match='quantiles must lie between 0 and 1'):
+    losses.pinball(quantiles)
+
+
+def test_pinball_needs_an_axis_of_quantiles():
+  with pytest.raises(ValueError, match=r'\(4, 3\) of 2 quantiles need targets \(4,\)'):
+    losses.pinball((0.1, 0.9))(jnp.zeros((4, 3)), jnp.zeros(4))
+  with pytest.raises(ValueError, match='got'):
+    losses.pinball((0.1, 0.9))(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
+
+
 def test_rows_of_weight_zero_count_for_nothing_not_even_nan():
   values, weight = jnp.float32([1, np.nan, 3, np.inf]), jnp.float32([1, 0, 0.5, 0])
   value, grads = jax.value_and_grad(losses.weighted_sum)(values, weight)

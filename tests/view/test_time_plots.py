@@ -52,3 +52,24 @@ def test_pictures_are_written(tmp_path):
   for name in ('a.png', 'b.png'):
     picture = matplotlib.image.imread(tmp_path / name)
     assert picture[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize('timed', [True, False])
+def test_a_fan_holds_its_quantiles(tmp_path, timed):
+  times = _times(np.arange(0, 500, 10)) if timed else np.arange(1, 51)
+  truth, ahead = np.sin(np.arange(50) / 8), times[-20:]
+  quantiles = {0.5: truth[-20:], 0.9: truth[-20:] + 1, 0.1: truth[-20:] - 2}
+  figure = time_plots._fan_figure(times, truth, ahead, quantiles, 'T', 'T (degC)')
+  (axes,) = figure.axes
+  (band,) = axes.collections
+  assert band.get_label() == '0.1 to 0.9'
+  heights = band.get_paths()[0].vertices[:, 1]
+  np.testing.assert_allclose(heights.max(), (truth[-20:] + 1).max())
+  np.testing.assert_allclose(heights.min(), (truth[-20:] - 2).min())
+  assert [line.get_label() for line in axes.lines] == ['median', 'measured']
+  assert axes.get_xlabel() == ('' if timed else 'row')
+  time_plots.fan(
+    times, truth, ahead, quantiles, tmp_path / 'f.png', title='T', ylabel='T'
+  )
+  picture = matplotlib.image.imread(tmp_path / 'f.png')
+  assert picture[..., :3].std() > 0.05

@@ -4,6 +4,9 @@ A window is named by its anchor, a row of the series: its inputs are the rows
 `anchor + offsets` and its target is the row `anchor + ahead`. Windows are never stored.
 A batch holds the rows of its anchors and targets; the values are taken from the series
 where it lies, by `gather` within a jitted step or `take` on the host.
+
+One target, one step ahead, is y [B]. Several of either are `Targets`, and y [B, K, C]:
+K rows ahead, C columns.
 """
 
 from __future__ import annotations
@@ -23,6 +26,13 @@ class Shape(NamedTuple):
 
   offsets: tuple[int, ...]  # T of them, increasing
   ahead: int  # of the target; more than the last offset
+
+
+class Targets(NamedTuple):
+  """What is to be forecast of a window, where it is more than one number."""
+
+  columns: tuple[int, ...]  # C of them
+  horizons: tuple[int, ...]  # K rows ahead of the anchor; the furthest is `Shape.ahead`
 
 
 def sampled(lookback: int, step: int, delay: int) -> Shape:
@@ -73,9 +83,9 @@ def anchors(
 
 
 def take(
-  values: np.ndarray, target: int, shape: Shape, rows: np.ndarray
+  values: np.ndarray, target: int | Targets, shape: Shape, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """values [N, D], anchors [B] -> (x [B, T, D], y [B]): the twin of `gather`.
+  """values [N, D], anchors [B] -> (x [B, T, D], y [B(, K, C)]): the twin of `gather`.
 
   Raises:
     IndexError: A window leaves the series.
@@ -83,18 +93,21 @@ def take(
   inputs = rows[:, None] + np.asarray(shape.offsets)  # [B, T]
   if len(rows) and inputs.min() < 0:
     raise IndexError(f'a window begins at row {inputs.min()}')
-  return values[inputs], values[rows + shape.ahead, target]
+  if not isinstance(target, Targets):
+    return values[inputs], values[rows + shape.ahead, target]
+  due = rows[:, None] + np.asarray(target.horizons)  # [B, K]
+  return values[inputs], values[due[:, :, None], list(target.columns)]
 
 
-def gather(shape: Shape, target: int) -> Callable[[Array, Batch], Batch]:
-  """Returns (series [N, D], batch of `WindowSet.batch`) -> x [B, T, D] and y [B].
+def gather(shape: Shape, target: int | Targets) -> Callable[[Array, Batch], Batch]:
+  """Returns (series [N, D], batch of `WindowSet.batch`) -> x [B, T, D], y [B(, K, C)].
 
   For a jitted step. A row that the series does not have gives NaN, which ends a run.
   (JAX by itself would take the nearest row, or count from the end.)
 
   Args:
     shape: Which rows a window is made of.
-    target: Column of the target.
+    target: Column of the target, or several targets.
   """
   offsets = np.asarray(shape.offsets, np.int32)
   outside: Any = {'mode': 'fill', 'fill_value': np.nan, 'wrap_negative_indices': False}
@@ -102,7 +115,11 @@ def gather(shape: Shape, target: int) -> Callable[[Array, Batch], Batch]:
   def examples(series: Array, batch: Batch) -> Batch:
     rows = batch.x[:, None] + offsets[None]  # [B, T]
     x = series.at[rows].get(**outside)  # [B, T, D]
-    return batch._replace(x=x, y=series.at[batch.y, target].get(**outside))
+    if not isinstance(target, Targets):
+      return batch._replace(x=x, y=series.at[batch.y, target].get(**outside))
+    due = batch.x[:, None] + np.asarray(target.horizons, np.int32)[None]  # [B, K]
+    columns = np.asarray(target.columns)
+    return batch._replace(x=x, y=series.at[due[..., None], columns].get(**outside))
 
   return examples
 
@@ -110,15 +127,26 @@ def gather(shape: Shape, target: int) -> Callable[[Array, Batch], Batch]:
 class WindowSet:
   """Windows of one series by their anchors, checked once to lie within it."""
 
-  def __init__(self, values: np.ndarray, target: int, shape: Shape, rows: np.ndarray):
-    """Takes the series [N, D], the target's column, and the anchors [M], M >= 1."""
+  def __init__(
+    self,
+    values: np.ndarray,
+    target: int | Targets,
+    shape: Shape,
+    rows: np.ndarray,
+  ):
+    """Takes the series [N, D], what is to be forecast, and the anchors [M], M >= 1."""
     if not len(rows):
       raise ValueError('there are no windows')
-    low, high = int(rows.min()) + shape.offsets[0], int(rows.max()) + shape.ahead
-    if low < 0 or high >= len(values) or not 0 <= target < values.shape[1]:
+    columns, ahead = (
+      target if isinstance(target, Targets) else Targets((target,), (shape.ahead,))
+    )
+    low = int(rows.min()) + min(*shape.offsets, *ahead)
+    high = int(rows.max()) + max(shape.ahead, *ahead)
+    inside = columns and 0 <= min(columns) <= max(columns) < values.shape[1]
+    if low < 0 or high >= len(values) or not inside:
       raise ValueError(  # on a device such an index would become another in silence
-        f'windows of rows {low} to {high} and column {target} do not lie in a series '
-        f'{values.shape}'
+        f'windows of rows {low} to {high} and column {", ".join(map(str, columns))} do '
+        f'not lie in a series {values.shape}'
       )
     self.values, self.target, self.shape = values, target, shape
     self.rows = rows.astype(np.int32)

@@ -236,3 +236,40 @@ def test_book_windows_sample_unevenly():
   steps = np.diff(shape.offsets)
   assert sorted(set(steps)) == [6, 7]
   assert (steps == 7).sum() == 5
+
+
+def test_several_targets_and_horizons_are_those_of_a_plain_loop():
+  values = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
+  shape = windows.sampled(6, 2, 7)  # the furthest horizon is the delay
+  targets = windows.Targets((3, 0), (1, 4, 7))
+  rows = windows.anchors(np.zeros(60, np.int32), 10, 50, shape)
+  expected = [[[values[row + h, c] for c in (3, 0)] for h in (1, 4, 7)] for row in rows]
+  x, y = windows.take(values, targets, shape, rows)
+  np.testing.assert_array_equal(y, expected)
+  chosen = WindowSet(values, targets, shape, rows)
+  gather = jax.jit(chosen.resident.gather)
+  found = [gather(values, batch) for batch in WindowsInOrder(chosen, 8)]
+  np.testing.assert_array_equal(np.concatenate([b.x for b in found])[: len(rows)], x)
+  np.testing.assert_array_equal(np.concatenate([b.y for b in found])[: len(rows)], y)
+  one = WindowSet(values, 3, shape, rows)
+  assert chosen.fingerprint != one.fingerprint
+  late = WindowSet(values, windows.Targets((3, 0), (1, 5, 7)), shape, rows)
+  assert chosen.fingerprint != late.fingerprint
+  for wrong in (
+    windows.Targets((4,), (1,)),
+    windows.Targets((-1, 0), (1,)),
+    windows.Targets((), (1,)),
+    windows.Targets((0,), (60,)),
+  ):
+    with pytest.raises(ValueError, match='do not lie in a series'):
+      WindowSet(values, wrong, shape, rows)
+
+
+def test_a_horizon_that_is_not_there_is_nan_on_the_device():
+  values = jnp.ones((20, 2))
+  shape = windows.sampled(2, 1, 3)
+  gather = windows.gather(shape, windows.Targets((0, 1), (1, 3)))
+  batch = Batch(np.int32([16, 17]), np.int32([19, 20]), np.ones(2, np.float32))
+  np.testing.assert_array_equal(
+    np.isnan(gather(values, batch).y), [[[0, 0], [0, 0]], [[0, 0], [1, 1]]]
+  )
