@@ -169,6 +169,14 @@ def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
       raise InputError(f'{pair} take other inputs: {name} differs ({what})')
 
 
+def check_no_held_out(members: Members) -> None:
+  """Raises InputError if examples are asked for: there are none to compare with."""
+  if members.asked.held_out:
+    raise InputError(
+      f'--held_out: a run of {members.first.experiment} has no right answers'
+    )
+
+
 def spread(values: np.ndarray) -> dict[str, Any]:
   """Facts on a number by its members' [S]: nothing where S is 1."""
   if len(values) == 1:

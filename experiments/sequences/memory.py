@@ -9,13 +9,13 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running
 from seqjax import train as train_lib
 from seqjax.config import field
@@ -97,6 +97,8 @@ def _train(
 class Adding:
   """The sum of two marked numbers."""
 
+  INPUTS: ClassVar = ()  # numbers, as many as there are
+
   def load(self, config: Config) -> Data:
     """What is drawn."""
     return _load(lambda rng, number: memory.adding(rng, number, config.span))
@@ -128,15 +130,7 @@ class Adding:
       finish=finish,
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints the sum of the marked numbers of each line, as found and as it is."""
 
     def to_source(texts: list[str]) -> Sequences:
@@ -144,16 +138,19 @@ class Adding:
       T = 64 * -(-max(map(len, x)) // 64)  # few lengths, so few programs
       return Sequences(x, np.zeros(len(x), np.float32), longest=T)
 
-    texts = running.read_texts(text, file, text_column)
-    for given, found in running.answers(trained, texts, to_source):
+    texts = running.read_texts(asked)
+    prediction.check_no_held_out(members)
+    for given, found in running.answers(members, texts, to_source):
       values, marks = _numbers(given).T
       answer = {
-        'sum': float(found),
+        'sum': float(found.mean()),
+        **(apart := prediction.spread(found)),
         'true': float(values @ marks),
         'steps': len(values),
       }
-      line = f'{answer["sum"]:.4f}  truly {answer["true"]:.4f}, {len(values)} steps'
-      running.say(answer, line, as_json)
+      line = f'{answer["sum"]:.4f}{prediction.spread_line(apart)}  truly '
+      line += f'{answer["true"]:.4f}, {len(values)} steps'
+      running.say(answer, line, asked.json)
 
 
 def _numbers(line: str) -> np.ndarray:
@@ -177,6 +174,8 @@ def _numbers(line: str) -> np.ndarray:
 
 class Copying:
   """Ten symbols, said again after a long wait."""
+
+  INPUTS: ClassVar = ('length', 'dataset')
 
   def load(self, config: Config) -> Data:
     """What is drawn."""
@@ -212,17 +211,9 @@ class Copying:
       finish=finish,
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints what is recalled of the ten symbols of each line."""
-    n, config = memory.NUM_COPIED, trained.config
+    n, config = memory.NUM_COPIED, members.first.config
     assert isinstance(config, Config)  # for mypy: the task of the run is this one
 
     def to_source(texts: list[str]) -> Any:
@@ -231,10 +222,11 @@ class Copying:
       x[:, -n - 1 :] = memory.CALL
       return running.arrays(x)
 
-    texts = running.read_texts(text, file, text_column)
-    for given, logits in running.answers(trained, texts, to_source):
+    texts = running.read_texts(asked)
+    prediction.check_no_held_out(members)
+    for given, logits in running.answers(members, texts, to_source):
       wanted = _symbols(given)
-      p = np.asarray(jax.nn.softmax(logits[-n:]))
+      p = prediction.softmax(logits[:, -n:]).mean(0)
       recalled = p.argmax(-1).tolist()
       right = sum(a == b for a, b in zip(recalled, wanted, strict=True))
       answer = {
@@ -243,7 +235,7 @@ class Copying:
         'right': right,
       }
       line = f'{" ".join(map(str, recalled))}  {right} of {n} right'
-      running.say(answer, line, as_json)
+      running.say(answer, line, asked.json)
 
 
 def _symbols(line: str) -> list[int]:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments import experiment, prediction
+from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
@@ -285,21 +286,17 @@ class Of(running.Of):
       files={TARGET_FILE: data.vocabularies.target.save},
     )
 
-  def predict(
-    self,
-    trained: experiment.Run,
-    *,
-    text: str | None,
-    file: str | None,
-    text_column: str | None,
-    as_json: bool,
-  ) -> None:
+  def predict(self, members: Members, asked: Asked) -> None:
     """Prints what each text becomes."""
+    trained = members.first
+    prediction.check_no_held_out(members)
+    if members.size > 1:
+      raise InputError('--samples and several runs: a text is written by one run alone')
     both = _vocabularies(trained.folder)
     config: Any = trained.config
     model: Any = trained.model
     params = experiment.best_params(trained, np.ones((1, 2, 1), np.int32))
-    texts = running.read_texts(text, file, text_column)
+    texts = running.read_texts(asked)
     while chunk := list(itertools.islice(texts, _BATCH)):
       found = write(config, model, params, both, chunk, config.beam_size)
       for given, (written, score) in zip(chunk, found, strict=True):
@@ -313,7 +310,7 @@ class Of(running.Of):
         }
         more = f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
         more += f', last {answer["unread"]} not read' if answer['unread'] else ''
-        running.say(answer, f'{written}  ({score:.2f}{more})', as_json)
+        running.say(answer, f'{written}  ({score:.2f}{more})', asked.json)
 
 
 _EXACT = metrics.Compound(

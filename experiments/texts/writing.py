@@ -170,10 +170,7 @@ class Of(running.Of):
   def predict(self, members: Members, asked: Asked) -> None:
     """Prints how likely each text is after the beginning of a line."""
     texts = running.read_texts(asked)
-    if asked.held_out:
-      raise InputError(
-        f'--held_out: a run of {members.first.experiment} has no right answers'
-      )
+    prediction.check_no_held_out(members)
     tokenizer, _ = vocabulary.read(members.first.folder)
     config: Any = members.first.config
     first = list(tokens_of(config, '\n'))

@@ -175,7 +175,7 @@ def _fill(
   filled = np.where(fixable, before, values)
   if missing == 'interpolate':
     seconds = (times - times[0]).astype(np.int64).astype(np.float64)
-    for d in np.flatnonzero(absent.any(axis=0)):
+    for d in np.flatnonzero(absent.any(axis=0)).tolist():
       good = ~absent[:, d]
       if columns[d] in held or not good.any():
         continue
