@@ -51,7 +51,7 @@ class Config(seq2seq.Config):
   clip_global_norm: float | None = field(
     1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
   )
-  num_epochs: int = field(12, 'Passes over the training set.', at_least=1)
+  num_epochs: int = field(10, 'Passes over the training set.', at_least=1)
 
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:
