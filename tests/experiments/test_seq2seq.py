@@ -95,15 +95,14 @@ def test_pairs_are_padded_together_and_weigh_their_tokens():
 def test_words_put_together_are_the_text_again(tmp_path):
   _, config = _config('translate', tmp_path, '--min_count=1')
   text = "two dogs don't run, they swim (fast)."
-  data = seq2seq.encode(
-    config, dict.fromkeys(('train', 'test'), Parallel([text], [text]))
-  )
+  parts = dict.fromkeys(('train', 'validation', 'test'), Parallel([text], [text]))
+  data = seq2seq.encode(config, parts)
   x, y, _, _ = data.parts[0].take(np.array([0]))
   ids = y[0][y[0] >= 0][:-1]
   assert seq2seq.text_of(config, data.vocabularies.target, ids) == text
   assert (x[0, 0][: len(ids)] == ids).all()
-  turned = dataclasses.replace(config, reverse=True)
-  x, _, _, _ = seq2seq.encode(turned, {'train': data.test}).parts[0].take(np.array([0]))
+  turned = seq2seq.encode(dataclasses.replace(config, reverse=True), parts)
+  x, _, _, _ = turned.parts[0].take(np.array([0]))
   assert (x[0, 0][: len(ids)] == ids[::-1]).all()
 
 
