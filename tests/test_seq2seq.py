@@ -268,9 +268,9 @@ def test_what_cannot_be_is_refused_by_name():
     model.init(jax.random.key(0), ids, train=False)
 
 
-@pytest.mark.parametrize('options', [{}, {'input_feeding': True}])
-def test_bfloat16_is_float32_but_for_rounding(options):
-  model, (ids, labels) = _model(teacher_forcing=0.5, **options), _ids()
+@pytest.mark.slow
+def test_bfloat16_is_float32_but_for_rounding():
+  model, (ids, labels) = _model(teacher_forcing=0.5, input_feeding=True), _ids()
   params = _params(model)
 
   def loss(params, **given):
@@ -286,7 +286,7 @@ def test_bfloat16_is_float32_but_for_rounding(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['additive', 'stacks'])
+@pytest.mark.parametrize('kind', ['additive', 'fed'])
 def test_two_devices_are_one(kind):
   model, (ids, labels) = _MODELS[kind], _ids()
   ids, labels = np.concatenate([ids, ids[::-1]]), np.concatenate([labels, labels[::-1]])
