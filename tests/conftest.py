@@ -43,6 +43,7 @@ def pytest_configure(config):
   """
   if config.getoption('markexpr').startswith('not slow'):
     os.environ['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
+    os.environ['XLA_FLAGS'] += ' --xla_cpu_parallel_codegen_split_count=1'
     if jax.__version_info__ < (0, 11):  # later ones refuse the flag and end
       os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
   if os.environ.get('CI'):

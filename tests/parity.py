@@ -17,11 +17,15 @@ import numpy as np
 from hypothesis import HealthCheck, Phase
 
 TOLERANCE, TOLERANCE_FLOAT64, MARGIN = 1e-5, 1e-10, 4
-# Small programs that run once: LLVM's expensive passes don't pay.
+# Small programs that run once: LLVM's expensive passes don't pay, nor a module cut into
+# parts. A GRU's gradient compiles in 0.07 s, and in 0.36 with the first two alone.
 QUICK = {
   'xla_llvm_disable_expensive_passes': True,
   'xla_backend_optimization_level': 0,
+  'xla_cpu_parallel_codegen_split_count': 1,
 }
+if jax.__version_info__ < (0, 11):  # later ones refuse it
+  QUICK['xla_cpu_use_fusion_emitters'] = False
 
 
 def check(make_ours, make_theirs, arguments, *, in_float64=False):
