@@ -36,7 +36,9 @@ def test_every_flag_of_a_path_knows_home(path):
   specs = dataclasses.fields(kind) if kind else ()
   texts = [spec for spec in specs if 'str' in str(spec.type)]
   named = {s.name for s in texts if s.name.endswith(('dir', 'cache', 'file', 'csv'))}
-  named |= {s.name for s in texts if s.metadata['help'].startswith(('Folder', 'File', 'PNG'))}
+  named |= {
+    s.name for s in texts if s.metadata['help'].startswith(('Folder', 'File', 'PNG'))
+  }
   named |= {'vectors', 'data'} & {spec.name for spec in texts}
   assert {spec.name for spec in specs if spec.metadata['path']} == named
 
