@@ -44,7 +44,7 @@ class Config(seq2seq.Config):
   embed_size: int = field(32, 'Width of the embeddings, E.', at_least=1)
   beam_size: int = field(1, 'Beginnings that the search keeps; 1: none.', at_least=1)
   batch_size: int = field(128, 'Examples a step, over all devices.', at_least=1)
-  num_epochs: int = field(100, 'Passes over the training set.', at_least=1)
+  num_epochs: int = field(30, 'Passes over the training set.', at_least=1)
 
   def __post_init__(self) -> None:
     super().__post_init__()
