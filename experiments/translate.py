@@ -48,9 +48,10 @@ class Config(seq2seq.Config):
   label_smoothing: float = field(
     0.1, 'Share of a label given to all classes, in training.', at_least=0, below=1
   )
-  clip_global_norm: float | None = field(
-    1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
+  learning_rate: float = field(
+    2e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
   )
+  warmup_steps: int = field(200, 'Steps in which the rate rises from 0.', at_least=0)
   num_epochs: int = field(10, 'Passes over the training set.', at_least=1)
 
 
