@@ -96,6 +96,11 @@ class ClusterConfig(Flags):
     'log_every on accelerators.',
     at_least=1,
   )
+  resident: bool | None = field(
+    None,
+    'The training examples lie on each device, and a batch is their numbers; default '
+    'on accelerators that they fit.',
+  )
   distributed: bool = field(
     False, 'One of several processes; Slurm, Open MPI, GKE and Cloud TPU are detected.'
   )

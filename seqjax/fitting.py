@@ -72,6 +72,7 @@ ELSEWHERE = {
   'callbacks': 'see early_stopping, plateau_epochs, workdir, and on_epoch',
   'verbose': 'its opposite is called quiet',
   'shuffle': 'each epoch has an order of its own, by seed',
+  'steps_per_execution': 'it is called steps_per_dispatch',
   'steps_per_epoch': 'an epoch is all examples once; num_steps ends a run early',
   'initial_epoch': 'a second call with the same workdir goes on by itself',
   'lr': 'it is called learning_rate',

@@ -72,17 +72,18 @@ def train(
     InputError: The parts do not fit each other, or the workdir cannot be written.
     DivergedError: a loss or a gradient is not finite.
   """
-  feed, devices = data.feed, plan.devices
-  num_steps = plan.num_epochs * feed.steps_per_epoch
-  num_steps = min(num_steps, plan.num_steps or num_steps)
+  devices = plan.devices
   mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
   programs = Programs(task, data, plan, mesh, show.log_every)
+  feed = programs.feed
+  num_steps = plan.num_epochs * feed.steps_per_epoch
+  num_steps = min(num_steps, plan.num_steps or num_steps)
   init_key, step_key = jax.random.split(jax.random.key(plan.seed))
 
   with contextlib.ExitStack() as held:
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
     derived = metrics.values(task.metrics)
-    environment = {**workdir.environment(), 'devices_used': mesh.size}
+    environment = {**workdir.environment(), **programs.facts, 'devices_used': mesh.size}
     state = init_state(
       task.model, programs.tx, init_key, programs.x, carries=programs.carries
     )
@@ -139,7 +140,7 @@ def train(
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
       if epoch_ends and progress.epochs < epoch and not asked:
-        values = evaluate(programs.params(state), data.validation or ())
+        values = evaluate(programs.params(state), programs.validation)
         asked = bool(stop)
         if asked:  # this epoch is evaluated after the next start
           values = None

@@ -31,7 +31,7 @@ FREE_FIELDS = frozenset(
   + [spec.name for spec in dataclasses.fields(ClusterConfig)]
 ) - {
   'data_parallel', 'accumulate_steps',  # these draw other dropout
-  'steps_per_dispatch',  # another program: the last bits may differ
+  'steps_per_dispatch', 'resident',  # other programs: the last bits may differ
 }  # fmt: skip
 
 # (tested params on the host, result) -> more of the result

@@ -44,6 +44,9 @@ class _Interrupted:
     self.steps_per_epoch, self.fingerprint = feed.steps_per_epoch, feed.fingerprint
     self.resident = feed.resident
 
+  def on_devices(self):
+    return _Interrupted(self._feed.on_devices(), self._step, self._action)
+
   def batch(self, step):
     if step == self._step:
       self._action()
@@ -276,6 +279,47 @@ def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
   ((params, test_loss),) = finished
   assert test_loss == again['test_loss']
   assert isinstance(jax.tree.leaves(params)[0], np.ndarray)
+
+
+def test_with_examples_on_the_device_a_killed_run_ends_with_the_bits_of_a_fed_one(
+  tmp_path, together
+):
+  result, metrics, _ = together
+  how = {'resident': True, 'steps_per_dispatch': 3}
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, wrap_feed=_interrupt_at(13, _die), **how)
+  assert toy.train(tmp_path, **how)['params_sha256'] == result['params_sha256']
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+  start = json.loads((tmp_path / 'config.json').read_text())['starts'][0]
+  assert start['resident'] is True
+  assert start['steps_per_dispatch'] == 3
+
+
+def test_what_cannot_lie_on_the_device_is_refused_before_anything_is_written(tmp_path):
+  class Own:
+    def __init__(self, feed):
+      self.batch, self.fingerprint = feed.batch, feed.fingerprint
+      self.steps_per_epoch, self.resident = feed.steps_per_epoch, None
+
+  with pytest.raises(InputError, match='`resident` needs examples in arrays'):
+    toy.train(tmp_path / 'own', wrap_feed=Own, resident=True)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'how', [{'accumulate_steps': 2}, {'data_parallel': 'pmap', 'accumulate_steps': 2}]
+)
+def test_parts_and_pmap_do_not_mind_what_is_sent_together(tmp_path, how):
+  how |= {'num_devices': 2, 'num_epochs': 2}
+  plain = toy.train(tmp_path / 'plain', **how)
+  more = {'resident': True, 'steps_per_dispatch': 3}
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path / 'more', wrap_feed=_interrupt_at(7, _die), **how, **more)
+  found = toy.train(tmp_path / 'more', **how, **more)
+  assert found['best'] == pytest.approx(plain['best'], rel=1e-5)
+  whole = toy.train(tmp_path / 'whole', **how, **more)
+  assert found['params_sha256'] == whole['params_sha256']
 
 
 def test_one_trace_of_the_step(tmp_path, monkeypatch):
@@ -562,8 +606,10 @@ def test_rows_that_go_on_want_the_whole_batch_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_state_that_goes_on_is_the_same_on_four_devices_and_in_bfloat16(tmp_path):
+def test_a_state_that_goes_on_is_the_same_wherever_and_in_bfloat16(tmp_path):
   one = _read_on(tmp_path / 'one', num_devices=1)['best']
+  lies = _read_on(tmp_path / 'lies', resident=True, steps_per_dispatch=2)['best']
+  assert lies == pytest.approx(one, rel=1e-5)
   four = _read_on(tmp_path / 'four', num_devices=4)['best']
   assert four == pytest.approx(one, rel=1e-5)
   short = _read_on(tmp_path / 'short', compute_dtype='bfloat16')['best']

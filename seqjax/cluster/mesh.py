@@ -90,6 +90,13 @@ def is_cpu(mesh: Mesh) -> bool:
   return bool(mesh.devices.flat[0].platform == 'cpu')
 
 
+def free_bytes(mesh: Mesh) -> int | None:
+  """Memory left on the fullest of this process's devices; None where none tells."""
+  stats = [device.memory_stats() for device in mesh.local_devices]
+  found = [s['bytes_limit'] - s['bytes_in_use'] for s in stats if s]
+  return min(found) if len(found) == len(stats) else None
+
+
 def shares_threads(mesh: Mesh) -> bool:
   """Whether the devices of a mesh are cores of one host, several of them.
 

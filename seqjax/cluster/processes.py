@@ -77,6 +77,13 @@ def on_first(act: Callable[[], None]) -> None:
       raise shared
 
 
+def all_agree(yes: bool) -> bool:
+  """Whether all processes say yes."""
+  if jax.process_count() == 1:
+    return yes
+  return bool(np.all(multihost_utils.process_allgather(np.bool_(yes))))
+
+
 def check_shared(path: Path) -> None:
   """Raises InputError unless this process sees what process 0 has just written."""
   if not path.exists():

@@ -1,12 +1,13 @@
 """Batches of a data set: a pure function of (seed, step), no iterator to save."""
 
+import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from seqjax.data.sources import Arrays, Source
-from seqjax.types import Batch, Examples, PyTree
+from seqjax.types import Array, Batch, Examples, PyTree
 
 
 class Resident(NamedTuple):
@@ -44,6 +45,8 @@ class Feed(Protocol):
   def batch(self, step: int) -> Batch:
     """The batch of this step, the same whenever it is asked for."""
 
+  # A feed whose data may lie on the devices has `on_devices` too: see `Shuffled`.
+
 
 class Shuffled:
   """Every example once an epoch, in an order drawn anew for each epoch.
@@ -77,7 +80,28 @@ class Shuffled:
       rng = np.random.default_rng((self._seed, epoch))
       self._epoch, self._order = epoch, self._draw_order(rng)
     rows = self._order[index * self._batch_size :][: self._batch_size]
-    return _take(self.source, rows, self._batch_size)
+    if self.resident is None:
+      return _take(self.source, rows, self._batch_size)
+    rows, number = _filled_up(rows, self._batch_size)
+    weight = self.source.weigh(rows)
+    weight[number:] = 0
+    rows = rows.astype(np.int32)
+    return Batch(rows, rows, weight)  # type: ignore[arg-type]
+
+  def on_devices(self) -> Self | None:
+    """The same batches as rows of what lies on the devices; None if it cannot."""
+    found = self.source.resident()
+    if found is None:
+      return None
+    arrays, gather = found
+
+    def examples(arrays: PyTree, batch: Batch) -> Batch:
+      x, y, mask = gather(arrays, batch.x)
+      return batch._replace(x=x, y=y, mask=mask)
+
+    feed = copy.copy(self)
+    feed.resident = Resident(arrays, examples)
+    return feed
 
   def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(len(self.source))
@@ -210,12 +234,36 @@ class Streams:
     T = self._length
     places = self._starts + index * T + np.arange(T)  # [B, T]
     real = places < self._ends
+    weight = real.mean(1, dtype=np.float32)
+    if self.resident is not None:
+      first, ends = places[:, 0].astype(np.int32), self._ends[:, 0].astype(np.int32)
+      reset = np.full(len(first), index == 0)
+      return Batch(first, ends, weight, reset=reset)  # type: ignore[arg-type]
     places = np.minimum(places, len(self._tokens) - 2)
     x = np.where(real, self._tokens[places], 0)
     y = np.where(real, self._tokens[places + 1], -1)
     reset = np.zeros(x.shape, bool)
     reset[:, 0] = index == 0
-    return Batch(x, y, real.mean(1, dtype=np.float32), real, reset)  # type: ignore[arg-type]
+    return Batch(x, y, weight, real, reset)  # type: ignore[arg-type]
+
+  def on_devices(self) -> Self:
+    """The same batches as first places, and ends, in the text on the devices."""
+    T, number = self._length, len(self._tokens)
+
+    def examples(tokens: Array, batch: Batch) -> Batch:
+      assert batch.reset is not None
+      steps = np.arange(T, dtype=np.int32)[None]
+      places = batch.x[:, None] + steps
+      real = places < batch.y[:, None]
+      places = places * real + number * ~real
+      x = tokens.at[places].get(mode='fill', fill_value=0)
+      y = tokens.at[places + 1].get(mode='fill', fill_value=-1)
+      reset = batch.reset[:, None] & (steps == 0)
+      return batch._replace(x=x, y=y, mask=real, reset=reset)
+
+    feed = copy.copy(self)
+    feed.resident = Resident(self._tokens, examples)
+    return feed
 
   def __iter__(self) -> Iterator[Batch]:
     return map(self.batch, range(self.steps_per_epoch))
@@ -227,8 +275,13 @@ def _source(examples: Examples | Source) -> Source:
 
 def _take(source: Source, rows: np.ndarray, batch_size: int) -> Batch:
   """The batch of these rows, filled up to `batch_size` with row 0 at weight 0."""
-  number = len(rows)
-  rows = np.concatenate([rows, np.zeros(batch_size - number, rows.dtype)])
+  rows, number = _filled_up(rows, batch_size)
   x, y, weight, mask = source.take(rows)
   weight[number:] = 0
   return Batch(x, y, weight, mask)  # type: ignore[arg-type]
+
+
+def _filled_up(rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+  """Rows [B], filled up with row 0, and how many there were."""
+  filler = np.zeros(batch_size - len(rows), rows.dtype)
+  return np.concatenate([rows, filler]), len(rows)

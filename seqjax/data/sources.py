@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from seqjax.types import NO_LABEL, InputError
+from seqjax.types import NO_LABEL, Array, InputError, PyTree
 
 _SAMPLED = 64  # examples of a source that its fingerprint reads
 Values = np.ndarray | list[np.ndarray]  # as one array, or sequences of unequal length
+# (arrays on the devices, rows [B]) -> x, y and mask of `Source.take`; when jitted
+Gather = Callable[[PyTree, Array], tuple[Array, Array, Array | None]]
 
 
 class Rows(NamedTuple):
@@ -42,6 +44,12 @@ class Source(Protocol):
   @property
   def labels(self) -> np.ndarray | None:
     """[N], where there is one label an example."""
+
+  def weigh(self, rows: np.ndarray) -> np.ndarray:
+    """The weights of some rows, float32 [B]."""
+
+  def resident(self) -> tuple[PyTree, Gather] | None:
+    """All examples as arrays, for devices; None where they are read one by one."""
 
   def seen(self) -> tuple[Values, Values]:
     """x and y of all examples; of some, where they are read one by one."""
@@ -70,10 +78,14 @@ class Arrays:
     return _sha256([a for a in arrays if a is not None])
 
   def take(self, rows: np.ndarray) -> Rows:
-    weight = np.ones(len(rows), np.float32)
-    if self._weight is not None:
-      weight = self._weight[rows]
-    return Rows(self._x[rows], self._y[rows], weight, None)
+    return Rows(self._x[rows], self._y[rows], self.weigh(rows), None)
+
+  def weigh(self, rows: np.ndarray) -> np.ndarray:
+    return _weights(self._weight, rows)
+
+  def resident(self) -> tuple[PyTree, Gather]:
+    arrays = self._x, self._y
+    return arrays, lambda arrays, rows: (arrays[0][rows], arrays[1][rows], None)
 
   def seen(self) -> tuple[Values, Values]:
     return self._x, self._y
@@ -137,12 +149,38 @@ class Sequences:
     if isinstance(self._y, np.ndarray):
       y = self._y[rows]
     else:
-      fill = NO_LABEL if np.issubdtype(self._y[0].dtype, np.integer) else np.nan
-      y = _padded([self._y[i] for i in rows], self.longest, fill)
-    weight = np.ones(len(rows), np.float32)
-    if self._weight is not None:
-      weight = self._weight[rows]
-    return Rows(x, y, weight, mask)
+      y = _padded([self._y[i] for i in rows], self.longest, self._no_label)
+    return Rows(x, y, self.weigh(rows), mask)
+
+  def weigh(self, rows: np.ndarray) -> np.ndarray:
+    return _weights(self._weight, rows)
+
+  @property
+  def _no_label(self) -> float:
+    return NO_LABEL if np.issubdtype(self._y[0].dtype, np.integer) else np.nan
+
+  def resident(self) -> tuple[PyTree, Gather]:
+    """One after the other, without padding."""
+    T, labels_steps = self.longest, not isinstance(self._y, np.ndarray)
+    number, kept = int(self.lengths.sum()), np.minimum(self.lengths, T)
+    if number > np.iinfo(np.int32).max - T:
+      raise InputError(f'`resident`: {number:,} steps are more than int32 can count')
+    starts = (np.cumsum(self.lengths) - kept).astype(np.int32)
+    y = np.concatenate(self._y) if labels_steps else self._y
+    arrays = np.concatenate(self._x), y, starts, kept.astype(np.int32)
+    no_label = self._no_label if labels_steps else 0
+
+    def gather(arrays: PyTree, rows: Array) -> tuple[Array, Array, Array]:
+      x, y, starts, lengths = arrays
+      steps = np.arange(T, dtype=np.int32)[None]
+      mask = steps < lengths[rows][:, None]  # [B, T]
+      places = (starts[rows][:, None] + steps) * mask + number * ~mask
+      x = x.at[places].get(mode='fill', fill_value=0)
+      if labels_steps:
+        return x, y.at[places].get(mode='fill', fill_value=no_label), mask
+      return x, y[rows], mask
+
+    return arrays, gather
 
   def seen(self) -> tuple[Values, Values]:
     return self._x, self._y
@@ -193,6 +231,12 @@ class Indexed:
     return all(
       np.ndim(y) and len(x) == len(y) for x, y in zip(*self._some, strict=True)
     )
+
+  def weigh(self, rows: np.ndarray) -> np.ndarray:
+    return self.take(rows).weight
+
+  def resident(self) -> None:
+    return None
 
   def seen(self) -> tuple[Values, Values]:
     return self._some
@@ -354,6 +398,10 @@ def _number(array: np.ndarray, name: str, whole: bool | None) -> np.ndarray:
   if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
     raise InputError(f'{name} holds {array.max()}: whole numbers must fit in 32 bits')
   return array.astype(np.int32, copy=False)
+
+
+def _weights(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+  return np.ones(len(rows), np.float32) if weight is None else weight[rows]
 
 
 def _padded(rows: list[np.ndarray], length: int, fill: float) -> np.ndarray:

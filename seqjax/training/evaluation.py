@@ -1,7 +1,7 @@
 """Exact means, and outputs, over a set of examples, each seen once."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,32 @@ from seqjax.types import Array, Batch, InputError, PyTree
 from seqjax.workdir.progress import Values, means
 
 
+class Kept:
+  """Batches that stay on the devices, cut over them, once they have been there."""
+
+  def __init__(self, batches: Iterable[Batch], mesh: Mesh):
+    self._batches, self._mesh = batches, mesh
+    self._free = mesh_lib.free_bytes(mesh)
+    self._placed: list[PyTree] | None = None
+
+  def __iter__(self) -> Iterator[PyTree]:
+    """Yields them as `mesh.put_batch` has them."""
+    if self._placed is not None:
+      yield from self._placed
+      return
+    placed: list[PyTree] | None = []
+    size = 0
+    for batch in self._batches:
+      there = mesh_lib.put_batch(batch, self._mesh)
+      yield there
+      size += sum(a.nbytes for a in jax.tree.leaves(there)) // self._mesh.size
+      if placed is not None:
+        placed.append(there)
+      if self._free is not None and size > self._free / 4:
+        placed = None  # too many: they come anew each time
+    self._placed = placed
+
+
 def make(
   eval_step: Callable[..., tuple[dict[str, Array], PyTree]],
   mesh: Mesh,
@@ -32,6 +58,9 @@ def make(
   After a signal, which `stop` tells of, they are of no use. `derived` is as of `means`.
   `carry` is what the first batch begins with.
   """
+  # One batch at a time: on CPU devices, batches in flight together wait for each
+  # other's sums with all the threads there are, and XLA ends the process.
+  most = 1 if mesh_lib.is_cpu(mesh) else 2
 
   def evaluate(params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
     sums: list[dict[str, Array]] = []
@@ -40,10 +69,9 @@ def make(
       watch.beat(compiles=not sums)
       if stop:
         break
-      placed = mesh_lib.put_batch(batch, mesh)
-      # One batch at a time: on CPU devices, batches in flight together wait for each
-      # other's sums with all the threads there are, and XLA ends the process.
-      jax.block_until_ready(sums[-1:])
+      there = isinstance(batches, Kept)
+      placed = batch if there else mesh_lib.put_batch(batch, mesh)
+      jax.block_until_ready(sums[-most:][:1])
       found, carried = eval_step(params, carried, placed)
       sums.append(found)
     total: dict[str, float] = {}

@@ -60,6 +60,7 @@ class Devices(NamedTuple):
   pmap: bool = False
   step_timeout: float | None = None  # seconds
   steps_per_dispatch: int | None = None  # None: 1 on a CPU, else as many as are logged
+  resident: bool | None = None  # examples on each device; None: on accelerators, if fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +171,7 @@ def make_plan(
       config.data_parallel == 'pmap',
       config.step_timeout,
       config.steps_per_dispatch,
+      config.resident,
     ),
     on_epoch=on_epoch,
   )

@@ -1,6 +1,8 @@
 """The compiled steps of a run, and the optimiser in them."""
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,18 +10,22 @@ import optax
 from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
+from seqjax.cluster import processes
+from seqjax.data.batches import Feed
 from seqjax.layers import frozen_parameters
 from seqjax.layers.base import call_options
-from seqjax.training import optim, steps
+from seqjax.training import evaluation, optim, steps
 from seqjax.training.plan import Data, Plan, Task
 from seqjax.training.state import TrainState
-from seqjax.types import InputError, PyTree
+from seqjax.types import Batch, InputError, PyTree
 
 
 class Programs:
   """Those of a task, made once.
 
   Attributes:
+    feed: That of the data, its examples on the devices where the plan says so.
+    validation: That of the data, likewise.
     x: Inputs like a batch's.
     carries: Whether rows go on from batch to batch.
     tx: The optimiser.
@@ -32,7 +38,11 @@ class Programs:
   def __init__(
     self, task: Task, data: Data, plan: Plan, mesh: Mesh, log_every: int = 1
   ) -> None:
-    feed, devices = data.feed, plan.devices
+    devices = plan.devices
+    self.feed = feed = resident_feed(data.feed, devices.resident, mesh)
+    self.validation: Iterable[Batch] = data.validation or ()
+    if feed.resident and (devices.resident or not mesh_lib.is_cpu(mesh)):
+      self.validation = evaluation.Kept(self.validation, mesh)
     by_itself = 1 if mesh_lib.is_cpu(mesh) else log_every
     self.together = devices.steps_per_dispatch or by_itself
     resident, first = feed.resident, feed.batch(0)
@@ -66,12 +76,63 @@ class Programs:
       dtype=plan.compute_dtype,
     )
     self.train_steps = {n: make_train_step(together=n) for n in {1, self.together}}
+    # Those to evaluate on are indices where the data says so, and are not made so here.
     self.eval_step = steps.make_eval_step(
-      model, task.loss, task.metrics, mesh, resident, dtype=plan.compute_dtype
+      model,
+      task.loss,
+      task.metrics,
+      mesh,
+      None if data.feed.resident is None else resident,
+      dtype=plan.compute_dtype,
     )
     self.norm = jax.jit(optax.tree.norm)
     self._has_mean = plan.mean_decay is not None
 
+  @property
+  def facts(self) -> dict[str, Any]:
+    """What was decided for these devices, and the bits depend on."""
+    resident = self.feed.resident is not None
+    return {'steps_per_dispatch': self.together, 'resident': resident}
+
   def params(self, state: TrainState) -> PyTree:
     """Those to evaluate: their running mean, where there is one."""
     return optim.mean_params(state.opt_state) if self._has_mean else state.params
+
+
+def resident_feed(feed: Feed, wanted: bool | None, mesh: Mesh) -> Feed:
+  """The feed, or the same batches as row numbers of examples on the devices.
+
+  Args:
+    feed: Of the data.
+    wanted: Whether they shall lie there; None: on accelerators, if half of what is free
+      is enough for them. All processes decide alike.
+    mesh: The devices.
+
+  Raises:
+    InputError: They cannot, or cannot but lie there.
+  """
+  if feed.resident is not None:
+    if wanted is False:
+      raise InputError(
+        '`resident=False`: this data lies on the devices always, its batches are made '
+        'there'
+      )
+    return feed
+  if wanted is False or (wanted is None and mesh_lib.is_cpu(mesh)):
+    return feed
+  found = feed.on_devices() if hasattr(feed, 'on_devices') else None
+  if found is None:
+    if wanted:
+      raise InputError(
+        '`resident` needs examples in arrays or lists; these are read one by one'
+      )
+    return feed
+  size = sum(a.nbytes for a in jax.tree.leaves(found.resident.arrays))
+  free = mesh_lib.free_bytes(mesh)
+  if wanted and free is not None and size > free:
+    raise InputError(
+      f'`resident`: the examples are {size / 2**20:,.0f} MiB, and a device has '
+      f'{free / 2**20:,.0f} MiB left'
+    )
+  fits = wanted or (free is not None and size <= free / 2)
+  return found if processes.all_agree(bool(fits)) else feed

@@ -140,13 +140,20 @@ def check_config(
   return {k: new.get(k) for k in names}
 
 
+# What the bits of a run depend on.
+_DECISIVE = (
+  'devices_used', 'steps_per_dispatch', 'resident', 'device_kind', 'cpu', 'jax',
+  'jaxlib', 'numpy',
+)  # fmt: skip
+
+
 def changes(workdir: str | os.PathLike[str]) -> dict[str, str]:
   """What the bits of a result depend on, and differs between first and last start."""
   starts = read_config(Path(workdir))['starts']
   first, last = starts[0], starts[-1]
   return {
     name: f'{first[name]} -> {last.get(name)}'
-    for name in ('devices_used', 'device_kind', 'cpu', 'jax', 'jaxlib', 'numpy')
+    for name in _DECISIVE
     if name in first and first[name] != last.get(name)
   }
 

@@ -110,6 +110,7 @@ _LOCAL = [str(_ROOT / 'launch' / 'local.sh'), '2', 'toy']
 def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   sizes = ['num_epochs=20', 'log_every=4', 'save_every=20']
+  sizes += ['steps_per_dispatch=2', 'resident=true']
   settings = ['distributed=true', *sizes, 'heartbeat_timeout=20']
   ((code, output),) = _both([([*_LOCAL, str(whole), *settings], _environment())])
   assert code == 0, output

@@ -1,9 +1,11 @@
 """Feeds are pure functions of (seed, step) that lose and repeat no example."""
 
+import jax
 import numpy as np
 import pytest
 
 from seqjax.data.batches import Bucketed, Drawn, InOrder, Shuffled, Streams
+from seqjax.data.sources import Arrays, Indexed, Sequences
 from seqjax.types import Examples
 
 
@@ -144,3 +146,57 @@ def test_what_is_drawn_follows_from_seed_and_step():
   values = np.concatenate([b.x.ravel() for b in (*drawn[:3], other.batch(0))])
   assert len(np.unique(values)) == len(values)  # a second epoch is none of repetitions
   assert feed.fingerprint == again.fingerprint != other.fingerprint
+
+
+def _lists(dtype, labels_steps=False):
+  """11 sequences of 1 to 6 steps, with weights."""
+  rng = np.random.default_rng(0)
+  x = [rng.integers(1, 9, n).astype(dtype) for n in rng.integers(1, 7, 11)]
+  y = rng.random(11).astype(np.float32)
+  if labels_steps:
+    y = [rng.integers(1, 9, len(row)).astype(dtype) for row in x]
+  return x, y, rng.random(11).astype(np.float32)
+
+
+_FEEDS = {
+  'arrays': lambda: Shuffled(_examples(10), 4, seed=5),
+  'weights': lambda: Shuffled(
+    Arrays(*_examples(10), np.linspace(0, 1, 10, dtype=np.float32)), 4, seed=5
+  ),
+  'sequences': lambda: Bucketed(
+    Sequences(*_lists(np.int32)), Sequences(*_lists(np.int32)).lengths, 4, 0
+  ),
+  'their last steps': lambda: Shuffled(
+    Sequences(*_lists(np.float32), longest=3), 4, seed=5
+  ),
+  'whole labels a step': lambda: Shuffled(
+    Sequences(*_lists(np.int32, True), length=4, longest=5), 4, seed=5
+  ),
+  'labels a step': lambda: Shuffled(Sequences(*_lists(np.float32, True)), 4, seed=5),
+  'streams': lambda: Streams(np.random.default_rng(0).integers(1, 99, 23), 3, 4),
+}
+
+
+@pytest.mark.parametrize('name', _FEEDS)
+def test_what_lies_on_devices_gives_the_batches_bit_for_bit(name):
+  feed, fed = _FEEDS[name]().on_devices(), _FEEDS[name]()
+  arrays, gather = jax.device_put(feed.resident.arrays), jax.jit(feed.resident.gather)
+  assert feed.steps_per_epoch == fed.steps_per_epoch
+  assert feed.fingerprint == fed.fingerprint
+  for step in range(2 * fed.steps_per_epoch):
+    rows = feed.batch(step)
+    assert rows.x.ndim == rows.y.ndim == 1
+    found, wanted = gather(arrays, rows), fed.batch(step)
+    for a, b in zip(found, wanted, strict=True):
+      assert (a is None) == (b is None)
+      if b is not None:
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequences_lie_there_without_padding_and_what_is_read_one_by_one_does_not():
+  x, y, _ = _lists(np.int32)
+  arrays = Shuffled(Sequences(x, y, longest=500), 4, 0).on_devices().resident.arrays
+  assert sum(a.nbytes for a in arrays) == 4 * sum(map(len, x)) + 3 * 4 * 11
+  source = Indexed(list(zip(x, y, strict=True)), None, 3, 'train')
+  assert Shuffled(source, 4, 0).on_devices() is None
