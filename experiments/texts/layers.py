@@ -1,4 +1,4 @@
-"""What the models of the experiments on texts are made of, as their flags say."""
+"""What the models of the experiments on texts and series are made of, by flags."""
 
 import dataclasses
 import math
@@ -58,6 +58,16 @@ class Pooled(BothWays):
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfSeries(Recurrent):
+  """Those of models that make one vector of a series; see --help."""
+
+  bidirectional: bool = field(False, 'Read from both ends.')
+  pooling: Literal['max', 'mean', 'last'] = field(
+    'last', 'Of the states of all steps: their largest values, their mean, or the last.'
+  )
+
+
 def recurrent(config: Recurrent, *, return_carry: bool = False) -> list[Any]:
   """The recurrent layers, which return [B, T, H], or 2H where they read both ways."""
   options = {
@@ -68,7 +78,7 @@ def recurrent(config: Recurrent, *, return_carry: bool = False) -> list[Any]:
     'return_carry': return_carry,
   }
   kind = LAYERS[config.layer]
-  both = isinstance(config, BothWays) and config.bidirectional
+  both = isinstance(config, BothWays | OfSeries) and config.bidirectional
   layers = [kind(**options) for _ in range(config.num_layers)]
   return [sj.Bidirectional(layer) for layer in layers] if both else layers
 
@@ -89,7 +99,7 @@ def last_encoder(config: Recurrent) -> Any:
   return sj.Stack([*below, top]) if below else top
 
 
-def pooled_encoder(config: Pooled) -> Any:
+def pooled_encoder(config: Pooled | OfSeries) -> Any:
   """[B, T, E] -> [B, H]."""
   if config.pooling == 'last':
     return last_encoder(config)

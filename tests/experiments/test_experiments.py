@@ -20,6 +20,7 @@ _OTHERS = {
   'demo': 'imdb_lstm',
   'imdb_glove_tuned': 'imdb_glove',
   'jena_explore_2020': 'jena_explore',
+  'forecast_2020': 'forecast',
 } | {row.name: row.experiment for rows in suites.SUITES.values() for row in rows}
 
 
@@ -118,6 +119,7 @@ _VARIANTS = (
   'cookbook_simple_rnn_relu',
   'adding_lstm',
   'copy_memory_lstm',
+  'forecast_2020',
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import jena_explore, jena_gru, jena_naive, weather
+from experiments.series import data as series_data
 from seqjax import config as config_lib
 from seqjax import models
 from seqjax.data.series import quality, windows
@@ -222,7 +223,7 @@ def test_another_csv_by_flags(tmp_path):
   ],
 )
 def test_the_unit_of_a_column(column, unit):
-  assert weather.data._unit(column) == unit
+  assert series_data.unit(column) == unit
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,8 @@ def _by_line(
       parts.append(np.asarray(numbers[i], np.float32)[:, None])
     else:
       seen = sorted({word for word in words[i] if not _is_missing(word)})
+      if not seen:
+        raise InputError(f'{source}: column {names[i]!r} holds no word')
       if len(seen) > _MOST_WORDS:
         raise InputError(
           f'{source}: column {names[i]!r} has {len(seen):,} different words, '

@@ -117,15 +117,9 @@ def clean(
   step = _step(times, step_minutes, source)
 
   values = series.values[rows]
-  absent = np.isnan(values)
-  if sentinel is not None:
-    absent |= values == np.float32(sentinel)
-  if missing == 'refuse' and absent.any():
-    row, column = min((rows[i], int(d)) for i, d in np.argwhere(absent))
-    raise InputError(
-      f'{source}: line {row + 2}, column {series.columns[column]!r}: a value is missing'
-      '; `missing` says what becomes of it'
-    )
+  absent = _absent(values, sentinel)
+  if missing == 'refuse':
+    _refuse(absent, rows, series.columns, source)
   values, fixable = _fill(times, values, absent, missing, series.columns, held)
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
@@ -152,6 +146,52 @@ def clean(
   )
   kept = Series(times, values, series.columns)
   return Clean(kept, segments, rows, report, fixable[keep])
+
+
+def complete(
+  series: Series,
+  source: str,
+  *,
+  sentinel: float | None = None,
+  missing: Missing = 'refuse',
+  held: Sequence[str] = (),
+) -> Series:
+  """A series in time order without missing values; its steps may be any.
+
+  Args:
+    series, source, sentinel, missing, held: As for `clean`.
+
+  Raises:
+    InputError: Nothing is left, or a value is missing and refused.
+  """
+  rows = np.argsort(series.times, kind='stable')
+  times, values = series.times[rows], series.values[rows]
+  absent = _absent(values, sentinel)
+  if missing == 'refuse':
+    _refuse(absent, rows, series.columns, source)
+  values, fixable = _fill(times, values, absent, missing, series.columns, held)
+  keep = ~(absent & ~fixable).any(axis=1)
+  if not keep.any():
+    raise InputError(f'{source}: no row without a missing value is left')
+  return Series(times[keep], values[keep], series.columns)
+
+
+def _absent(values: np.ndarray, sentinel: float | None) -> np.ndarray:
+  """Which values [N, D] are missing, bool."""
+  absent = np.isnan(values)
+  return absent if sentinel is None else absent | (values == np.float32(sentinel))
+
+
+def _refuse(
+  absent: np.ndarray, rows: np.ndarray, columns: Sequence[str], source: str
+) -> None:
+  """Raises InputError for the first missing value in the file, if there is any."""
+  if absent.any():
+    row, column = min((rows[i], int(d)) for i, d in np.argwhere(absent))
+    raise InputError(
+      f'{source}: line {row + 2}, column {columns[column]!r}: a value is missing'
+      '; `missing` says what becomes of it'
+    )
 
 
 def _fill(

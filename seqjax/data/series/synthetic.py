@@ -15,12 +15,17 @@ temperature and density follow from them by the formulas of `_moist_air`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from seqjax.data.series.labelled import Labelled
 from seqjax.data.series.series import COLUMNS, Series
 from seqjax.types import InputError
+
+# Of `table`: what to forecast, and the column of words.
+TARGET, WORDS = 'T (degC)', 'sky'
 
 _GAP_ROWS = 9  # rows that the planted gap swallows, as many as the station's of 2020
 
@@ -75,6 +80,58 @@ def weather(
   if faults:
     times, values = _plant_faults(times, values)
   return Series(times, values.astype(np.float32), COLUMNS)
+
+
+def table(seed: int, num_rows: int) -> bytes:
+  """A CSV as a user may have one: hourly, times of ISO 8601, numbers and words.
+
+  Four columns of `weather`, and the sky in a word, by the humidity.
+  """
+  made = weather(seed, num_rows, step_minutes=60)
+  names = (TARGET, 'p (mbar)', 'rh (%)', 'wv (m/s)')
+  numbers = [made.values[:, made.columns.index(name)] for name in names]
+  skies = np.array(['clear', 'cloudy', 'overcast', 'fog'])
+  words = skies[np.digitize(numbers[2], (55, 80, 97))]
+  return as_csv(made.times, dict(zip(names, numbers, strict=True)) | {WORDS: words})
+
+
+def as_csv(times: np.ndarray, columns: Mapping[str, np.ndarray]) -> bytes:
+  """Times of ISO 8601 [N], and columns [N] of numbers or words by their names."""
+  cells = [
+    np.datetime_as_string(times, 'm'),
+    *(c.astype(np.str_) for c in columns.values()),
+  ]
+  lines = [','.join(['time', *columns]), *map(','.join, zip(*cells, strict=True))]
+  return '\n'.join(lines).encode() + b'\n'
+
+
+def shapes(seed: int, num_series: int) -> Labelled:
+  """Waves of three shapes, to be told apart: 40 to 80 rows of x, and of y, x before.
+
+  Each has a period, a phase and a size of its own, and noise.
+  """
+  rng = np.random.RandomState(seed)  # whose stream NumPy promises for all times
+  found = Labelled([], [], [], [])
+  waves = {
+    'saw': lambda at: 2 * (at % 1) - 1,
+    'sine': lambda at: np.sin(2 * np.pi * at),
+    'square': lambda at: np.sign(np.sin(2 * np.pi * at)),
+  }
+  for i in range(num_series):
+    label = sorted(waves)[i % len(waves)]
+    T, period = rng.randint(40, 81), rng.uniform(8, 20)
+    at = rng.uniform() + np.arange(T) / period
+    size = rng.uniform(0.5, 2)
+    clean = np.stack([waves[label](at), waves[label](at - 0.25)], 1)  # [T, 2]
+    values = size * (clean + 0.2 * rng.standard_normal((T, 2)))
+    times = np.datetime64('2020-01-01T00', 's') + np.arange(T) * np.timedelta64(
+      3600, 's'
+    )
+    found.series.append(Series(times, values.astype(np.float32), ('x', 'y')))
+    found.labels.append(label)
+    found.places.append(f'generated series {i}')
+    found.parts.append('')
+  return found
 
 
 def _simulate(seed: int, times: np.ndarray, step_hours: float) -> np.ndarray:

@@ -373,6 +373,8 @@ def test_what_is_no_category():
   content = '\n'.join(['when,a', *rows]).encode()
   with pytest.raises(InputError, match=r"column 'a' has 101 different words, .* 100"):
     read_csv(content, 'f', **_ISO, categories='a')
+  with pytest.raises(InputError, match="column 'a' holds no word"):
+    read_csv(b'when,a\n2020-01-01,NA\n', 'f', **_ISO, categories='a', missing=True)
   content = b'when,a,a=x\n2020-01-01,x,1\n'
   with pytest.raises(InputError, match='two columns of one name'):
     read_csv(content, 'f', **_ISO, categories='a')

@@ -1,0 +1,301 @@
+"""Forecasts of a CSV of one's own: windows, baselines and errors by plain loops."""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import forecast, jena_gru, predict, weather
+from experiments.series import forecasting
+from seqjax import models
+from seqjax.types import InputError
+
+_SMALL = {
+  'lookback': 6,
+  'horizon': '1,3',
+  'layer': 'gru',
+  'features': 3,
+  'num_epochs': 1,
+  'steps_per_epoch': 2,
+  'batch_size': 16,
+}
+
+
+def _csv(path, rows=160, *, gap=70, hole=None, start='2020-01-01T00'):
+  """Hourly rows with one left out, a column of words and two of numbers."""
+  rng = np.random.default_rng(0)
+  hours = np.datetime64(start, 'h') + np.arange(rows)
+  lines = ['time,load (kW),sky,b,note']
+  for i, hour in enumerate(hours):
+    if i == gap:
+      continue
+    load = '' if i == hole else f'{10 + 5 * math.sin(i / 4) + rng.normal():.3f}'
+    sky = ('rain', 'clear')[i % 3 == 0] if i < 150 else 'fog'
+    lines.append(f'{hour}:00,{load},{sky},{rng.normal():.3f},n{i}')
+  path.write_text('\n'.join(lines))
+  return path
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A run with two targets, two horizons and quantiles; its file, result and data."""
+  folder = tmp_path_factory.mktemp('forecast')
+  path = _csv(folder / 'mine.csv', hole=40)
+  config = forecast.Config(
+    **_SMALL,
+    data=str(path),
+    target='b,load (kW)',
+    columns='-note',
+    categories='sky',
+    missing='previous',
+    quantiles='0.1,0.5,0.9',
+    cache_dir=str(folder / 'cache'),
+    workdir=str(folder / 'run'),
+  )
+  return config, forecast.run(config), forecasting.load(config), path
+
+
+def _load(tmp_path, **settings):
+  settings = {'target': 'b', 'columns': '-note', 'categories': 'sky'} | settings
+  settings |= {'cache_dir': str(tmp_path / 'cache')}
+  return forecasting.load(forecast.Config(**_SMALL | settings))
+
+
+def test_windows_stay_in_their_piece_and_split_and_have_measured_targets(trained):
+  _, _, data, _ = trained
+  assert data.names == ['b', 'load (kW)']
+  assert data.scaling.columns == ('load (kW)', 'sky=clear', 'sky=rain', 'b')  # no fog
+  N, first, second = 159, int(0.6 * 159), int(0.8 * 159)
+  hole = 40  # of row 70 on, the row of an hour is one less
+  expected = [
+    row
+    for row in range(N)
+    if any(
+      start + 5 <= row and row + 3 < stop
+      for start, stop in ((0, 70), (70, first), (first, second), (second, N))
+    )
+    and hole not in (row + 1, row + 3)
+  ]
+  found = np.concatenate([data.train.rows, data.validation.rows, data.test.rows])
+  np.testing.assert_array_equal(found, expected)
+  assert data.season == 24
+  words = data.series.values[:, 1:3]
+  assert set(np.unique(words)) == {0, 1}
+  np.testing.assert_array_equal(words[150:], 0)
+  own = data.series.values[:, 0] * data.scaling.std[0] + data.scaling.mean[0]
+  assert own[40] == pytest.approx(own[39])  # filled
+
+
+def test_errors_of_baselines_are_those_of_a_plain_loop(trained):
+  _, result, data, _ = trained
+  values, b, load = data.series.values, 3, 0
+  piece = np.arange(159) >= 70
+  naive, season = [], []
+  for row in data.test.rows:
+    for h in (1, 3):
+      for c in (b, load):
+        y = values[row + h, c]
+        naive.append(abs(y - values[row, c]))
+        then = row + h - 24
+        fits = then >= 0 and piece[then] == piece[row]
+        season.append(abs(y - (values[then, c] if fits else values[row, c])))
+  assert result['naive_test_mae'] == pytest.approx(np.mean(naive), rel=1e-5)
+  assert result['season_test_mae'] == pytest.approx(np.mean(season), rel=1e-5)
+  by = np.reshape(naive, (-1, 2, 2)).mean(0)
+  kilowatts = result['errors']['load (kW)']['3']['naive']
+  assert kilowatts == pytest.approx(by[1, 1] * data.scaling.std[load], rel=1e-5)
+
+
+def test_a_season_further_ahead_than_itself_is_what_is_known(trained):
+  data = trained[2]
+  data = data._replace(targets=data.targets._replace(horizons=(1, 4, 5, 9)), season=4)
+  rows = np.array([20, 73, 100])
+  found = forecasting.season_values(data, rows)
+  for i, row in enumerate(rows):
+    for k, then in enumerate((row - 3, row, row - 3, row - 3)):
+      if row == 73 and then == 70 - 1:
+        then = row
+      np.testing.assert_array_equal(found[i, k], data.series.values[then, [3, 0]])
+  early = forecasting.season_values(data, np.array([2]))
+  np.testing.assert_array_equal(early[0, 0], data.series.values[2, [3, 0]])
+
+
+def test_a_run_reports_what_its_best_parameters_forecast(trained, capsys):
+  config, result, data, path = trained
+  folder = pathlib.Path(config.workdir)
+  assert json.loads((folder / 'result.json').read_text()) == result
+  names = {file.name for file in folder.iterdir()}
+  assert {'curves.png', 'forecasts.png', 'fan.png', 'scaling.json'} <= names
+  assert result['best'].keys() >= {'val_mae', 'val_mae_b', 'val_mae_load_kw'}
+  capsys.readouterr()
+  predict.run(predict.Config(workdir=str(folder), file=str(path), json=True))
+  shown = capsys.readouterr()
+  answers = [json.loads(line) for line in shown.out.splitlines()]
+  assert 'not known to the run: sky=fog' in shown.err
+  assert len(answers) == (159 - 2 * 5) * 2 * 2
+  by_key = {(a['made'], a['target'], a['ahead']): a for a in answers}
+  errors, below = {}, []
+  for row in data.test.rows:
+    for target in data.names:
+      for h in (1, 3):
+        made = str(data.series.times[row]).replace('T', ' ')
+        answer = by_key[made, target, h]
+        assert answer['for'] == str(data.series.times[row + h]).replace('T', ' ')
+        assert answer['0.1'] <= answer['0.5'] <= answer['0.9']
+        error = abs(answer['0.5'] - answer['measured'])
+        errors.setdefault((target, h), []).append(error)
+        below.append(answer['measured'] <= answer['0.9'])
+  for (target, h), found in errors.items():
+    expected = result['errors'][target][str(h)]['model']
+    assert np.mean(found) == pytest.approx(expected, abs=2e-4)
+  assert np.mean(below) == pytest.approx(result['coverage']['test']['0.9'], abs=0.01)
+  for target, metric in (('b', 'mae_b'), ('load (kW)', 'mae_load_kw')):
+    tested = np.mean([result['errors'][target][h]['model'] for h in ('1', '3')])
+    assert result[f'test_{metric}'] == pytest.approx(tested, rel=1e-4)
+  # What was missing in the file is no measurement, and what is not there is none.
+  filled = by_key['2020-01-02 15:00:00', 'load (kW)', 1]
+  assert (filled['for'], filled['measured']) == ('2020-01-02 16:00:00', None)
+  assert by_key['2020-01-02 15:00:00', 'b', 1]['measured'] is not None
+  assert answers[-1]['measured'] is None
+
+
+def test_a_table_of_forecasts(trained, tmp_path, capsys):
+  config, _, _, path = trained
+  short = tmp_path / 'short.csv'
+  lines = path.read_text().splitlines()
+  short.write_text('\n'.join([lines[0], *lines[-7:]]))
+  capsys.readouterr()
+  predict.run(predict.Config(workdir=config.workdir, file=str(short)))
+  header, *rows = capsys.readouterr().out.splitlines()
+  titles = ['made', 'for', 'target', '0.1', '0.5', '0.9', 'now', 'measured']
+  assert header.split() == titles
+  assert len(rows) == 2 * 2 * 2
+  assert rows[0].startswith('2020-01-07 14:00:00  2020-01-07 15:00:00  b')
+  for change, message in (
+    (lambda text: text.replace('b,', 'bb,', 1), 'expected the columns that the run'),
+    (lambda text: '\n'.join(text.splitlines()[:4]), 'no row has the 5 rows before it'),
+    (lambda text: text.replace('sky', 'heaven'), "and no 'sky'"),
+  ):
+    short.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=message):
+      predict.run(predict.Config(workdir=config.workdir, file=str(short)))
+  with pytest.raises(InputError, match='--text: a run of forecast needs --file'):
+    predict.run(predict.Config(workdir=config.workdir, text='warm'))
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'target': ''}, r'`target` must name a column .* has load \(kW\), b$'),
+    ({'target': 'sky'}, r'--target=sky: .* has load \(kW\), b$'),
+    ({'target': 'b,b'}, 'names a column twice'),
+    (
+      {'categories': ''},
+      "line 2, column 'sky': .* `categories` names columns of words",
+    ),
+    ({'hole': 40}, "line 42, column 'load .kW.': .* `missing` says"),
+    ({'train_fraction': 0.95}, 'must add up below 1'),
+    ({'lookback': 40}, 'the validation split, 32 rows, has no window: one needs 43'),
+    ({'data': ''}, '`data=`: expected a CSV file, there is none'),
+    ({'data': 'no.csv'}, '`data=no.csv`: expected a CSV file, there is none'),
+    ({'date_format': 'epoch'}, "line 2, column 'time': expected whole seconds"),
+  ],
+)
+def test_what_cannot_be_is_said(tmp_path, settings, message):
+  settings = dict(settings)
+  path = _csv(tmp_path / 'mine.csv', hole=settings.pop('hole', None))
+  with pytest.raises(InputError, match=message):
+    _load(tmp_path, **({'data': str(path)} | settings))
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'horizon': '0'}, '`horizon=0` must be rows ahead from 1, as 1,6,24 or 1-24'),
+    ({'horizon': ''}, 'must be rows ahead'),
+    ({'horizon': 'a'}, 'must be rows ahead'),
+    ({'horizon': '6,1'}, 'must increase'),
+    ({'horizon': '1-3,3'}, 'must increase'),
+    ({'quantiles': '0.1,0.9'}, 'must increase, and hold 0.5'),
+    ({'quantiles': '0.5,0.1'}, 'must increase, and hold 0.5'),
+    ({'quantiles': '0.5,1'}, 'must be numbers between 0 and 1'),
+    ({'quantiles': 'half'}, 'must be numbers between 0 and 1'),
+  ],
+)
+def test_flags_that_cannot_be(settings, message):
+  with pytest.raises(InputError, match=message):
+    forecast.Config(**settings)
+
+
+def test_horizons_of_a_range():
+  assert forecast.Config(horizon='1-4, 8').horizons == (1, 2, 3, 4, 8)
+
+
+def test_rows_without_a_time(tmp_path):
+  path = tmp_path / 'rows.csv'
+  path.write_text('a\n' + '\n'.join(str(i % 7) for i in range(120)))
+  settings = {'data': str(path), 'date_format': 'rows', 'target': 'a', 'columns': ''}
+  data = _load(tmp_path, **settings, categories='')
+  assert data.season is None
+  assert data.report.lines('refuse')['period'] == 'rows 1 to 120'
+  assert len(data.train.rows) == 72 - 5 - 3
+  weekly = _load(tmp_path, **settings, categories='', season=7)
+  rows = weekly.test.rows
+  found = forecasting.season_values(weekly, rows)
+  np.testing.assert_array_equal(found, forecasting.measured(weekly, rows))
+
+
+@pytest.mark.parametrize(
+  ('bidirectional', 'layer', 'num_layers', 'total'),
+  [
+    # By hand: 4 (2 * 3 + 3 * 3 + 3) of an LSTM of 3 units on 2 inputs, twice for both
+    # directions; on top of 6 numbers 4 (6 * 3 + 3 * 3 + 3), twice; a head of 6 or 3
+    # numbers to K C = 4.
+    (True, 'lstm', 2, 2 * 72 + 2 * 120 + 4 * 7),
+    (False, 'simple_rnn', 1, 2 * 3 + 3 * 3 + 3 + 4 * 4),
+  ],
+)
+def test_layers_are_those_of_the_flags(bidirectional, layer, num_layers, total):
+  config = forecast.Config(
+    target='a,b', horizon='1,2', features=3, layer=layer, num_layers=num_layers,
+    bidirectional=bidirectional,
+  )  # fmt: skip
+  rows = models.summarize(forecast.make_model(config), (5, 7, 2), np.float32)
+  assert sum(row.num_params for row in rows) == total
+  assert rows[-1].output_shape[0] == 5
+
+
+def test_real_weather(real_data, tmp_path):
+  """The station's own file, through the flags of a user, has the weather's windows."""
+  data = _load(
+    tmp_path,
+    data=str(real_data / 'jena_climate_2020.csv'),
+    date_format='%d.%m.%Y %H:%M:%S',
+    target='T (degC)',
+    columns='',
+    categories='',
+    sentinel=-9999,
+    missing='previous',
+    lookback=36,
+    step=3,
+    horizon='12',
+  )
+  same = weather.load(
+    jena_gru.Config(
+      data_dir=str(real_data),
+      csv='jena_climate_2020.csv',
+      lookback=36,
+      step=3,
+      delay=12,
+      cache_dir=str(tmp_path / 'cache'),
+    )
+  )
+  np.testing.assert_array_equal(data.series.values, same.series.values)
+  np.testing.assert_array_equal(data.test.rows, same.test.rows)
+  naive = np.abs(
+    forecasting.last_values(data, data.test.rows)
+    - forecasting.measured(data, data.test.rows)
+  ).mean()
+  assert naive == pytest.approx(weather.naive_error(same, same.test), rel=1e-4)
