@@ -12,12 +12,12 @@ import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment
+from experiments.prediction import Asked, Members
 from experiments.series import data as series_data
 from experiments.series import reading
 from experiments.series.data import MOST_STEPS, SCALING_FILE, Scaling
 from experiments.texts import layers
-from experiments.weather.training import forecast
+from experiments.weather.training import CHUNK, forecast
 from seqjax import train as train_lib
 from seqjax.config import field
 from seqjax.data.series import csv_files, quality, synthetic, windows
@@ -34,6 +34,18 @@ from seqjax.training import losses, plan
 from seqjax.types import Array, InputError, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
+
+# What several runs that answer as one must share.
+INPUTS = (
+  SCALING_FILE,
+  'target',
+  'horizon',
+  'quantiles',
+  'lookback',
+  'step',
+  'across_gaps',
+  *reading.INPUTS,
+)
 
 SERIES_FILE = 'series.csv'  # the generated series, in the workdir
 
@@ -480,33 +492,23 @@ def _said(time: Any) -> str:
   return str(time).replace('T', ' ')
 
 
-def predict(
-  trained: experiment.Run,
-  *,
-  text: str | None,
-  file: str | None,
-  text_column: str | None,
-  as_json: bool,
-) -> None:
+def predict(members: Members, asked: Asked) -> None:
   """Prints forecasts from each row with enough rows before it.
 
   Args:
-    trained: A run of an experiment of this task.
-    text, text_column: Refused: a forecast needs rows.
-    file: CSV with the columns of the run's own file; None: standard input.
-    as_json: Print an object a line, not a table.
+    members: Runs of an experiment of this task.
+    asked: `file`, a CSV with the columns of the run's own; default standard input.
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it.
   """
-  for flag, value in (('--text', text), ('--text_column', text_column)):
-    if value is not None:
-      raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
+  trained = members.first
+  reading.check_asked(members, asked)
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is this one
   scaling = Scaling.load(trained.folder / SCALING_FILE)
-  content, name = reading.content(file)
+  content, name = reading.content(asked.file)
   raw = reading.parse(config, content, name)
   aligned = reading.align(config, raw, scaling.columns, name)
   cleaned = reading.clean(config, aligned.series, name, scaling.step_seconds / 60)
@@ -524,10 +526,12 @@ def predict(
       f'{name}: no row has the {-shape.offsets[0]} rows before it, without a gap, that '
       'a forecast needs'
     )
-  values = scaling.normal(series.values)
-  params = experiment.best_params(trained, windows.take(values, 0, shape, rows[:0])[0])
-  found = forecast(trained.model, params, values, shape, rows)
-  _answer(config, scaling, series, cleaned.filled, rows, found, as_json)
+  chosen = WindowSet(scaling.normal(series.values), 0, Shape(shape.offsets, 0), rows)
+  outputs = members.make_outputs(chosen.resident)
+  each = outputs(WindowsInOrder(chosen, CHUNK), len(rows))  # [S, M, K, C(, Q)]
+  spread = _point(config, each).std(0, ddof=1) if members.size > 1 else None
+  found = each.mean(0)
+  _answer(config, scaling, series, cleaned.filled, rows, found, spread, asked.json)
   unknown = f'; not known to the run: {", ".join(aligned.unknown)}'
   print(
     f'{len(rows):,} forecasts of {", ".join(config.targets)} by {trained.experiment}; '
@@ -544,12 +548,14 @@ def _answer(
   filled: np.ndarray,
   rows: np.ndarray,
   found: np.ndarray,
+  spread: np.ndarray | None,
   as_json: bool,
 ) -> None:
   """Prints a line for each row, target and horizon."""
   step = scaling.step_seconds
   quantiles = np.sort(found, -1) if config.levels else found[..., None]
   names = [f'{level:g}' for level in config.levels] or ['forecast']
+  names += [] if spread is None else ['spread']
   titles = ['made', 'for', 'target', *names, 'now', 'measured']
   if not as_json:
     print('  '.join([f'{titles[0]:19}', f'{titles[1]:19}', titles[2], *titles[3:]]))
@@ -562,7 +568,8 @@ def _answer(
         at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
         came = float(real[at, column]) if series.times[at] == due else float('nan')
         own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
-        numbers = [*own.tolist(), float(series.values[row, column]), came]
+        apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
+        numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
         if as_json:
           known = [None if np.isnan(n) else round(n, 4) for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))

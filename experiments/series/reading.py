@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from experiments.prediction import Asked, Members, check_no_held_out
 from experiments.series import data
 from experiments.series.data import Scaling
 from seqjax.config import field
@@ -54,6 +55,35 @@ class Config(data.Table):
   def words(self) -> str:
     """`categories`, or those of the generated series."""
     return self.categories
+
+
+# Fields that say how a file is read: runs that answer as one must share them.
+INPUTS = (
+  'time_column',
+  'date_format',
+  'delimiter',
+  'decimal',
+  'columns',
+  'categories',
+  'missing',
+  'sentinel',
+  'dataset',
+)
+
+
+def check_asked(members: Members, asked: Asked) -> None:
+  """Raises InputError for what a run on rows of numbers is not asked."""
+  for flag, value in (
+    ('--text', asked.text),
+    ('--text_column', asked.text_column),
+  ):
+    if value is not None:
+      raise InputError(f'{flag}: a run of {members.first.experiment} needs --file')
+  if asked.picture:
+    raise InputError(
+      f'--picture: a run of {members.first.experiment} has its pictures in its folder'
+    )
+  check_no_held_out(members)
 
 
 def source_name(config: Config) -> str:

@@ -147,16 +147,8 @@ def train(
 
   def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
     logits = running.outputs(model, params, data.parts[2], config.batch_size)
-    found = logits.argmax(-1)
-    matrix = confusion_matrix(data.test_labels, found, len(data.classes))
-    scores = class_scores(matrix, data.classes)
-    console.results_table(scores, title='Test, by class')
     folder = pathlib.Path(config.workdir or f'runs/{name}')
-    confusion_view.draw(
-      matrix, data.classes, folder / CONFUSION, title=f'{title}: test set'
-    )
-    macro = float(np.mean([row['f1'] for row in scores.values()]))
-    return {'test_macro_f1': macro, 'classes': scores, 'confusion': matrix.tolist()}
+    return by_class(logits, data.test_labels, data.classes, folder, title)
 
   return running.train(
     config,
@@ -176,6 +168,22 @@ def train(
     matrix=data.matrix,
     finish=finish,
   )
+
+
+def by_class(
+  logits: np.ndarray,
+  labels: np.ndarray,
+  classes: list[str],
+  folder: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Scores of each class on the test set, [N, C] and [N]; shows and draws them."""
+  matrix = confusion_matrix(labels, logits.argmax(-1), len(classes))
+  scores = class_scores(matrix, classes)
+  console.results_table(scores, title='Test, by class')
+  confusion_view.draw(matrix, classes, folder / CONFUSION, title=f'{title}: test set')
+  macro = float(np.mean([row['f1'] for row in scores.values()]))
+  return {'test_macro_f1': macro, 'classes': scores, 'confusion': matrix.tolist()}
 
 
 def predict(members: Members, asked: Asked) -> None:

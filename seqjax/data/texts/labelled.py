@@ -77,23 +77,29 @@ def load(
     parts = {'train': _table(path, *columns)}
   else:
     parts = _parts(path, columns) or {'train': _classes(path)}
-  _check_several(parts['train'])
+  check_several(parts['train'])
   splits = split(parts, validation_split, test_split, seed)
-  _check_known(splits)
+  check_known(splits)
   return splits
 
 
 def split(
-  parts: Mapping[str, Labelled], validation_split: float, test_split: float, seed: int
+  parts: Mapping[str, Labelled],
+  validation_split: float,
+  test_split: float,
+  seed: int,
+  *,
+  what: str = 'texts',
 ) -> Splits:
   """What is missing of validation and test is drawn from 'train', class by class.
 
   Of each class its share, rounded, but never the last text: a class of one text is
-  trained on alone.
+  trained on alone. `what` they are is for messages.
 
   Raises:
     InputError: Nothing would be held out.
   """
+  where = 'file' if what == 'texts' else 'part'
   shares = {'test': test_split, 'validation': validation_split}
   shares = {name: share for name, share in shares.items() if name not in parts}
   found, train = dict(parts), parts['train']
@@ -113,8 +119,8 @@ def split(
   for part, rows in taken.items():
     if not rows:
       raise InputError(
-        f'`{part}_split={shares[part]}` of {len(labels)} texts leaves none for '
-        f'{part}: give a larger share, more texts, or a {part} file'
+        f'`{part}_split={shares[part]}` of {len(labels)} {what} leaves none for '
+        f'{part}: give a larger share, more {what}, or a {part} {where}'
       )
     found[part] = train.rows(sorted(rows))
   found['train'] = train.rows(sorted(kept))
@@ -126,7 +132,8 @@ def classes_of(part: Labelled) -> list[str]:
   return sorted(set(part.labels))
 
 
-def _check_several(train: Labelled) -> None:
+def check_several(train: Labelled) -> None:
+  """Raises InputError where there is one class only."""
   classes = classes_of(train)
   if len(classes) < 2:
     raise InputError(
@@ -135,7 +142,7 @@ def _check_several(train: Labelled) -> None:
     )
 
 
-def _check_known(splits: Splits) -> None:
+def check_known(splits: Splits) -> None:
   """Raises InputError for a label that is not trained on."""
   classes = classes_of(splits.train)
   known = set(classes)
