@@ -10,15 +10,14 @@ compare with PyTorch, whose layout is cuDNN's own.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from seqjax.interop.gates import GATES
+from seqjax.interop.gates import GATES, KERNELS
 from seqjax.interop.keras import configs
-from seqjax.interop.weights import Layer, Weights
+from seqjax.interop.weights import Weights
 
-CUDNN = {4: 'CuDNNLSTM', 3: 'CuDNNGRU'}
 _KERAS_1 = re.compile(r'(?:.*_)?([WUb])(?:_([ifcozrh]))?')
 _NAMES = {'W': 'kernel', 'U': 'recurrent_kernel', 'b': 'bias'}
 
@@ -26,10 +25,13 @@ _NAMES = {'W': 'kernel', 'U': 'recurrent_kernel', 'b': 'bias'}
 def to_params(weights: Weights, name: str) -> dict[str, np.ndarray]:
   """The variables of a layer in seqjax's names and layout."""
   layer = weights[name]
-  if gates := _cudnn_gates(layer):
-    return _from_cudnn(layer, gates)
+  if kind := class_by_shapes(layer):
+    return _from_cudnn(layer, kind)
   if parts := _keras_1_parts(weights, name):
-    return {ours: _joined(layer, own) for ours, own in parts.items()}
+    return {
+      ours: np.concatenate([layer[part] for part in own], -1)
+      for ours, own in parts.items()
+    }
   return {_ours(layer, variable): value for variable, value in layer.items()}
 
 
@@ -38,8 +40,8 @@ def from_params(
 ) -> dict[str, np.ndarray]:
   """The inverse: variables by the names that the layer gives them."""
   layer = weights[name]
-  if gates := _cudnn_gates(layer):
-    return _to_cudnn(params, gates)
+  if kind := class_by_shapes(layer):
+    return _to_cudnn(params, kind)
   if parts := _keras_1_parts(weights, name):
     split: dict[str, np.ndarray] = {}
     for ours, own in parts.items():
@@ -50,8 +52,17 @@ def from_params(
 
 
 def class_by_shapes(layer: Mapping[str, np.ndarray]) -> str:
-  """'CuDNNLSTM' or 'CuDNNGRU' if it is one by its shapes; else ''."""
-  return CUDNN.get(_cudnn_gates(layer), '')
+  """'CuDNNLSTM' or 'CuDNNGRU' by its shapes; '' of others, whose bias has no 2G."""
+  if set(layer) != {'kernel', 'recurrent_kernel', 'bias'}:
+    return ''
+  shapes = [layer[n].shape for n in ('kernel', 'recurrent_kernel', 'bias')]
+  for kind, cell in configs.CUDNN.items():
+    gates = GATES[cell]
+    H = shapes[2][0] // (2 * gates) if len(shapes[2]) == 1 else 0
+    G = gates * H
+    if H and shapes[0][1:] == (G,) and shapes[1:] == [(H, G), (2 * G,)]:
+      return kind
+  return ''
 
 
 def _ours(layer: Mapping[str, np.ndarray], variable: str) -> str:
@@ -59,44 +70,31 @@ def _ours(layer: Mapping[str, np.ndarray], variable: str) -> str:
   return variable if 'moving_mean' in layer else configs.OURS.get(variable, variable)
 
 
-def _cudnn_gates(layer: Mapping[str, np.ndarray]) -> int:
-  """4 of a CuDNNLSTM, 3 of a CuDNNGRU; 0 of others, whose bias has no 2G entries."""
-  if set(layer) != {'kernel', 'recurrent_kernel', 'bias'}:
-    return 0
-  shapes = [layer[n].shape for n in ('kernel', 'recurrent_kernel', 'bias')]
-  for gates in CUDNN:
-    H = shapes[2][0] // (2 * gates) if len(shapes[2]) == 1 else 0
-    G = gates * H
-    if H and shapes[0][1:] == (G,) and shapes[1:] == [(H, G), (2 * G,)]:
-      return gates
-  return 0
-
-
-def _from_cudnn(layer: Mapping[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
-  def turned(kernel: np.ndarray) -> np.ndarray:
-    blocks = np.split(kernel, gates, -1)
-    return np.concatenate([b.reshape(b.shape[::-1]).T for b in blocks], -1)
-
+def _from_cudnn(layer: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
   bias = layer['bias'].reshape(2, -1)
-  return {
-    'kernel': turned(layer['kernel']),
-    'recurrent_kernel': turned(layer['recurrent_kernel']),
-    'bias': bias if gates == GATES['GRU'] else bias.sum(0, dtype=bias.dtype),
-  }
+  params = _turned(layer, kind, lambda block: block.reshape(block.shape[::-1]).T)
+  is_gru = configs.CUDNN[kind] == 'GRU'
+  return params | {'bias': bias if is_gru else bias.sum(0, dtype=bias.dtype)}
 
 
-def _to_cudnn(params: Mapping[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
-  def turned(kernel: np.ndarray) -> np.ndarray:
-    blocks = np.split(np.asarray(kernel), gates, -1)
-    return np.concatenate([b.T.reshape(b.shape) for b in blocks], -1)
-
+def _to_cudnn(params: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
   bias = np.asarray(params['bias'])
-  if gates != GATES['GRU']:  # the input's is all of it
+  if configs.CUDNN[kind] != 'GRU':  # the input's is all of it
     bias = np.stack([bias, np.zeros_like(bias)])
+  layer = _turned(params, kind, lambda block: block.T.reshape(block.shape))
+  return layer | {'bias': bias.reshape(-1)}
+
+
+def _turned(
+  layer: Mapping[str, np.ndarray], kind: str, turn: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+  """The two kernels, each gate's block of columns turned."""
+  gates = GATES[configs.CUDNN[kind]]
   return {
-    'kernel': turned(params['kernel']),
-    'recurrent_kernel': turned(params['recurrent_kernel']),
-    'bias': bias.reshape(-1),
+    name: np.concatenate(
+      [turn(b) for b in np.split(np.asarray(layer[name]), gates, -1)], -1
+    )
+    for name in KERNELS
   }
 
 
@@ -122,7 +120,3 @@ def _keras_1_parts(weights: Weights, name: str) -> dict[str, list[str]]:
     if wanted == set(places):
       return {_NAMES[k]: [places[k, g] for g in order] for k in 'WUb' if k in letters}
   return {}
-
-
-def _joined(layer: Layer, names: list[str]) -> np.ndarray:
-  return np.concatenate([layer[name] for name in names], -1)
