@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pathlib
+
+from seqjax.types import InputError
+
 _STARTS = (
   (b'version https://git-lfs', 'a pointer of Git LFS: fetch the file (git lfs pull)'),
   (b'<!doctype html', 'a web page'),
@@ -13,6 +17,15 @@ _STARTS = (
   (b'\xba\x16\x4f\x2f', "fastText's own: its .vec is word2vec text"),
 )
 HEAD = 64  # bytes that are enough to tell
+
+
+def head(path: pathlib.Path) -> bytes:
+  """How a file begins; an InputError where it cannot be read."""
+  try:
+    with path.open('rb') as file:
+      return file.read(HEAD)
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
 
 
 def looks_like(head: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqjax.interop import gates, transfer
-from seqjax.interop.weights import DIRECTIONS, LossyWarning
+from seqjax.interop.weights import DIRECTIONS, LossyWarning, join
 from seqjax.types import InputError, PyTree
 
 Params = Mapping[str, Any]
@@ -81,7 +81,7 @@ def from_params(
   for name, values in transfer.values_of(params, _source(layers), mapping).items():
     path, cell, _ = layers[name]
     parts = _from_cell(cell, values) if cell else {'': values}
-    filled |= {_join(path, part): value for part, value in parts.items()}
+    filled |= {join(path, part): value for part, value in parts.items()}
   return transfer.replaced(like, filled)
 
 
@@ -197,7 +197,7 @@ def _read(params: PyTree) -> dict[str, _Layer]:
       layers[name] = _Layer(outer, cell, values)
     else:
       for own, leaf in parts.items():
-        layers[_join(name, own)] = _Layer(_join(outer, own), '', leaf)
+        layers[join(name, own)] = _Layer(join(outer, own), '', leaf)
   return layers
 
 
@@ -207,7 +207,3 @@ def _cell_of(parts: Params) -> str:
     if set(parts) == wanted and all('kernel' in part for part in parts.values()):
       return cell
   return ''
-
-
-def _join(*parts: str) -> str:
-  return '/'.join(filter(None, parts))

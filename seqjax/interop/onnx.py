@@ -27,15 +27,15 @@ import numpy as np
 from seqjax import cells, layers
 from seqjax.interop import transfer
 from seqjax.interop.files import replacing
+from seqjax.interop.gates import GATES
 from seqjax.interop.libraries import library
-from seqjax.interop.weights import DIRECTIONS, MAX_BYTES
+from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, join
 from seqjax.models import SequenceClassifier, SequenceRegressor
 from seqjax.types import InputError, PyTree
 
 OPSET, IR_VERSION = 17, 8
 _OPERATORS = {'SimpleRNN': 'RNN', 'LSTM': 'LSTM', 'GRU': 'GRU'}
 _CELLS = {operator: cell for cell, operator in _OPERATORS.items()}
-_GATES = {'RNN': 1, 'LSTM': 4, 'GRU': 3}
 # Of LSTM: ONNX's i, o, f, c and our i, f, c, o.
 _TO_ONNX, _FROM_ONNX = (0, 3, 1, 2), (0, 2, 3, 1)
 # ONNX's names; alpha and beta where they count.
@@ -46,6 +46,11 @@ _ACTIVATIONS: dict[Any, tuple[str, float, float]] = {
   jax.nn.hard_sigmoid: ('HardSigmoid', 1 / 6, 0.5),
   cells.hard_sigmoid_keras2: ('HardSigmoid', 0.2, 0.5),
   cells.linear: ('Affine', 1.0, 0.0),
+}
+# Those that have an alpha, or an alpha and a beta.
+_SCALED = {
+  **dict.fromkeys(('HardSigmoid', 'Affine', 'ScaledTanh'), 2),
+  **dict.fromkeys(('LeakyRelu', 'ThresholdedRelu', 'Elu'), 1),
 }
 
 
@@ -75,21 +80,17 @@ def from_model(
     InputError: if ONNX can't say what a layer does; it names the layer.
     ImportError: if onnx is not installed.
   """
-  onnx = import_onnx()
-  kinds = onnx.TensorProto
+  onnx = library('onnx')
+  kinds, describe = onnx.TensorProto, onnx.helper.make_tensor_value_info
   graph = _Graph(onnx, 'lengths' if lengths else '')
   of_ids = np.dtype(dtype).kind in 'iu'
   y, rank = graph.add(model, params, 'x', len(shape) + 1, '')
   graph.node('Identity', [y], 'y')
-  dimensions = ['B', 'T', *shape[1:]]
-  inputs = [
-    onnx.helper.make_tensor_value_info(
-      'x', kinds.INT32 if of_ids else kinds.FLOAT, dimensions
-    )
-  ]
+  kind = kinds.INT32 if of_ids else kinds.FLOAT
+  inputs = [describe('x', kind, ['B', 'T', *shape[1:]])]
   if lengths:
-    inputs.append(onnx.helper.make_tensor_value_info('lengths', kinds.INT32, ['B']))
-  outputs = [onnx.helper.make_tensor_value_info('y', kinds.FLOAT, [None] * rank)]
+    inputs.append(describe('lengths', kinds.INT32, ['B']))
+  outputs = [describe('y', kinds.FLOAT, [None] * rank)]
   made = onnx.helper.make_model(
     onnx.helper.make_graph(graph.nodes, 'seqjax', inputs, outputs, graph.arrays),
     opset_imports=[onnx.helper.make_opsetid('', OPSET)],
@@ -162,10 +163,11 @@ def parts_of(node: Any, arrays: Mapping[str, Any], name: str = '') -> list[Part]
   Raises:
     InputError: if no layer here computes it: clip, input_forget, or an activation.
   """
-  onnx, operator, where = import_onnx(), node.op_type, name or node.name or node.op_type
+  onnx, operator = library('onnx'), node.op_type
+  where = name or node.name or operator
   options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-  for option, default in (('clip', 0), ('input_forget', 0)):
-    if options.get(option, default) != default:
+  for option in ('clip', 'input_forget'):
+    if options.get(option):
       raise InputError(f'{where} ({operator}): no layer here has {option}')
   given = dict(zip(_inputs(operator), node.input, strict=False))
   read = {key: np.asarray(arrays[i]) for key, i in given.items() if i and key in 'WRBP'}
@@ -178,13 +180,12 @@ def parts_of(node: Any, arrays: Mapping[str, Any], name: str = '') -> list[Part]
   functions = _functions(operator, options, len(directions), where)
   H = read['R'].shape[-1]
   reset_after = bool(options.get('linear_before_reset', 0))
+  order = _FROM_ONNX if operator == 'LSTM' else range(GATES[_CELLS[operator]])
   found = []
   for i, own in enumerate(directions):
-    order = _FROM_ONNX if operator == 'LSTM' else range(_GATES[operator])
 
-    def turned(value: np.ndarray, order: Sequence[int] = tuple(order)) -> np.ndarray:
-      blocks = np.split(value, len(order), 0)
-      return np.concatenate([blocks[g] for g in order], 0).T
+    def turned(value: np.ndarray) -> np.ndarray:
+      return _ordered(value, order).T
 
     params = {'kernel': turned(read['W'][i]), 'recurrent_kernel': turned(read['R'][i])}
     if 'B' in read:
@@ -197,11 +198,6 @@ def parts_of(node: Any, arrays: Mapping[str, Any], name: str = '') -> list[Part]
     layer = _layer(operator, H, functions[i], reset_after, params, own)
     found.append(Part(own, layer, {'cell': params} if 'P' in read else params))
   return found
-
-
-def import_onnx() -> Any:
-  """The onnx module; an ImportError says what to install."""
-  return library('onnx', 'ONNX models need onnx', 'onnx')
 
 
 def _inputs(operator: str) -> tuple[str, ...]:
@@ -223,22 +219,12 @@ def _functions(
     *usual[operator] * directions
   ]
   alphas, betas = (
-    list(options.get(f'activation_{key}', [])) for key in ('alpha', 'beta')
+    iter(options.get(f'activation_{key}', [])) for key in ('alpha', 'beta')
   )
   found = []
-  for name in names:
-    alpha, beta = None, 0.0  # each in turn, for those that have them
-    if name in (
-      'HardSigmoid',
-      'Affine',
-      'LeakyRelu',
-      'ThresholdedRelu',
-      'Elu',
-      'ScaledTanh',
-    ):
-      alpha = alphas.pop(0) if alphas else 0.2
-      if name in ('HardSigmoid', 'Affine', 'ScaledTanh'):
-        beta = betas.pop(0) if betas else 0.5
+  for name in names:  # each in turn takes what it has
+    alpha = next(alphas, 0.2) if name in _SCALED else None
+    beta = next(betas, 0.5) if _SCALED.get(name) == 2 else 0.0
     for function, (own, own_alpha, own_beta) in _ACTIVATIONS.items():
       same = alpha is None or np.allclose((alpha, beta), (own_alpha, own_beta))
       if own.lower() == name.lower() and same:
@@ -274,8 +260,7 @@ def _layer(
     return layers.RNN(layers.PeepholeLSTMCell(H, **own), **options)
   if operator == 'GRU':
     own['reset_after'] = reset_after
-  kind = {'RNN': layers.SimpleRNN, 'LSTM': layers.LSTM, 'GRU': layers.GRU}[operator]
-  return kind(H, **own, **options)
+  return getattr(layers, _CELLS[operator])(H, **own, **options)
 
 
 class _Graph:
@@ -319,18 +304,18 @@ class _Graph:
       for i, layer in enumerate(module.layers):
         name = f'layers_{i}'
         if self.lengths and getattr(layer, 'turned', False) and layer.return_sequences:
-          raise InputError(f'{_join(path, name)}: ONNX has no rows that begin late')
-        x, rank = self.add(layer, params.get(name, {}), x, rank, _join(path, name))
+          raise InputError(f'{join(path, name)}: ONNX has no rows that begin late')
+        x, rank = self.add(layer, params.get(name, {}), x, rank, join(path, name))
       return x, rank
     if isinstance(module, SequenceClassifier | SequenceRegressor):
       if isinstance(module, SequenceClassifier):
         self._no_mask(module.mask_zero, path)
-        x = self._gather(params['embedding'], x, _join(path, 'embedding'))
+        x = self._gather(params['embedding'], x, join(path, 'embedding'))
         rank += 1
       y, rank = self.add(
-        module.encoder, params['encoder'], x, rank, _join(path, 'encoder')
+        module.encoder, params['encoder'], x, rank, join(path, 'encoder')
       )
-      y = self._dense(params['head'], y, _join(path, 'head'))
+      y = self._dense(params['head'], y, join(path, 'head'))
       if isinstance(module, SequenceRegressor) and module.output_shape:
         shape = module.output_shape
         y = self.node('Reshape', [y, self.array(np.array([-1, *shape]))])
@@ -348,15 +333,14 @@ class _Graph:
     if isinstance(module, layers.RecurrentLayer):
       return self._recurrent(module, params, x, path)
     kind = getattr(module, '__name__', type(module).__name__)
-    raise InputError(
-      f'{path or "model"}: {kind} is none of the layers that are written to ONNX'
-    )
+    raise _cannot(path, f'{kind} is none of the layers that are written to ONNX')
 
   def _no_mask(self, masks: bool, path: str) -> None:
     if masks and not self.lengths:
-      raise InputError(
-        f'{path or "model"}: ONNX has no masks, but rows that end early: '
-        'lengths=True, and sequences padded behind'
+      raise _cannot(
+        path,
+        'ONNX has no masks, but rows that end early: lengths=True, and sequences '
+        'padded behind',
       )
 
   def _gather(self, params: Any, ids: str, name: str) -> str:
@@ -377,18 +361,15 @@ class _Graph:
     for name in DIRECTIONS:
       layer = getattr(module, name)
       if not isinstance(layer, layers.RecurrentLayer):
-        raise InputError(
-          f'{_join(path, name)}: {type(layer).__name__} is not written to ONNX'
-        )
+        kind = type(layer).__name__
+        raise _cannot(join(path, name), f'{kind} is not written to ONNX')
       in_time = layer.clone(keep_order=True)
-      y, rank = self._recurrent(in_time, params[name], x, _join(path, name))
+      y, rank = self._recurrent(in_time, params[name], x, join(path, name))
       ys.append(y)
     if module.merge_mode == 'concat':
       return self.node('Concat', ys, axis=-1), rank
     if module.merge_mode is None:
-      raise InputError(
-        f'{path or "model"}: two outputs (merge_mode None) are not written to ONNX'
-      )
+      raise _cannot(path, 'two outputs (merge_mode None) are not written to ONNX')
     merged = self.node('Mul' if module.merge_mode == 'mul' else 'Add', ys)
     if module.merge_mode == 'ave':
       merged = self.node('Mul', [merged, self.array(np.float32(0.5))])
@@ -399,27 +380,20 @@ class _Graph:
   ) -> tuple[str, int]:
     operator = _OPERATORS[type(layer).__name__]
     if layer.return_carry:
-      raise InputError(f'{path or "model"}: return_carry is not written to ONNX')
+      raise _cannot(path, 'return_carry is not written to ONNX')
     if self.lengths and layer.return_sequences and not layer.zero_output_for_mask:
-      raise InputError(
-        f'{path or "model"}: beyond a length ONNX gives zeros: '
-        'zero_output_for_mask=True'
-      )
+      raise _cannot(path, 'beyond a length ONNX gives zeros: zero_output_for_mask=True')
     cell = layer.cell()
     functions = [f for f in (cell.recurrent_activation, cell.activation) if f]
     functions += [cell.activation] if operator == 'LSTM' else []
     for function in functions:
       if function not in _ACTIVATIONS:
-        raise InputError(
-          f'{path or "model"}: ONNX does not know the activation {function!r}'
-        )
+        raise _cannot(path, f'ONNX does not know the activation {function!r}')
     gates = [_ACTIVATIONS[function] for function in functions]
-    G = cell.num_gates
+    order = _TO_ONNX if operator == 'LSTM' else range(cell.num_gates)
 
     def turned(value: Any) -> np.ndarray:
-      blocks = np.split(np.asarray(value, np.float32), G, -1)
-      order = _TO_ONNX if operator == 'LSTM' else range(G)
-      return np.concatenate([blocks[g] for g in order], -1).T
+      return _ordered(np.asarray(value, np.float32).T, order)
 
     inputs = [self.node('Transpose', [x], perm=[1, 0, 2])]
     inputs += [
@@ -450,16 +424,25 @@ class _Graph:
     y = self.node('Squeeze', [name, self.array(np.array([1]))])  # [T, B, H]
     y = self.node('Transpose', [y], perm=[1, 0, 2])
     if layer.turned:
-      first, last, axis, step = (
-        self.array(np.array([n])) for n in (-1, -(2**31), 1, -1)
-      )
-      y = self.node('Slice', [y, first, last, axis, step])
+      turn = [self.array(np.array([n])) for n in (-1, -(2**31), 1, -1)]
+      y = self.node('Slice', [y, *turn])  # from the last to the first, of axis 1, by -1
     return y, 3
+
+
+def _ordered(value: np.ndarray, order: Sequence[int]) -> np.ndarray:
+  """[G, ...] with its gates in another order."""
+  blocks = np.split(value, len(order))
+  return np.concatenate([blocks[gate] for gate in order])
+
+
+def _cannot(path: str, why: str) -> InputError:
+  return InputError(f'{path or "model"}: {why}')
 
 
 def _read(path: pathlib.Path) -> Any:
   """The model of a file, of which nothing outside is read."""
-  onnx = import_onnx()
+  onnx = library('onnx')
+  decode_error = library('google.protobuf.message').DecodeError  # onnx brings it
   try:
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -468,19 +451,15 @@ def _read(path: pathlib.Path) -> Any:
     onnx.checker.check_model(model)
   except OSError as error:
     raise InputError(f'{path}: {error.strerror or error}') from None
-  except (ValueError, _decode_error(), onnx.checker.ValidationError) as error:
+  except (ValueError, decode_error, onnx.checker.ValidationError) as error:
     reason = ' '.join(str(error).split())
     raise InputError(f'{path}: no readable ONNX model: {reason[:200]}') from None
   return model
 
 
-def _decode_error() -> type[Exception]:
-  return library('google.protobuf.message', 'ONNX models need onnx', 'onnx').DecodeError
-
-
 def _weights(model: Any, where: str) -> dict[str, dict[str, np.ndarray]]:
   """The layers of a graph, in its order, in seqjax's layout."""
-  onnx = import_onnx()
+  onnx = library('onnx')
   arrays: dict[str, Any] = {}
   for tensor in model.graph.initializer:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -517,7 +496,3 @@ def _weights(model: Any, where: str) -> dict[str, dict[str, np.ndarray]]:
 def _bias(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
   vectors = [a for a in arrays if a.ndim == 1]
   return {'bias': vectors[0]} if vectors else {}
-
-
-def _join(*parts: str) -> str:
-  return '/'.join(filter(None, parts))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.interop.matching import Leaves, Source, pair
-from seqjax.interop.weights import LossyWarning
+from seqjax.interop.weights import LossyWarning, join
 from seqjax.types import InputError, PyTree
 
 
@@ -73,7 +73,7 @@ def layers_of(params: PyTree) -> Leaves:
     if not isinstance(tree, Mapping):
       raise TypeError(f'params must be a nested dict, got {type(tree).__name__}')
     for name, value in tree.items():
-      below = f'{path}/{name}' if path else name
+      below = join(path, name)
       if isinstance(value, Mapping):
         visit(value, below)
       elif hasattr(value, 'shape') and hasattr(value, 'dtype'):

@@ -95,6 +95,11 @@ def kind(path: str, layer: Mapping[str, Any]) -> str:
   return result
 
 
+def join(*parts: str) -> str:
+  """Parts of a name with / between them; empty ones leave no trace."""
+  return '/'.join(filter(None, parts))
+
+
 def known_kind(path: str, layer: Mapping[str, Any]) -> str:
   """`kind` without a direction, if it is the name of a class; else ''."""
   found = kind(path, layer).rpartition(' ')[2]

@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from seqjax import cells
 from seqjax.interop.keras import configs
-from seqjax.interop.weights import DIRECTIONS, Weights
+from seqjax.interop.weights import DIRECTIONS, Weights, join
 from seqjax.types import InputError
 
 _COMPARED = ('activation', 'recurrent_activation', 'reset_after', 'go_backwards')
@@ -103,4 +103,4 @@ def _modules(module: Any, path: str) -> Iterator[tuple[str, Any]]:
     for i, inner in enumerate(value if several else [value]):
       if isinstance(inner, nn.Module):
         name = inner.name or (f'{field.name}_{i}' if several else field.name)
-        yield from _modules(inner, f'{path}/{name}' if path else name)
+        yield from _modules(inner, join(path, name))

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqjax import cells
 from seqjax.interop.gates import GATES
-from seqjax.interop.weights import DIRECTIONS, Layer
+from seqjax.interop.weights import DIRECTIONS, Layer, join
 from seqjax.types import InputError
 
 # Variables in the order of their numbers.
@@ -343,8 +343,3 @@ def _cell(
 ) -> Described:
   class_name = cell['class_name'].removesuffix('Cell')
   return Described(name, class_name, {**options, **cell['config']}, store)
-
-
-def join(*parts: str) -> str:
-  """Parts of a name with / between them; empty ones leave no trace."""
-  return '/'.join(part for part in parts if part)

@@ -46,11 +46,7 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
   Raises:
     InputError: if it is none of these, damaged, or not to be trusted.
   """
-  try:
-    with open(path, 'rb') as file:
-      start = file.read(strangers.HEAD)
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
+  start = strangers.head(path)
   if start.startswith(_ZIP):
     return _read_zip(path, max_bytes, values)
   if start[:1] == b'{':

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqjax.files.zips import MAX_EXPANSION, SMALL
 from seqjax.interop.libraries import library
+from seqjax.interop.weights import join
 from seqjax.types import InputError
 
 MAX_OBJECTS = 100_000
@@ -35,7 +36,7 @@ def opened(path: pathlib.Path, file: IO[bytes] | None = None) -> Iterator[Any]:
     InputError: if it is no HDF5 file, or a damaged one.
     ImportError: if h5py is not installed.
   """
-  h5py = import_h5py()
+  h5py = library('h5py')
   try:
     opened_file = h5py.File(path if file is None else file, 'r')
   except OSError as error:
@@ -46,11 +47,6 @@ def opened(path: pathlib.Path, file: IO[bytes] | None = None) -> Iterator[Any]:
     # Of libhdf5 and of h5py; a TypeError where a type is none that it knows.
     except (OSError, RuntimeError, KeyError, TypeError, UnicodeError) as error:
       raise InputError(f'{path}: damaged HDF5 file: {_line(error)}') from None
-
-
-def import_h5py() -> Any:
-  """The h5py module; an ImportError says what to install."""
-  return library('h5py', 'HDF5 files need h5py', 'interop')
 
 
 class Reader:
@@ -92,7 +88,7 @@ class Reader:
     Raises:
       InputError: if the link to it is not a hard link.
     """
-    h5py = import_h5py()
+    h5py = library('h5py')
     if not group.id.links.exists(name.encode()):
       return None
     where = f'{self.path}: {group.name.rstrip("/") + "/" + name!r}'
@@ -170,7 +166,7 @@ class Reader:
     wrong = InputError(f'{where} is not {("one string", "a list of strings")[rank]}')
     if rank and attribute.shape in (None, (0,)):
       return []
-    is_text = attribute.get_type().get_class() == import_h5py().h5t.STRING
+    is_text = attribute.get_type().get_class() == library('h5py').h5t.STRING
     if attribute.shape is None or len(attribute.shape) != rank or not is_text:
       raise wrong
     # Strings of variable length can be one and the same: the file bounds only one.
@@ -188,13 +184,13 @@ class Reader:
   def _walk(
     self, group: Any, path: str, skip: Callable[[str], bool], above: list[Any]
   ) -> Iterator[tuple[str, Any]]:
-    h5py = import_h5py()
+    h5py = library('h5py')
     if len(above) > MAX_DEPTH or group in above:
       raise InputError(f'{self.path}: groups run in a circle at {path[:200]!r}')
     for name in group:
       if not isinstance(name, str):  # h5py gives bytes where it can't decode
         raise InputError(f'{self.path}: {name[:200]!r} is not a name in UTF-8')
-      below = f'{path}/{name}' if path else name
+      below = join(path, name)
       self._objects += 1
       if self._objects > MAX_OBJECTS:
         raise InputError(f'{self.path}: more than {MAX_OBJECTS} objects')

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqjax.interop import matching
 from seqjax.interop.keras import configs
-from seqjax.interop.weights import Layer, Weights, kind
+from seqjax.interop.weights import Layer, Weights, join, kind
 from seqjax.types import InputError
 
 
@@ -45,7 +45,7 @@ def plain(leaves: matching.Leaves, order: Sequence[str] | None) -> Weights:
     key = configs.numbered(configs.snake_case(class_of[name]), used)
     for path in sorted(outer[name], key=lambda path: 'backward_layer' in path):
       layers[path] = outer[name][path]
-      layers[path].store = configs.join('layers', key, layers[path].store)
+      layers[path].store = join('layers', key, layers[path].store)
   return Weights(layers, source='the parameters', ordered=ordered)
 
 
@@ -74,5 +74,5 @@ def _layer(path: str, leaf: Mapping[str, Any]) -> tuple[str, Layer]:
   ours = {v: configs.OURS.get(v, v) for v in configs.VARIABLES[class_name]}
   variables = {v: np.asarray(leaf[our]) for v, our in ours.items() if our in leaf}
   cell = 'cell' if class_name in configs.RECURRENT else ''
-  store = configs.join(inner, cell)
+  store = join(inner, cell)
   return name, Layer(variables, class_name=class_name, store=store)

@@ -19,7 +19,8 @@ import numpy as np
 
 from seqjax.interop import matching, transfer
 from seqjax.interop.files import replacing
-from seqjax.interop.keras import comparison, configs, files, hdf5, layout, older
+from seqjax.interop.keras import comparison, configs, files, layout, older
+from seqjax.interop.libraries import library
 from seqjax.interop.weights import DIRECTIONS, MAX_BYTES, Layer, Weights, known_kind
 from seqjax.types import InputError, PyTree
 
@@ -148,7 +149,7 @@ def save_weights(path: Path, weights: Weights) -> None:
   for name, layer in weights.items():
     if not layer.store:
       raise ValueError(f'layer {name!r} of {weights.source} has no place in a file')
-  h5py = hdf5.import_h5py()
+  h5py = library('h5py')
   with replacing(path) as part, h5py.File(part, 'w') as file:
     for layer in filter(None, weights.values()):
       group = file.create_group(f'{layer.store}/vars')
@@ -201,12 +202,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(prog='python -m seqjax.interop.keras')
   commands = parser.add_subparsers(dest='command', required=True)
   show = commands.add_parser('show', help='list layers, variables and shapes')
-  show.add_argument(
-    'file', type=pathlib.Path, help='.keras, .weights.h5, .weights.json or .h5'
-  )
+  show.add_argument('file', help='.keras, .weights.h5, .weights.json or .h5')
   options = parser.parse_args(argv)
   try:
-    weights = files.read(_at_home(options.file), sys.maxsize, values=False)
+    # A ~ in front where the shell left it alone.
+    path = pathlib.Path(os.path.expanduser(options.file))
+    weights = files.read(path, sys.maxsize, values=False)
   except (InputError, ImportError) as error:
     print('error:', _printable(' '.join(str(error).split())), file=sys.stderr)
     return 2
@@ -217,28 +218,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
-def _at_home(path: pathlib.Path) -> pathlib.Path:
-  """The path with ~ in front as the shell has it, where it left it alone."""
-  return pathlib.Path(os.path.expanduser(path))
-
-
 def _listing(weights: Weights) -> list[str]:
   total = sum(value.size for layer in weights.values() for value in layer.values())
   version = f'Keras {weights.version}' if weights.version else 'Keras, version unknown'
   lines = [
-    _printable(f'{weights.source}: {version}, {len(weights)} layers'),
+    f'{weights.source}: {version}, {len(weights)} layers',
     *([] if weights.ordered else ['(the file does not say in which order)']),
   ]
   for name, layer in weights.items():
     said = configs.summary(layer.config)
     class_name = layer.class_name or _class_by_shapes(weights, name)
-    lines.append(_printable(f'{name}  {class_name}  {said}'.rstrip()))
-    for variable, value in layer.items():
-      line = (
-        f'  {variable:<18} {value.shape!s:<18} {value.dtype!s:<9} {value.size:>13,}'
-      )
-      lines.append(_printable(line))
-  return [*lines, f'{"total":<49}{total:>13,}']
+    lines.append(f'{name}  {class_name}  {said}'.rstrip())
+    lines += [
+      f'  {variable:<18} {value.shape!s:<18} {value.dtype!s:<9} {value.size:>13,}'
+      for variable, value in layer.items()
+    ]
+  return [*map(_printable, lines), f'{"total":<49}{total:>13,}']
 
 
 def _class_by_shapes(weights: Weights, name: str) -> str:

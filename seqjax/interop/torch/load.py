@@ -18,8 +18,9 @@ import numpy as np
 from seqjax.files import strangers, zips
 from seqjax.interop import transfer
 from seqjax.interop.files import replacing
+from seqjax.interop.libraries import library
 from seqjax.interop.torch import modules, safetensors
-from seqjax.interop.torch.modules import as_array, import_torch
+from seqjax.interop.torch.modules import as_array
 from seqjax.interop.weights import MAX_BYTES, kind
 from seqjax.types import InputError, PyTree
 
@@ -45,11 +46,7 @@ def load(
     ImportError: if PyTorch is not installed and the file is a `.pt`.
   """
   path = pathlib.Path(path)
-  try:
-    with open(path, 'rb') as file:
-      start = file.read(strangers.HEAD)
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
+  start = strangers.head(path)
   # Before the zip: a header of 19,280 bytes makes the file begin with PK.
   if start[8:9] == b'{':
     if key is not None:
@@ -130,7 +127,7 @@ def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   Raises:
     ImportError: if PyTorch is not installed.
   """
-  torch = import_torch()
+  torch = library('torch')
   result = {}
   for name, value in arrays.items():
     value = np.array(value)  # torch keeps the memory and may write to it
@@ -152,7 +149,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   if path.suffix == '.safetensors':
     safetensors.write(path, arrays)
   elif path.suffix in ('.pt', '.pth'):
-    torch = import_torch()
+    torch = library('torch')
     with replacing(path) as part, open(part, 'wb') as file:
       torch.save(tensors(arrays), file)
   else:
@@ -162,7 +159,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _load_pickle(
   path: pathlib.Path, key: str | None, max_bytes: int, is_zip: bool
 ) -> dict[str, np.ndarray]:
-  torch = import_torch()
+  torch = library('torch')
   size = path.stat().st_size  # sizes are checked before torch reads any
   if is_zip:
     with zips.opened(path, max_expansion=zips.MAX_EXPANSION) as archive:

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.interop import gates
 from seqjax.interop.libraries import library
-from seqjax.interop.weights import DIRECTIONS
+from seqjax.interop.weights import DIRECTIONS, join
 from seqjax.types import InputError
 
 Arrays = Mapping[str, Any]
@@ -134,7 +134,7 @@ def split(arrays: Arrays, source: str, linear: set[str]) -> dict[str, Module]:
     if suffix:
       number = suffix.removesuffix('_reverse').removeprefix('_')
       direction = DIRECTIONS[suffix.endswith('_reverse')] if prefix in both else ''
-      name = '/'.join(filter(None, (name, number, direction)))
+      name = join(name, number, direction)
     modules[name] = Module(name, _kind(own, name in linear), prefix, suffix, own)
   return modules
 
@@ -180,20 +180,13 @@ def as_array(name: str, value: Any) -> np.ndarray:
   try:
     value = value.detach().cpu()
     if str(value.dtype) == 'torch.bfloat16':
-      torch = import_torch()
+      torch = library('torch')
       bits = value.contiguous().view(torch.int16).numpy()
       return bits.view(jnp.bfloat16)
     return value.numpy()
   except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised
     why = str(error).split('\n', 1)[0]
     raise InputError(f'{name!r} of the state_dict is no plain array: {why}') from None
-
-
-def import_torch() -> Any:
-  """The torch module; an ImportError says what to install."""
-  return library(
-    'torch', 'a .pt file or tensors need PyTorch (a .safetensors file does without)'
-  )
 
 
 def _kind(arrays: Arrays, linear: bool) -> str:

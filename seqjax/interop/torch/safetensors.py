@@ -27,7 +27,7 @@ def read(path: pathlib.Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndar
     InputError: if the file is damaged, or its arrays need more than `max_bytes`.
     ImportError: if the safetensors library is not installed.
   """
-  peer = library('safetensors', 'a .safetensors file needs safetensors', 'interop')
+  peer = library('safetensors')
   arrays = {}
   try:
     with peer.safe_open(path, framework='numpy') as file:
