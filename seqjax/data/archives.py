@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import logging
 import os
 import pathlib
 import tarfile
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, NoReturn
 
 from seqjax.files import zips
-from seqjax.files.litter import is_litter
+from seqjax.files.litter import is_litter, log_skipped
 from seqjax.types import InputError
 
 MIB = 2**20
@@ -28,8 +27,6 @@ _MAX_UNPACKED = 2048 * MIB  # a whole tar, skipped members included
 _MAX_GAP = 256 * MIB  # between two headers; tarfile holds long ones in memory
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 128 * _BLOCK
-
-_log = logging.getLogger(__name__)
 
 
 def read_files(
@@ -65,9 +62,7 @@ def read_files(
   guard = _Guard(path, wanted, max_file, max_total)
   try:
     yield from reader(path, guard) if reader else _read_tar(path, guard, kind)
-    if guard.litter:
-      n, first = len(guard.litter), guard.litter[0]
-      _log.info('%s: skipped %d files that systems leave, %r first', path, n, first)
+    log_skipped(path, guard.litter)
   except InputError:
     raise
   except OSError as e:  # the disk, and gzip.BadGzipFile

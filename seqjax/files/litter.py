@@ -19,11 +19,15 @@ _log = logging.getLogger(__name__)
 def inside(folder: pathlib.Path) -> list[pathlib.Path]:
   """What lies in a folder, in order; litter is skipped, counted and logged."""
   paths = sorted(folder.iterdir())
-  litter = [path.name for path in paths if is_litter(path.name)]
-  if litter:
-    n, first = len(litter), litter[0]
-    _log.info('%s: skipped %d files that systems leave, %r first', folder, n, first)
+  log_skipped(folder, [path.name for path in paths if is_litter(path.name)])
   return [path for path in paths if not is_litter(path.name)]
+
+
+def log_skipped(where: pathlib.Path, names: list[str]) -> None:
+  """Says how many files were passed over, if any."""
+  if names:
+    n, first = len(names), names[0]
+    _log.info('%s: skipped %d files that systems leave, %r first', where, n, first)
 
 
 def is_litter(name: str) -> bool:
