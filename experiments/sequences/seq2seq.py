@@ -141,6 +141,12 @@ class Pairs:
     )  # fmt: skip
     return Rows(np.stack([source, read], 1), written, self._weight[rows], None)
 
+  def weigh(self, rows: np.ndarray) -> np.ndarray:
+    return self._weight[rows]
+
+  def resident(self) -> None:
+    return None  # padded batch by batch
+
   def seen(self) -> tuple[Any, Any]:
     x, y, _, _ = self.take(np.arange(len(self)))
     return x, y

@@ -180,9 +180,8 @@ def load(config: Config) -> Data:
   series = series._replace(values=scaling.normal(series.values))
   shape = windows.sampled(config.lookback, config.step, config.horizons[-1])
   targets = Targets(columns, config.horizons)
-  filled: np.ndarray = cleaned.filled[
-    :, [whole_series.columns.index(target) for target in config.targets]
-  ].any(1)  # [N]
+  made_up = [whole_series.columns.index(target) for target in config.targets]
+  filled = np.any(cleaned.filled[:, made_up], axis=1)  # [N]
   sets = []
   borders = (0, first, second, len(series.times))
   for split, start, stop in zip(

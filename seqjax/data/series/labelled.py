@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def _between(
   file: pathlib.Path,
 ) -> Series:
   """The rows from the first time to the last, both included."""
-  ends = []
+  ends: list[Any] = []
   for name, text in ((_FIRST, first), (_LAST, last)):
     try:
       if date_format == date_times.ROWS:
@@ -159,5 +159,6 @@ def _part(text: str, row: Row) -> str:
 
 
 def _add(found: Labelled, series: Series, label: str, place: str, part: str) -> None:
-  for column, value in zip(found, (series, label, place, part), strict=True):
+  columns: tuple[Any, ...] = found
+  for column, value in zip(columns, (series, label, place, part), strict=True):
     column.append(value)
