@@ -251,6 +251,8 @@ def test_a_source_with_encode_is_the_arrays_it_holds():
     sj.fit(toy.model(), Table(), encode=lambda row: row['text'], **TOY)
   with pytest.raises(InputError, match='give `encode`'):
     sj.fit(toy.model(), Table(), **TOY)
+  with pytest.raises(InputError, match='`resident` needs examples in arrays or lists'):
+    sj.fit(toy.model(), Table(), encode=encode, resident=True, **TOY)
 
 
 def test_weights_of_examples_count():
@@ -289,6 +291,8 @@ def test_a_plain_linen_model_needs_neither_train_nor_mask():
   [
     ({'epochs': 3}, TypeError, 'fit has no epochs: it is called num_epochs'),
     ({'validation_data': 1}, TypeError, 'it is called validation'),
+    ({'steps_per_execution': 3}, TypeError, 'it is called steps_per_dispatch'),
+    ({'steps_per_dispatch': 2}, InputError, 'must divide `log_every=3`, got 2'),
     ({'units': 3}, TypeError, r'sj.LSTM\(features\)'),
     ({'deterministic': True}, TypeError, 'sets train by itself'),
     ({'lurning_rate': 1}, TypeError, 'fit has no argument lurning_rate'),
@@ -625,6 +629,7 @@ SETTINGS = {
     'final_share': 0.1, 'plateau_epochs': 1, 'plateau_factor': 0.5,
     'mean_decay': 0.9, 'class_weight': 'balanced', 'label_smoothing': 0.1,
     'compute_dtype': 'bfloat16', 'monitor': 'loss', 'clip_global_norm': 1.0,
+    'resident': True, 'steps_per_dispatch': 3,
   },
   'adafactor': {'optimizer': 'adafactor', 'schedule': 'linear'},
   'lion': {
