@@ -158,6 +158,12 @@ _MEMORY = (
     'copy_memory',
     (Number('test_loss', 0.0204), Number('test_recall')),
   ),
+  Row('music', 'music', (Number('test_frame_nll', 8.45), Number('best.val_frame_nll'))),
+  Row(
+    'music_nottingham',
+    'music',
+    (Number('test_frame_nll', 3.29), Number('best.val_frame_nll')),
+  ),
 )
 
 

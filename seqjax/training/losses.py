@@ -42,6 +42,18 @@ def binary_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> A
   return _mean_where(losses, counts)
 
 
+def frame_xent(logits: Array, labels: Array) -> Array:
+  """Cross-entropy of a frame, in nats: logits [B, ..., K], labels of 0 and 1 -> [B].
+
+  The sum over the K keys that sound or not, and the mean over frames; a frame without
+  labels counts for nothing: see `has_label`.
+
+  Raises:
+    ValueError: if the two shapes differ.
+  """
+  return binary_xent(logits, labels) * labels.shape[-1]
+
+
 def softmax_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
   """Cross-entropy of classes, in nats: logits [B, ..., C], labels int [B, ...] -> [B].
 
@@ -168,6 +180,7 @@ def pinball(quantiles: Sequence[float]) -> ExampleFn:
 NAMED: Mapping[str, ExampleFn] = {
   'binary_crossentropy': binary_xent,
   'crossentropy': softmax_xent,
+  'frame_crossentropy': frame_xent,
   'mae': absolute_error,
   'mse': squared_error,
   'accuracy': accuracy,

@@ -119,6 +119,24 @@ label_accuracy = Compound(
 )
 
 
+def _frames(logits: Array, labels: Array) -> Array:
+  """How many frames [..., K] have labels, [B]."""
+  return (
+    jnp.sum(losses.has_label(labels).reshape(len(labels), -1), -1) / logits.shape[-1]
+  )
+
+
+# Of logits [B, ..., K] and labels of 0 and 1: over all frames of the set, the sum over
+# keys. Source: Boulanger-Lewandowski et al. 2012, arXiv:1206.6392.
+frame_nll = Compound(
+  {
+    'nats': lambda logits, y: losses.frame_xent(logits, y) * _frames(logits, y),
+    'frames': _frames,
+  },
+  lambda sums: sums['nats'] / max(sums['frames'], 1.0),
+)
+
+
 def _correlation(sums: Mapping[str, float]) -> float:
   n = max(sums['n'], 1.0)
   a, b = sums['a'] / n, sums['b'] / n
@@ -148,5 +166,6 @@ NAMED: Mapping[str, Metric] = {
   'label_accuracy': label_accuracy,
   'perplexity': perplexity,
   'bits_per_character': bits_per_character,
+  'frame_nll': frame_nll,
   'pearson_r': pearson_r,
 }

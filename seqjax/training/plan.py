@@ -22,7 +22,7 @@ from seqjax.workdir.progress import Monitor
 # The metrics of which it is known.
 _LOWER = {
   'min', 'loss', 'mae', 'mse', 'binary_crossentropy', 'crossentropy', 'perplexity',
-  'bits_per_character',
+  'bits_per_character', 'frame_crossentropy', 'frame_nll',
 }  # fmt: skip
 _HIGHER = {
   'max', 'accuracy', 'label_accuracy', 'exact_match', 'pearson_r', 'f1', 'precision',

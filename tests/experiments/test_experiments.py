@@ -120,6 +120,7 @@ _VARIANTS = (
   'adding_lstm',
   'copy_memory_lstm',
   'forecast_2020',
+  'music_nottingham',
 )
 
 
@@ -145,6 +146,7 @@ def test_flagfiles_hold_the_defaults(name):
     ('imdb_glove_scratch', {'embedding': 'scratch'}),
     ('adding_lstm', {'layer': 'lstm'}),
     ('copy_memory_lstm', {'layer': 'lstm'}),
+    ('music_nottingham', {'dataset': 'nottingham', 'frames_per_beat': 2}),
   ],
 )
 def test_variants_differ_in_what_they_say(name, changed):

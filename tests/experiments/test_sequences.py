@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import predict
-from experiments.sequences import memory
+from experiments import compose, experiment, predict
+from experiments.sequences import memory, music
 from experiments.suites import rows as suites
 from seqjax import config as config_lib
+from seqjax.data.music import midi, rolls
 from seqjax.types import InputError
 
 _ROWS = {row.name: row for row in suites.SUITES['sequences']}
@@ -86,3 +87,85 @@ def test_lines_without_two_marked_numbers_are_refused(line):
 def test_lines_that_are_no_ten_symbols_are_refused(line):
   with pytest.raises(InputError, match='10 numbers from 1 to 8'):
     memory._symbols(line)
+
+
+_MUSIC = ('--features=32', '--learning_rate=0.03', '--dropout=0', '--num_epochs=15')
+
+
+@pytest.fixture(scope='module')
+def musician(tmp_path_factory):
+  """The folder of a short run of music, and its result."""
+  folder = tmp_path_factory.mktemp('music')
+  return folder, _run('music', folder, *_MUSIC, '--length=16', '--frames_per_beat=2')
+
+
+def test_pieces_are_cut_without_losing_a_frame():
+  pieces = [np.random.default_rng(0).random((T, 88)) < 0.2 for T in (2, 9, 10, 11)]
+  for length in (None, 3, 9, 10):
+    found = music.examples(pieces, length)
+    rows = found.take(np.arange(len(found)))
+    x = np.concatenate([row[real] for row, real in zip(rows.x, rows.mask, strict=True)])
+    y = np.concatenate([row[real] for row, real in zip(rows.y, rows.mask, strict=True)])
+    np.testing.assert_array_equal(x, np.concatenate([roll[:-1] for roll in pieces]))
+    np.testing.assert_array_equal(y, np.concatenate([roll[1:] for roll in pieces]))
+    np.testing.assert_allclose(
+      rows.weight, rows.mask.sum(1) / rows.mask.sum(1).mean(), rtol=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_music_is_learnt_and_its_likelihood_is_that_of_a_loop(musician, capsys):
+  folder, result = musician
+  _check_result('music', result, folder)
+  frames = np.concatenate([r[1:] for r in rolls.synthetic(0, 200).test]).astype(float)
+  p = np.clip(np.concatenate(rolls.synthetic(0, 200).train).mean(0), 1e-6, 1 - 1e-6)
+  alone = -(frames * np.log(p) + (1 - frames) * np.log(1 - p)).sum(1).mean()
+  assert result['test_frame_nll'] < 0.75 * alone  # than each key's own frequency
+  assert result['test_frame_nll'] == pytest.approx(result['test_loss'], rel=1e-4)
+  for name in (music.PICTURE, music.SAMPLE):
+    assert (folder / name).exists()
+  piece = folder / 'piece.mid'
+  roll = rolls.synthetic(0, 200).test[0]
+  midi.write(piece, roll, frames_per_beat=2)
+  (answer,) = _answers(capsys, folder, file=str(piece))
+  trained = experiment.open_run(str(folder))
+  x = roll[None, :-1].astype(np.float32)
+  params = experiment.best_params(trained, x)
+  logits = np.float64(trained.model.apply({'params': params}, x, train=False)[0])
+  p = 1 / (1 + np.exp(-logits))
+  nats = [
+    -sum(np.log(p[t, k] if roll[t + 1, k] else 1 - p[t, k]) for k in range(88))
+    for t in range(len(roll) - 1)
+  ]
+  assert answer['nats'] == pytest.approx(np.mean(nats), rel=1e-4)
+  assert answer['frames'] == len(roll)
+  with pytest.raises(InputError, match='needs --file=FILE'):
+    predict.run(predict.Config(workdir=str(folder), text='C E G'))
+
+
+@pytest.mark.slow
+def test_what_is_composed_is_that_of_whole_passes(musician, tmp_path, capsys):
+  folder, _ = musician
+  begin = rolls.synthetic(0, 200).test[1][:8]
+  midi.write(tmp_path / 'begin.mid', begin, frames_per_beat=2)
+
+  def composed(name, **settings):
+    path = tmp_path / f'{name}.mid'
+    settings = {'begin': str(tmp_path / 'begin.mid'), 'num_frames': 12, **settings}
+    compose.run(compose.Config(workdir=str(folder), out=str(path), **settings))
+    assert path.with_suffix('.png').exists()
+    return midi.read(path, frames_per_beat=2)
+
+  safest = composed('a', temperature=0.0)
+  trained = experiment.open_run(str(folder))
+  params = experiment.best_params(trained, begin[None].astype(np.float32))
+  roll = begin.astype(np.float32)
+  for _ in range(12):
+    logits = trained.model.apply({'params': params}, roll[None], train=False)
+    roll = np.concatenate([roll, np.float32(logits[0, -1:] > 0)])
+  sounding = np.flatnonzero(roll.any(1))[-1] + 1  # a file ends with its last note
+  np.testing.assert_array_equal(safest, roll[:sounding] > 0)
+  drawn = composed('b', seed=1)
+  np.testing.assert_array_equal(drawn, composed('c', seed=1))
+  assert not np.array_equal(drawn, composed('d', seed=2))
+  assert len(composed('e', begin='')) > 1

@@ -157,3 +157,27 @@ def test_no_span_at_all_has_f1_0():
 def test_a_metric_that_there_is_not_is_refused_with_those_there_are():
   with pytest.raises(InputError, match=r'perplexity.*got .bleu.'):
     metrics.named('bleu')
+
+
+def test_the_nll_of_frames_is_that_of_a_loop():
+  rng = np.random.default_rng(0)
+  N, T, K = 7, 6, 5
+  lengths = rng.integers(1, T + 1, N)
+  y = (rng.random((N, T, K)) < 0.3).astype(np.float32)
+  y[np.arange(T) >= lengths[:, None]] = np.nan  # what fills pieces up
+  logits = rng.normal(size=(N, T, K)).astype(np.float32) * 5
+  total, frames, of_pieces = 0.0, 0, []
+  for i in range(N):
+    nats = 0.0
+    for t in range(lengths[i]):
+      for k in range(K):
+        p = 1 / (1 + np.exp(-np.float64(logits[i, t, k])))
+        nats -= np.log(p if y[i, t, k] else 1 - p)
+    of_pieces.append(nats / lengths[i])
+    total, frames = total + nats, frames + lengths[i]
+  found = {'frame_nll': metrics.named('frame_nll')}
+  for weight in (None, np.arange(1.0, 8.0)):
+    value = _values(found, logits, y, weight)['frame_nll']
+    assert value == pytest.approx(total / frames, rel=1e-5)
+  got = jax.jit(losses.frame_xent)(logits, y)
+  np.testing.assert_allclose(got, of_pieces, rtol=1e-5)
