@@ -121,6 +121,9 @@ _VARIANTS = (
   'copy_memory_lstm',
   'forecast_2020',
   'music_nottingham',
+  'pixels_permuted',
+  'pixels_lstm',
+  'pixels_lstm_permuted',
 )
 
 
@@ -146,6 +149,9 @@ def test_flagfiles_hold_the_defaults(name):
     ('imdb_glove_scratch', {'embedding': 'scratch'}),
     ('adding_lstm', {'layer': 'lstm'}),
     ('copy_memory_lstm', {'layer': 'lstm'}),
+    ('pixels_permuted', {'permuted': True}),
+    ('pixels_lstm', {'layer': 'lstm'}),
+    ('pixels_lstm_permuted', {'layer': 'lstm', 'permuted': True}),
     ('music_nottingham', {'dataset': 'nottingham', 'frames_per_beat': 2}),
   ],
 )

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import compose, experiment, predict
-from experiments.sequences import memory, music
+from experiments.sequences import images, memory, music
 from experiments.suites import rows as suites
 from seqjax import config as config_lib
+from seqjax.data.digits import pixels
 from seqjax.data.music import midi, rolls
 from seqjax.types import InputError
 
@@ -169,3 +170,32 @@ def test_what_is_composed_is_that_of_whole_passes(musician, tmp_path, capsys):
   np.testing.assert_array_equal(drawn, composed('c', seed=1))
   assert not np.array_equal(drawn, composed('d', seed=2))
   assert len(composed('e', begin='')) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('permuted', [False, True])
+def test_digits_are_told_by_their_pixels(tmp_path, capsys, permuted):
+  flags = ('--features=24', '--learning_rate=0.01', '--num_epochs=12')
+  order = '--permuted' if permuted else '--nopermuted'
+  result = _run('pixels', tmp_path, *flags, order, '--batch_size=32')
+  assert result['test_accuracy'] > 0.25  # and chance has 0.14 at most
+  _check_result('pixels_permuted' if permuted else 'pixels', result, tmp_path)
+  assert (tmp_path / images.CONFUSION).exists()
+  assert np.sum(result['confusion']) == 120
+  # What predict says of the test set is the run's accuracy.
+  seen = pixels.synthetic(0, 600)
+  rows = np.random.RandomState(0).permutation(600)[480:]
+  file = tmp_path / 'digits.txt'
+  file.write_text('\n'.join(' '.join(map(str, seen.x[row])) for row in rows))
+  answers = _answers(capsys, tmp_path, file=str(file))
+  right = np.mean([a['digit'] == seen.y[r] for a, r in zip(answers, rows, strict=True)])
+  assert right == pytest.approx(result['test_accuracy'])
+
+
+@pytest.mark.parametrize(
+  'line', ['', '1 2 3', '1 2 x 4', '1 2 17 4', '1 2 -1 4', '1 nan 2 3']
+)
+def test_lines_that_are_no_pixels_are_refused(line):
+  assert images.values('1, 2,16 0', 4, 16).tolist() == [1, 2, 16, 0]
+  with pytest.raises(InputError, match='expected 4 numbers from 0 to 16'):
+    images.values(line, 4, 16)

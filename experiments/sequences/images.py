@@ -1,0 +1,144 @@
+"""The task of pixels: which digit an image shows, one pixel a step."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+import seqjax as sj
+from experiments import prediction
+from experiments.prediction import Asked, Members
+from experiments.texts import layers, running
+from seqjax import train as train_lib
+from seqjax.config import field
+from seqjax.data.batches import InOrder, Shuffled
+from seqjax.data.digits import pixels
+from seqjax.data.sources import Arrays
+from seqjax.training import losses, plan
+from seqjax.training.confusion import class_scores, confusion_matrix
+from seqjax.types import Examples, InputError, PyTree
+from seqjax.view import confusion, console
+from seqjax.workdir.progress import Monitor
+
+CONFUSION = 'confusion.png'
+INPUTS = ('dataset', 'permuted')  # what makes inputs of lines
+_CLASSES = [str(digit) for digit in range(pixels.NUM_CLASSES)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(layers.Recurrent):
+  """What it can be told; see --help."""
+
+  dataset: str = field('digits', 'Images.')
+  permuted: bool = field(False, 'Read the pixels in an order drawn once for all.')
+  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+
+
+class Data(NamedTuple):
+  """The images of a run, their pixels in the order in which they are read."""
+
+  parts: tuple[Examples, ...]  # training, validation, test
+  facts: dict[str, str]
+
+
+def load(config: Config) -> Data:
+  """The images that the flags ask for."""
+  parts = pixels.load(config.dataset, config.data_dir, config.cache_dir)
+  T = parts.train.x.shape[1]
+  order = pixels.order(T, permuted=config.permuted)
+  sizes = '{:,} training, {:,} validation, {:,} test'
+  facts = {
+    'images': sizes.format(*(len(part.y) for part in parts)),
+    'pixels': f'{T}, {"permuted" if config.permuted else "row by row"}',
+  }
+  return Data(tuple(Examples(part.x[:, order], part.y) for part in parts), facts)
+
+
+def make_model(config: Config) -> sj.Stack:
+  """x [B, T, 1] -> logits [B, C]."""
+  glorot = nn.initializers.glorot_uniform()
+  head = nn.Dense(pixels.NUM_CLASSES, kernel_init=glorot)
+  return sj.Stack([layers.last_encoder(config), head])
+
+
+def train(
+  config: Config, data: Data, *, name: str, title: str, model: Any
+) -> dict[str, Any]:
+  """Trains a classifier; draws which digits it takes for which."""
+  first, validation, test = data.parts
+
+  def finish(params: PyTree, _: Mapping[str, Any]) -> dict[str, Any]:
+    logits = running.outputs(model, params, Arrays(*test), config.batch_size)
+    matrix = confusion_matrix(test.y, logits.argmax(-1), pixels.NUM_CLASSES)
+    scores = class_scores(matrix, _CLASSES)
+    console.results_table(scores, title='Test, by class')
+    folder = pathlib.Path(config.workdir or f'runs/{name}')
+    confusion.draw(matrix, _CLASSES, folder / CONFUSION, title=f'{title}: test set')
+    return {'classes': scores, 'confusion': matrix.tolist()}
+
+  return train_lib.run(
+    config,
+    plan.Task(
+      model,
+      losses.softmax_xent,
+      {'accuracy': losses.accuracy},
+      Monitor('accuracy', higher_is_better=True),
+    ),
+    plan.Data(
+      Shuffled(first, config.batch_size, config.seed),
+      *(InOrder(part, config.batch_size) for part in (validation, test)),
+    ),
+    name=name,
+    title=title + (', permuted' if config.permuted else ''),
+    facts=data.facts,
+    finish=finish,
+  )
+
+
+def predict(members: Members, asked: Asked) -> None:
+  """Prints the digit that each line shows: its pixels, row by row."""
+  lines = running.read_texts(asked)
+  config: Any = members.first.config
+  highest, T = pixels.HIGHEST[config.dataset], 784 if config.dataset == 'mnist' else 64
+  order = pixels.order(T, permuted=config.permuted)
+
+  def to_source(lines: list[str]) -> Arrays:
+    x = np.stack([values(line, T, highest) for line in lines])
+    return running.arrays(x[:, order, None] / np.float32(highest))
+
+  if asked.held_out:
+    logits, y = members.held_out(Arrays(*members.load().parts[2]))
+    prediction.say_confidence(prediction.softmax(logits), y, 'test images')
+  for given, logits in running.answers(members, lines, to_source):
+    each = prediction.softmax(logits)  # [S, C]
+    p = each.mean(0)
+    digit = int(p.argmax())
+    apart = prediction.spread(each[:, digit])
+    answer = {
+      'digit': digit,
+      'probability': float(p.max()),
+      **apart,
+      'probabilities': p.tolist(),
+    }
+    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {digit}  {given[:40]}'
+    running.say(answer, line, asked.json)
+
+
+def values(line: str, num_pixels: int, highest: int) -> np.ndarray:
+  """'0 12 16 ...' -> float32 [T]; commas part them as well.
+
+  Raises:
+    InputError: They are not as many, or one is no number from 0 to `highest`.
+  """
+  try:
+    found = np.array(line.replace(',', ' ').split(), np.float32)
+  except ValueError:
+    found = np.zeros(0, np.float32)
+  if len(found) != num_pixels or not ((found >= 0) & (found <= highest)).all():
+    raise InputError(
+      f'expected {num_pixels} numbers from 0 to {highest}, row by row, got {line!r:.60}'
+    )
+  return found

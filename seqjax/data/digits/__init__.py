@@ -1,0 +1,1 @@
+"""Handwritten digits as sequences of pixels. No jax."""
