@@ -173,6 +173,14 @@ _MEMORY = (
       'pixels_lstm_permuted': 0.857,
     }.items()
   ),
+  *(
+    Row(f'answer_{n}', 'answer', (Number(_TEST), Number('test_attention_on_facts')))
+    for n in (1, 2, 3)
+  ),
+  *(
+    Row(f'answer_{n}_plain', 'answer', (Number(_TEST, number), Number(_BEST)))
+    for n, number in ((1, 0.50), (2, 0.20), (3, 0.20))
+  ),
 )
 
 

@@ -124,6 +124,11 @@ _VARIANTS = (
   'pixels_permuted',
   'pixels_lstm',
   'pixels_lstm_permuted',
+  'answer_2',
+  'answer_3',
+  'answer_1_plain',
+  'answer_2_plain',
+  'answer_3_plain',
 )
 
 
@@ -152,6 +157,11 @@ def test_flagfiles_hold_the_defaults(name):
     ('pixels_permuted', {'permuted': True}),
     ('pixels_lstm', {'layer': 'lstm'}),
     ('pixels_lstm_permuted', {'layer': 'lstm', 'permuted': True}),
+    ('answer_2', {'task': 2}),
+    ('answer_3', {'task': 3}),
+    ('answer_1_plain', {'hops': 0}),
+    ('answer_2_plain', {'hops': 0, 'task': 2}),
+    ('answer_3_plain', {'hops': 0, 'task': 3}),
     ('music_nottingham', {'dataset': 'nottingham', 'frames_per_beat': 2}),
   ],
 )

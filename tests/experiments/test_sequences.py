@@ -3,15 +3,20 @@
 import importlib
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import seqjax as sj
 from experiments import compose, experiment, predict
-from experiments.sequences import images, memory, music
+from experiments.sequences import images, memory, music, stories
 from experiments.suites import rows as suites
+from experiments.texts import vocabulary
 from seqjax import config as config_lib
 from seqjax.data.digits import pixels
 from seqjax.data.music import midi, rolls
+from seqjax.data.texts import stories as told
 from seqjax.types import InputError
 
 _ROWS = {row.name: row for row in suites.SUITES['sequences']}
@@ -199,3 +204,97 @@ def test_lines_that_are_no_pixels_are_refused(line):
   assert images.values('1, 2,16 0', 4, 16).tolist() == [1, 2, 16, 0]
   with pytest.raises(InputError, match='expected 4 numbers from 0 to 16'):
     images.values(line, 4, 16)
+
+
+def _reader(hops):
+  """A reader of B 3, T 7, its weights, ids and mask."""
+  encoder = sj.LSTM(5, return_sequences=True)
+  reader = stories.Reader(11, 4, encoder, 6, hops, return_weights=True)
+  ids = jax.random.randint(jax.random.key(0), (3, 7), 1, 11)
+  mask = jnp.arange(7)[None] < jnp.array([[7], [4], [1]])
+  params = reader.init(jax.random.key(1), ids, train=False, mask=mask)['params']
+  return reader, jax.tree.map(lambda a: 3 * a, params), ids, mask
+
+
+@pytest.mark.parametrize('hops', [0, 1, 3])
+def test_a_reader_looks_as_a_loop_does(hops):
+  reader, params, ids, mask = _reader(hops)
+  apply = jax.jit(
+    lambda *a: reader.apply({'params': a[0]}, a[1], train=False, mask=a[2])
+  )
+  logits, weights = apply(params, ids, mask)
+  assert weights.shape == (3, hops, 7)
+  p = jax.tree.map(np.float64, params)
+  x = params['embedding']['embedding'][ids]
+  layer = sj.LSTM(5, return_sequences=True)
+  h = np.float64(layer.apply({'params': params['encoder']}, x, train=False))
+  for row, n in enumerate((7, 4, 1)):
+    query = h[row, n - 1]
+    for hop in range(hops):
+      scores = []
+      for t in range(n):
+        key = h[row, t] @ p['keys']['kernel'] + p['keys']['bias']
+        asked = query @ p[f'query_{hop}']['kernel']
+        scores.append(np.tanh(key + asked) @ p[f'score_{hop}']['kernel'][:, 0])
+      shares = np.exp(scores) / np.exp(scores).sum()
+      np.testing.assert_allclose(weights[row, hop, :n], shares, rtol=1e-4)
+      assert not weights[row, hop, n:].any()
+      found = sum(share * h[row, t] for t, share in enumerate(shares))
+      joined = p[f'joined_{hop}']
+      query = np.tanh(
+        np.concatenate([query, found]) @ joined['kernel'] + joined['bias']
+      )
+    wanted = query @ p['head']['kernel'] + p['head']['bias']
+    np.testing.assert_allclose(logits[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_fills_a_story_up_changes_no_answer_and_no_gradient():
+  reader, params, ids, mask = _reader(2)
+
+  @jax.jit
+  def run(params, ids, mask):
+    return reader.apply({'params': params}, ids, train=False, mask=mask)[0]
+
+  grad = jax.jit(jax.grad(lambda *a: jnp.sum(run(*a) ** 2)))
+  poisoned = jnp.where(mask, ids, 10)
+  longer = jnp.pad(poisoned, ((0, 0), (0, 3)), constant_values=9)
+  wide = jnp.pad(mask, ((0, 0), (0, 3)))
+  for other, real in ((poisoned, mask), (longer, wide)):
+    np.testing.assert_allclose(
+      run(params, other, real), run(params, ids, mask), rtol=1e-5, atol=1e-6
+    )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      grad(params, other, real),
+      grad(params, ids, mask),
+    )
+
+
+def test_looks_at_words_are_summed_over_sentences():
+  tokenizer = vocabulary.fit(['a b c d e'], by='words')
+  weights = np.arange(16.0).reshape(2, 8)  # six words, and two steps of padding
+  found = stories.by_sentence(tokenizer, weights, ['a b', 'c d, e'])
+  np.testing.assert_array_equal(found, [[1, 9, 18], [17, 33, 42]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('hops', [0, 2])
+def test_questions_are_answered(tmp_path, capsys, hops):
+  flags = ('--features=24', '--embed_size=24', '--learning_rate=0.01', '--num_epochs=8')
+  result = _run('answer', tmp_path, *flags, f'--hops={hops}', '--batch_size=16')
+  assert result['test_accuracy'] > 0.3
+  _check_result('answer_1' if hops else 'answer_1_plain', result, tmp_path)
+  assert (tmp_path / stories.PICTURE).exists()
+  assert (tmp_path / stories.ATTENTION).exists() == bool(hops)
+  test = told.stories(1, 200, 1)
+  (tmp_path / 'stories.txt').write_text('\n'.join(story.text for story in test))
+  answers = _answers(capsys, tmp_path, file=str(tmp_path / 'stories.txt'))
+  right = [a['answer'] == s.answer for a, s in zip(answers, test, strict=True)]
+  assert np.mean(right) == pytest.approx(result['test_accuracy'])
+  if hops:
+    assert len(answers[0]['looked_at']) == hops
+    assert {line + '.' for line in answers[0]['looked_at']} <= {
+      f'{sentence}.' for sentence in test[0].sentences
+    }
+  (alone,) = _answers(capsys, tmp_path, text=test[0].text)
+  assert alone['probability'] == pytest.approx(answers[0]['probability'], abs=1e-5)

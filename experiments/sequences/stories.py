@@ -1,0 +1,269 @@
+"""The task of answers: a question about a short story, with attention or without."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from experiments import prediction
+from experiments.prediction import Asked, Members
+from experiments.texts import layers, running, vocabulary
+from seqjax.config import field
+from seqjax.data.sources import Sequences
+from seqjax.data.texts import stories
+from seqjax.data.texts.stories import Story
+from seqjax.text import Tokenizer
+from seqjax.training import losses, plan
+from seqjax.types import Array, PyTree
+from seqjax.view import attention, means
+from seqjax.workdir.progress import Monitor
+
+ATTENTION, PICTURE = 'attention.png', 'distances.png'
+INPUTS = ('vocabulary.json', 'hops')  # what runs that answer together have in common
+_DRAWN = 4  # stories whose attention is drawn
+_SYNTHETIC = 600  # stories of --dataset=synthetic, for all parts
+_HELD_OUT = 1_000  # of validation and of test, for all seeds the same
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(layers.BothWays):
+  """What it can be told; see --help."""
+
+  dataset: Literal['generated', 'synthetic'] = field(
+    'generated', 'Stories: generated, or few of them to try it.'
+  )
+  task: int = field(
+    1, 'How many sentences an answer follows from: 1, 2 or 3.', at_least=1, below=4
+  )
+  num_stories: int = field(10_000, 'Stories to train on.', at_least=1)
+  hops: int = field(
+    3, 'How often it looks back at the story; 0: never, without attention.', at_least=0
+  )
+  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+
+
+class Reader(nn.Module):
+  """Reads a story and its question, looks back at the story, and answers.
+
+  What is known after the last word is the first query; with each look it takes in what
+  was found. Without a look it answers by the state after the last word.
+
+  Source: Bahdanau et al. 2015, arXiv:1409.0473, of how to look; Sukhbaatar et al. 2015,
+  arXiv:1503.08895, of looking several times.
+
+  Attributes:
+    vocab_size: V, with the reserved ids.
+    embed_size: E.
+    encoder: (x [B, T, E], train=, mask=) -> [B, T, H].
+    num_classes: C.
+    hops: Looks.
+    return_weights: Return (logits, weights [B, hops, T]).
+  """
+
+  vocab_size: int
+  embed_size: int
+  encoder: nn.Module
+  num_classes: int
+  hops: int = 1
+  return_weights: bool = False
+
+  @nn.compact
+  def __call__(self, ids: Array, *, train: bool, mask: Array | None = None) -> Any:
+    """int ids [B, T], mask bool [B, T] -> logits [B, C]."""
+    (B, T), glorot = ids.shape, nn.initializers.glorot_uniform()
+    mask = jnp.ones((B, T), bool) if mask is None else mask
+    x = sj.Embedding(self.vocab_size, self.embed_size, name='embedding')(ids)
+    encoder: Any = self.encoder
+    h = encoder(x, train=train, mask=mask)  # [B, T, H]
+    H = h.shape[-1]
+    end = jnp.max(jnp.where(mask, jnp.arange(T)[None], 0), 1)  # [B]
+    query = jnp.take_along_axis(h, end[:, None, None], 1)[:, 0]  # [B, H]
+    weights = []
+    if self.hops:
+      keys = nn.Dense(H, kernel_init=glorot, name='keys')(h)
+    for hop in range(self.hops):
+      asked = nn.Dense(H, use_bias=False, kernel_init=glorot, name=f'query_{hop}')(
+        query
+      )
+      scores = nn.Dense(1, use_bias=False, kernel_init=glorot, name=f'score_{hop}')(
+        jnp.tanh(keys + jnp.broadcast_to(asked[:, None], keys.shape))
+      )[..., 0]  # [B, T]
+      weight = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
+      found = jnp.einsum('bt,bth->bh', weight, h)
+      both = jnp.concatenate([query, found], -1)
+      query = nn.tanh(nn.Dense(H, kernel_init=glorot, name=f'joined_{hop}')(both))
+      weights.append(weight)
+    logits = nn.Dense(self.num_classes, kernel_init=glorot, name='head')(query)
+    if not self.return_weights:
+      return logits
+    return logits, jnp.stack(weights, 1) if weights else jnp.zeros((B, 0, T))
+
+
+class Data(NamedTuple):
+  """The stories of a run, and what made ids of them."""
+
+  parts: tuple[Sequences, ...]  # training, validation, test
+  test: list[Story]
+  tokenizer: Tokenizer
+  facts: dict[str, str]
+
+  @property
+  def sizes(self) -> tuple[int]:
+    """What `make_model` needs beside the config."""
+    return (self.tokenizer.num_ids,)
+
+
+def sizes(folder: pathlib.Path) -> tuple[int]:
+  """Those of a run."""
+  return (vocabulary.read(folder)[0].num_ids,)
+
+
+def load(config: Config) -> Data:
+  """Draws stories: those of training by the seed, the others always the same."""
+  number, held_out = config.num_stories, _HELD_OUT
+  if config.dataset == 'synthetic':
+    number = held_out = _SYNTHETIC // 3
+  seeds = (config.seed + 2, number), (0, held_out), (1, held_out)
+  parts = [stories.stories(seed, n, config.task) for seed, n in seeds]
+  tokenizer = vocabulary.fit([story.text for story in parts[0]], by='words')
+  examples = tuple(
+    _examples(tokenizer, [story.text for story in part], [s.answer for s in part])
+    for part in parts
+  )
+  counts = '{:,} training, {:,} validation, {:,} test'
+  told = {story.text for story in parts[0]}
+  facts = {
+    'stories': counts.format(*map(len, parts))
+    + f'; {np.mean([story.text in told for story in parts[2]]):.1%} of the test are '
+    'among those of training',
+    'sentences': f'{np.mean([len(s.sentences) for s in parts[0]]):.0f} a story; '
+    f'{tokenizer.num_ids} ids',
+    'answers': ', '.join(stories.PLACES),
+  }
+  return Data(examples, parts[2], tokenizer, facts)
+
+
+def _examples(
+  tokenizer: Tokenizer, texts: list[str], answers: list[str] | None = None
+) -> Sequences:
+  ids = vocabulary.encode(tokenizer, texts)
+  y = np.zeros(len(ids), np.int32)
+  if answers is not None:
+    y = np.array([stories.PLACES.index(answer) for answer in answers], np.int32)
+  T = 32 * -(-max(map(len, ids)) // 32)  # few lengths, so few programs
+  return Sequences(ids, y, longest=T)
+
+
+def make_model(config: Config, vocab_size: int) -> Reader:
+  """ids [B, T] -> logits [B, C] of the places."""
+  return Reader(
+    vocab_size,
+    config.embed_size,
+    layers.sequence_encoder(config),
+    len(stories.PLACES),
+    config.hops,
+  )
+
+
+def train(
+  config: Config, data: Data, *, name: str, title: str, model: Reader
+) -> dict[str, Any]:
+  """Trains; draws accuracy over distance, and where it looks."""
+  folder = pathlib.Path(config.workdir or f'runs/{name}')
+
+  def finish(params: PyTree, _: Mapping[str, Any]) -> dict[str, Any]:
+    whole = model.clone(return_weights=True)
+    logits, weights = running.outputs(whole, params, data.parts[2], config.batch_size)
+    answers = np.array([stories.PLACES.index(story.answer) for story in data.test])
+    right = logits.argmax(-1) == answers
+    far = np.array([len(story.sentences) - min(story.facts) for story in data.test])
+    means.draw(
+      far, right, folder / PICTURE, title=f'{title}: test set',
+      xlabel='Sentences from the first fact to the question', ylabel='Share right',
+      levels={'without reading': 1 / len(stories.PLACES)},
+    )  # fmt: skip
+    if not model.hops:
+      return {}
+    shares, drawn = [], []
+    for i, story in enumerate(data.test):
+      looks = by_sentence(data.tokenizer, weights[i], story.sentences)
+      shares.append(looks[:, list(story.facts)].max(0).mean())
+      if i < _DRAWN:
+        rows = [f'look {n + 1}' for n in range(model.hops)]
+        rows[-1] += f': {stories.PLACES[int(logits[i].argmax())]}'
+        columns = [*story.sentences, f'{story.question}?']
+        drawn.append(attention.Looks(columns, rows, looks))
+    attention.draw(drawn, folder / ATTENTION, title=f'{title}: test set')
+    # Of the largest share that a look gives to a fact, the mean over facts.
+    return {'test_attention_on_facts': float(np.mean(shares))}
+
+  return running.train(
+    config,
+    plan.Task(
+      model,
+      losses.softmax_xent,
+      {'accuracy': losses.accuracy},
+      Monitor('accuracy', higher_is_better=True),
+    ),
+    running.feeds(config, *data.parts),
+    name=name,
+    title=title,
+    tokenizer=data.tokenizer,
+    facts=data.facts,
+    real=config.dataset == 'generated',
+    finish=finish,
+  )
+
+
+def by_sentence(
+  tokenizer: Tokenizer, weights: np.ndarray, sentences: list[str]
+) -> np.ndarray:
+  """Weights of words [hops, T] -> [hops, S + 1] of sentences and of the question."""
+  sizes = [len(vocabulary.words_of(tokenizer, sentence)) for sentence in sentences]
+  return np.add.reduceat(weights, [0, *np.cumsum(sizes)], axis=1)
+
+
+def predict(members: Members, asked: Asked) -> None:
+  """Prints the answer to the question at the end of each text, and where it looked."""
+  texts = running.read_texts(asked)
+  tokenizer, _ = vocabulary.read(members.first.folder)
+  known = vocabulary.known_words(tokenizer)
+  if asked.held_out:
+    logits, y = members.held_out(members.load().parts[2])
+    prediction.say_confidence(prediction.softmax(logits), y, 'test stories')
+  members.runs = [
+    run._replace(model=run.model.clone(return_weights=True)) for run in members.runs
+  ]
+
+  def to_source(texts: list[str]) -> Sequences:
+    return _examples(tokenizer, texts)
+
+  for given, (logits, weights) in running.answers(members, texts, to_source):
+    each = prediction.softmax(logits)  # [S, C]
+    p = each.mean(0)
+    place = int(p.argmax())
+    words = vocabulary.words_of(tokenizer, given)
+    apart = prediction.spread(each[:, place])
+    answer = {
+      'answer': stories.PLACES[place],
+      'probability': float(p.max()),
+      **apart,
+      'probabilities': dict(zip(stories.PLACES, p.tolist(), strict=True)),
+      **vocabulary.word_facts(words, known, 0),
+    }
+    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {answer["answer"]}  '
+    line += vocabulary.words_line(answer)
+    sentences = [s for s in re.split(r'[.?!]', given) if s.strip()]
+    if weights.shape[1] and len(sentences) > 1:
+      shares = by_sentence(tokenizer, weights.mean(0), sentences[:-1])
+      looked = [sentences[int(i)].strip() for i in shares[:, :-1].argmax(1)]
+      answer['looked_at'] = looked
+      line += '; looked at: ' + ' | '.join(dict.fromkeys(looked))
+    running.say(answer, line, asked.json)
