@@ -14,7 +14,9 @@ is all that is needed: model, parameters of the best epoch and vocabulary are th
 Of classify, topics and names likewise the class of a text; of tagging and slots the tag
 of each word, whose words spaces part; of compare how like the two texts of a line are,
 with a tab between them; of char_lm how likely a text is; of addition, dates and
-translate what a text becomes, and log p of it, by its length.
+translate what a text becomes, and log p of it, by its length. Of adding, copy_memory,
+pixels and answer a line is a sequence, as docs/sequences.md has it; of music --file is
+one file of MIDI.
 
 A run on weather forecasts from each row of a CSV file, of the columns that it was
 trained on, that has enough rows before it: when the forecast is made and for when, its

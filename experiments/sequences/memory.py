@@ -22,6 +22,7 @@ from seqjax.config import field
 from seqjax.data import memory
 from seqjax.data.batches import Drawn, InOrder
 from seqjax.data.sources import Arrays, Sequences
+from seqjax.layers.initializers import chrono
 from seqjax.training import losses, plan
 from seqjax.types import Array, Examples, InputError, PyTree
 from seqjax.view import means
@@ -45,6 +46,15 @@ class Config(layers.Recurrent):
     1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
   )
   batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+  longest_memory: int | None = field(
+    None, 'Draw the biases of the gates so that units remember up to so many steps.',
+    at_least=2,
+  )  # fmt: skip
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.longest_memory is not None and self.layer == 'simple_rnn':
+      raise InputError('`longest_memory` needs gates, and `layer=simple_rnn` has none')
 
   @property
   def span(self) -> int:
@@ -256,11 +266,22 @@ def _symbols(line: str) -> list[int]:
 
 def make_adder(config: Config) -> sj.SequenceRegressor:
   """x [B, T, 2] -> sums [B]."""
-  return sj.SequenceRegressor(layers.last_encoder(config))
+  return sj.SequenceRegressor(_remembering(config, layers.last_encoder(config)))
 
 
 def make_copier(config: Config, embed_size: int) -> sj.SequenceTagger:
   """ids [B, T] -> logits [B, T, C]."""
   C = memory.NUM_SYMBOLS + 2
-  encoder = layers.sequence_encoder(config)
+  encoder = _remembering(config, layers.sequence_encoder(config))
   return sj.SequenceTagger(C, embed_size, encoder, num_tags=C)
+
+
+def _remembering(config: Config, encoder: Any) -> Any:
+  """The encoder, its gates with the biases that `longest_memory` asks for."""
+  if config.longest_memory is None:
+    return encoder
+  if isinstance(encoder, sj.Stack):
+    return sj.Stack([_remembering(config, layer) for layer in encoder.layers])
+  num_gates = encoder.cell().num_gates
+  more = {'unit_forget_bias': False} if num_gates == 4 else {}
+  return encoder.clone(bias_init=chrono(config.longest_memory, num_gates), **more)

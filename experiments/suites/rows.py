@@ -147,9 +147,10 @@ _SEQ2SEQ = (
     ),
   ),
 )
-_MEMORY = (
+_SEQUENCES = (
   Row('adding', 'adding', (Number('test_loss', 5.3e-5), Number('test_right'))),
   Row('adding_lstm', 'adding', (Number('test_loss', 0.164), Number('test_right'))),
+  Row('adding_chrono', 'adding', (Number('test_loss'), Number('test_right'))),
   Row(
     'copy_memory', 'copy_memory', (Number('test_loss', 0.0197), Number('test_recall'))
   ),
@@ -157,6 +158,9 @@ _MEMORY = (
     'copy_memory_lstm',
     'copy_memory',
     (Number('test_loss', 0.0204), Number('test_recall')),
+  ),
+  Row(
+    'copy_memory_chrono', 'copy_memory', (Number('test_loss'), Number('test_recall'))
   ),
   Row('music', 'music', (Number('test_frame_nll', 8.45), Number('best.val_frame_nll'))),
   Row(
@@ -187,7 +191,7 @@ _MEMORY = (
 SUITES: dict[str, tuple[Row, ...]] = {
   'text': _TEXT,
   'texts': _TEXTS,
-  'sequences': _SEQ2SEQ + _MEMORY,
+  'sequences': _SEQ2SEQ + _SEQUENCES,
   'weather': _weather(),
   'weather_2020': _weather('_2020'),
 }

@@ -10,6 +10,7 @@ import numpy_rnn
 import pytest
 
 import seqjax as sj
+from seqjax.layers import initializers
 
 B, T, D, H = 2, 5, 3, 4
 LAYERS = {
@@ -378,3 +379,29 @@ def test_wrong_options_are_refused_when_the_layer_is_made(options, message):
 def test_train_has_no_default():
   with pytest.raises(TypeError, match='train'):
     sj.LSTM(H).apply(variables_of('lstm'), random_x(B, T, D))
+
+
+@pytest.mark.parametrize('kind', ['lstm', 'gru', 'gru_reset_before'])
+def test_units_remember_for_as_long_as_they_are_drawn_for(kind):
+  units, longest, is_lstm = 400, 50, kind == 'lstm'
+  bias_init = initializers.chrono(longest, 4 if is_lstm else 3)
+  more = {'unit_forget_bias': False} if is_lstm else {}
+  none = dict.fromkeys(('kernel_init', 'recurrent_kernel_init'), initializers.zeros)
+  made = LAYERS[kind](units, return_carry=True, bias_init=bias_init, **none, **more)
+  x = jnp.ones((1, 1, 2))
+  params = made.init(jax.random.key(0), x, train=False)
+  zero, _ = made.apply(params, x, train=False)
+  carry = jax.tree.map(jnp.ones_like, zero)
+  after, _ = made.apply(params, x, train=False, initial_carry=carry)
+  # Without inputs a unit keeps the share n / (1 + n), n drawn from 1 to longest - 1.
+  kept = np.float64(after.c if is_lstm else after.h)[0]
+  n = kept / (1 - kept)
+  assert 1 <= n.min() < 2
+  assert longest - 3 < n.max() <= longest - 1 + 1e-3
+  assert np.median(n) == pytest.approx(longest / 2, rel=0.15)
+  if is_lstm:  # and takes in the rest, of a candidate that is tanh(0) here
+    bias = params['params']['bias']
+    np.testing.assert_allclose(bias[:units], -bias[units : 2 * units])
+  for numbers in ((1, 4), (50, 2)):
+    with pytest.raises(ValueError, match='3 or 4 gates and at least 2 steps'):
+      initializers.chrono(*numbers)
