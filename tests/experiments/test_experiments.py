@@ -166,7 +166,10 @@ def test_flagfiles_hold_the_defaults(name):
     ('answer_1_plain', {'hops': 0}),
     ('answer_2_plain', {'hops': 0, 'task': 2}),
     ('answer_3_plain', {'hops': 0, 'task': 3}),
-    ('music_nottingham', {'dataset': 'nottingham', 'frames_per_beat': 2}),
+    (
+      'music_nottingham',
+      {'dataset': 'nottingham', 'frames_per_beat': 2, 'num_epochs': 40},
+    ),
   ],
 )
 def test_variants_differ_in_what_they_say(name, changed):
