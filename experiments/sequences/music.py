@@ -91,7 +91,7 @@ def examples(rolls: list[Roll], length: int | None = None) -> Sequences:
 class Of(running.Of):
   """The task of an experiment that reads its pieces in its own way."""
 
-  INPUTS: ClassVar = ('frames_per_beat',)
+  INPUTS: ClassVar[tuple[str, ...]] = ('frames_per_beat',)
 
   @staticmethod
   def encode(config: Config, rolls: Rolls) -> Data:

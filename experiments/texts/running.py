@@ -44,7 +44,7 @@ class Of:
   real: Callable[[Any], bool] = lambda config: False  # that of which was published
   encode: ClassVar[Callable[..., Any]]
   # What makes inputs of texts: files that the run left, and fields of its config.
-  INPUTS: ClassVar = (*vocabulary.FILES, 'length', 'tokens')
+  INPUTS: ClassVar[tuple[str, ...]] = (*vocabulary.FILES, 'length', 'tokens')
 
   def load(self, config: Any) -> Any:
     """The data that the flags ask for, as ids."""

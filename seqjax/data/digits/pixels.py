@@ -6,7 +6,7 @@ import gzip
 import logging
 import pathlib
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of the
 _VALIDATION = 0.1  # of the images to train on, the last ones
 # Seven segments on 8 x 8 pixels: top, left and right below it, middle, left and right
 # below that, bottom; and which of them, from the lowest bit on, a digit has.
-_SEGMENTS = (
+_SEGMENTS: tuple[Any, ...] = (
   np.s_[0, 2:6], np.s_[:4, 1], np.s_[:4, 6], np.s_[3, 2:6], np.s_[4:7, 1],
   np.s_[4:7, 6], np.s_[6, 2:6],
 )  # fmt: skip
