@@ -21,6 +21,8 @@ one file of MIDI.
 A run on weather forecasts from each row of a CSV file, of the columns that it was
 trained on, that has enough rows before it: when the forecast is made and for when, its
 value in the target's own unit, the value now, and what was measured if the file has it.
+One of forecast does so for each target, step ahead and quantile; of classify_series the
+rows of a file are one series, of which the class is told.
 
 With --samples=50 a run with dropout answers 50 times with it left on (Gal & Ghahramani
 2016), and with --workdir=A,B,C, or the folder of a run of many seeds, all of them

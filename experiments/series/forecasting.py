@@ -219,8 +219,8 @@ def load(config: Config) -> Data:
 def _check_targets(config: Config, series: Series, name: str) -> None:
   known = [column for column in series.columns if not config.is_category(column)]
   if not config.targets:
-    raise InputError(f'`target` must name a column to forecast: {name} has '
-                     f'{", ".join(known)}')  # fmt: skip
+    words = f'`target` must name a column to forecast: {name} has {", ".join(known)}'
+    raise InputError(words)
   for target in config.targets:
     if target not in known:
       raise InputError(f'--target={config.target}: {name} has {", ".join(known)}')
@@ -309,7 +309,6 @@ def train(
 
   def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(config.workdir or f'runs/{name}')
-
     found = {
       split: forecast(model, params, data.series.values, data.shape, chosen.rows)
       for split, chosen in _held_out(data).items()
