@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
@@ -290,8 +291,8 @@ def train(
   """
   middle = config.levels.index(0.5) if config.levels else None
 
-  def point(output: Array) -> Array:
-    return output if middle is None else output[..., middle]
+  def point(output: Array) -> Array:  # as `_point`
+    return output if middle is None else jnp.sort(output, -1)[..., middle]
 
   def error(output: Array, y: Array) -> Array:
     return losses.absolute_error(point(output), y)
