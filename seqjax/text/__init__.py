@@ -16,8 +16,8 @@ from seqjax.text.one_hot import (
 )
 from seqjax.text.padding import pad_sequences
 from seqjax.text.tokenizer import FILTERS, Tokenizer, split_words
-from seqjax.text.vector_files import Skipped, WordVectors
-from seqjax.text.vectors import Coverage, embedding_matrix, load_vectors
+from seqjax.text.vector_files import Skipped, WordVectors, load_vectors
+from seqjax.text.vectors import Coverage, embedding_matrix
 
 __all__ = [
   'FILTERS',

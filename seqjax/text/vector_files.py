@@ -1,7 +1,11 @@
-"""Files of word vectors as streams: what a line is, and what may be wrong.
+"""Files of word vectors: GloVe text, word2vec text and binary; plain, gzip or zip.
 
-Nothing here trusts a file: lines, words and widths are bounded, every number kept is
-checked, and each fault is either the user's error or counted.
+Such files are big (400,000 words of 100 numbers: 350 MB of text, 160 MB of float32)
+and made by others. So they are read as a stream, into one growing buffer that becomes
+the matrix without a copy; and `words` keeps only the vectors of a vocabulary, without
+turning the other lines into numbers. Nothing here trusts a file: lines, words and
+widths are bounded, every number kept is checked, and each fault is either the user's
+error or counted.
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ import codecs
 import contextlib
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from seqjax.files.packed import Stream
+from seqjax.files.packed import Stream, open_stream
 from seqjax.files.strangers import looks_like
 from seqjax.types import InputError
 
@@ -62,21 +67,74 @@ class WordVectors:
     return self.matrix[self.index[word]]
 
 
-def read_vectors(
-  stream: Stream,
-  layout: Layout,
+def load_vectors(
+  path: str | os.PathLike[str],
+  layout: Layout = 'glove',
   *,
-  words: Iterable[str] | None,
-  max_words: int | None,
-  width: int | None,
-  encoding: str,
-  skip_damage: bool,
-  skip_duplicates: bool,
+  words: Iterable[str] | None = None,
+  max_words: int | None = None,
+  width: int | None = None,
+  member: str | None = None,
+  encoding: str = 'utf-8',
+  on_error: Literal['raise', 'skip'] = 'raise',
+  on_duplicate: Literal['first', 'raise'] = 'first',
 ) -> WordVectors:
-  """Reads a file from its start; the arguments are those of `load_vectors`."""
-  rows = _Rows(stream.name, words, encoding, skip_damage, skip_duplicates)
+  """Reads word vectors.
+
+  Args:
+    path: Plain, gzip or zip file.
+    layout: 'glove': a line `word v1 ... vE` for each word; 'word2vec': the same after
+      a line `words E`; 'word2vec_binary': that line, then for each word its bytes, a
+      space and E little-endian float32. Words with spaces are understood: lines are
+      split from the right. Where the width is not told (by `width`, or the line
+      `words E`), a word with a space can't end in a number: it is taken for a line
+      with a number too many.
+    words: Keeps only these (a `word_index` will do). Of the lines of other words only
+      the width is checked. None keeps all.
+    max_words: Reads no further than this many lines; the files are sorted by falling
+      frequency. None reads to the end, and then without `words` the memory needed is
+      the file's to choose.
+    width: E of a GloVe file; None takes it from the first line, which must then be
+      sound and its word without a space.
+    member: The file inside a zip archive of several.
+    encoding: Of the words; one in which ASCII is one byte a character.
+    on_error: What to do about a line of the wrong width, a number that is none or not
+      finite, and a word that is empty, too long or not in `encoding`. 'raise', the
+      default, since such a line means a damaged file or another encoding, and half a
+      file of vectors costs accuracy in silence. 'skip' leaves it out and counts it in
+      `skipped`. A file cut short is an error in any case.
+    on_duplicate: What to do about a word seen before. 'first', the default, keeps its
+      first vector and counts the rest in `skipped`, since published files that are
+      otherwise sound (glove.840B.300d) repeat words. 'raise' takes it for an error.
+
+  Raises:
+    InputError: The file is not what `layout` says, or has one of the faults above;
+      the message names the file and the line, or the byte of a binary file.
+  """
+  for name, value, expected in (
+    ('layout', layout, get_args(Layout)),
+    ('on_error', on_error, ('raise', 'skip')),
+    ('on_duplicate', on_duplicate, ('first', 'raise')),
+  ):
+    if value not in expected:
+      raise ValueError(f'{name} must be one of {", ".join(expected)}, got {value!r}')
+  if isinstance(words, str):
+    raise TypeError('words must be a collection of words, got one str')
+  if max_words is not None and max_words < 1:
+    raise ValueError(f'max_words must be None or >= 1, got {max_words}')
+  if width is not None and (layout != 'glove' or not 1 <= width <= MAX_WIDTH):
+    raise ValueError(f'width must be in [1, {MAX_WIDTH}], for GloVe only, got {width}')
+  try:
+    keeps_ascii = 'a 1\n'.encode(encoding) == b'a 1\n'
+  except LookupError:
+    keeps_ascii = False
+  if not keeps_ascii:
+    raise ValueError(f'encoding must be one that keeps ASCII, got {encoding!r}')
   # A number too big for float32 becomes an infinity, which is a fault of its own.
-  with np.errstate(over='ignore'):
+  with open_stream(path, member) as stream, np.errstate(over='ignore'):
+    rows = _Rows(
+      stream.name, words, encoding, on_error == 'skip', on_duplicate == 'first'
+    )
     if layout == 'word2vec_binary':
       return rows.finish(*_read_binary(stream, rows, max_words))
     return rows.finish(*_read_text(stream, rows, layout, width, max_words))

@@ -1,100 +1,16 @@
-"""Files of word vectors: GloVe text, word2vec text and binary; plain, gzip or zip.
-
-Such files are big (400,000 words of 100 numbers: 350 MB of text, 160 MB of float32)
-and made by others. So they are read as a stream, into one growing buffer that becomes
-the matrix without a copy; every line is checked; and `words` keeps only the vectors of
-a vocabulary, without turning the other lines into numbers.
-"""
+"""Word vectors as the matrix of an embedding, and how much of a text has one."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.files.packed import open_stream
-from seqjax.text.vector_files import MAX_WIDTH, Layout, WordVectors, read_vectors
+from seqjax.text.vector_files import WordVectors
 
 _MISSING_SHOWN = 10
-
-
-def load_vectors(
-  path: str | os.PathLike[str],
-  layout: Layout = 'glove',
-  *,
-  words: Iterable[str] | None = None,
-  max_words: int | None = None,
-  width: int | None = None,
-  member: str | None = None,
-  encoding: str = 'utf-8',
-  on_error: Literal['raise', 'skip'] = 'raise',
-  on_duplicate: Literal['first', 'raise'] = 'first',
-) -> WordVectors:
-  """Reads word vectors.
-
-  Args:
-    path: Plain, gzip or zip file.
-    layout: 'glove': a line `word v1 ... vE` for each word; 'word2vec': the same after
-      a line `words E`; 'word2vec_binary': that line, then for each word its bytes, a
-      space and E little-endian float32. Words with spaces are understood: lines are
-      split from the right. Where the width is not told (by `width`, or the line
-      `words E`), a word with a space can't end in a number: it is taken for a line
-      with a number too many.
-    words: Keeps only these (a `word_index` will do). Of the lines of other words only
-      the width is checked. None keeps all.
-    max_words: Reads no further than this many lines; the files are sorted by falling
-      frequency. None reads to the end, and then without `words` the memory needed is
-      the file's to choose.
-    width: E of a GloVe file; None takes it from the first line, which must then be
-      sound and its word without a space.
-    member: The file inside a zip archive of several.
-    encoding: Of the words; one in which ASCII is one byte a character.
-    on_error: What to do about a line of the wrong width, a number that is none or not
-      finite, and a word that is empty, too long or not in `encoding`. 'raise', the
-      default, since such a line means a damaged file or another encoding, and half a
-      file of vectors costs accuracy in silence. 'skip' leaves it out and counts it in
-      `skipped`. A file cut short is an error in any case.
-    on_duplicate: What to do about a word seen before. 'first', the default, keeps its
-      first vector and counts the rest in `skipped`, since published files that are
-      otherwise sound (glove.840B.300d) repeat words. 'raise' takes it for an error.
-
-  Raises:
-    InputError: The file is not what `layout` says, or has one of the faults above;
-      the message names the file and the line, or the byte of a binary file.
-  """
-  for name, value, expected in (
-    ('layout', layout, get_args(Layout)),
-    ('on_error', on_error, ('raise', 'skip')),
-    ('on_duplicate', on_duplicate, ('first', 'raise')),
-  ):
-    if value not in expected:
-      raise ValueError(f'{name} must be one of {", ".join(expected)}, got {value!r}')
-  if isinstance(words, str):
-    raise TypeError('words must be a collection of words, got one str')
-  if max_words is not None and max_words < 1:
-    raise ValueError(f'max_words must be None or >= 1, got {max_words}')
-  if width is not None and (layout != 'glove' or not 1 <= width <= MAX_WIDTH):
-    raise ValueError(f'width must be in [1, {MAX_WIDTH}], for GloVe only, got {width}')
-  try:
-    keeps_ascii = 'a 1\n'.encode(encoding) == b'a 1\n'
-  except LookupError:
-    keeps_ascii = False
-  if not keeps_ascii:
-    raise ValueError(f'encoding must be one that keeps ASCII, got {encoding!r}')
-  with open_stream(path, member) as stream:
-    return read_vectors(
-      stream,
-      layout,
-      words=words,
-      max_words=max_words,
-      width=width,
-      encoding=encoding,
-      skip_damage=on_error == 'skip',
-      skip_duplicates=on_duplicate == 'first',
-    )
 
 
 class Coverage(NamedTuple):

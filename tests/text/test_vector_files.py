@@ -18,8 +18,13 @@ from vector_bytes import (
   vector_file,
 )
 
-from seqjax.text.vector_files import MAX_LINE, MAX_WIDTH, MAX_WORD, Skipped
-from seqjax.text.vectors import load_vectors
+from seqjax.text.vector_files import (
+  MAX_LINE,
+  MAX_WIDTH,
+  MAX_WORD,
+  Skipped,
+  load_vectors,
+)
 from seqjax.types import InputError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import seqjax
 from seqjax.text.tokenizer import Tokenizer
-from seqjax.text.vector_files import WordVectors
-from seqjax.text.vectors import Coverage, embedding_matrix, load_vectors
+from seqjax.text.vector_files import WordVectors, load_vectors
+from seqjax.text.vectors import Coverage, embedding_matrix
 
 
 @pytest.mark.parametrize(
