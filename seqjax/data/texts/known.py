@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from seqjax.data.texts.labelled import Labelled, Splits, split
+from seqjax.data.texts.labelled import Splits, of_rows, split
 from seqjax.data.texts.tables import Row, read_lines, read_table
 from seqjax.files import texts
 from seqjax.files.litter import inside
@@ -45,7 +45,7 @@ def r8(data_dir: str, validation_split: float, seed: int = 0) -> Splits:
   for name in ('train', 'test'):
     header = ('label', 'text')
     rows = read_table(folder / f'{name}.txt', ('text', 'label'), header=header)
-    parts[name] = _labelled(rows)
+    parts[name] = of_rows(rows)
   return split(parts, validation_split, 0.0, seed)
 
 
@@ -64,7 +64,7 @@ def names(
         rows.append(Row((name.strip(), path.stem), place))
   if not rows:
     raise InputError(f'{folder} holds no name: expected LANGUAGE.txt, a name a line')
-  return split({'train': _labelled(rows)}, validation_split, test_split, seed)
+  return split({'train': of_rows(rows)}, validation_split, test_split, seed)
 
 
 def ud_partut(data_dir: str) -> dict[str, Tagged]:
@@ -206,11 +206,6 @@ def _lines(path: pathlib.Path) -> list[str]:
     if not line.strip():
       raise InputError(f'{path}, line {number} is empty: expected a caption')
   return [line.strip() for line in lines]
-
-
-def _labelled(rows: Sequence[Row]) -> Labelled:
-  texts, labels = zip(*(row.values for row in rows), strict=True)
-  return Labelled(list(texts), list(labels), [row.place for row in rows])
 
 
 def _folder(data_dir: str, name: str, files: Sequence[str]) -> pathlib.Path:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.data.texts.tables import KINDS, read_table, read_text
+from seqjax.data.texts.tables import KINDS, Row, read_table, read_text
 from seqjax.files.litter import inside
 from seqjax.types import InputError
 
@@ -74,7 +74,7 @@ def load(
       raise InputError(
         f'`data={data}`: expected one of {", ".join(KINDS)}, or a folder'
       )
-    parts = {'train': _table(path, *columns)}
+    parts = {'train': of_rows(read_table(path, columns))}
   else:
     parts = _parts(path, columns) or {'train': _classes(path)}
   check_several(parts['train'])
@@ -156,11 +156,11 @@ def check_known(splits: Splits) -> None:
         )
 
 
-def _table(path: pathlib.Path, text_column: str, label_column: str) -> Labelled:
-  rows = read_table(path, (text_column, label_column))
+def of_rows(rows: Sequence[Row]) -> Labelled:
+  """Rows of two columns: the text, and its label."""
   texts, labels = zip(*(row.values for row in rows), strict=True)
-  labels = tuple(label.strip() for label in labels)
-  return Labelled(list(texts), list(labels), [row.place for row in rows])
+  places = [row.place for row in rows]
+  return Labelled(list(texts), [label.strip() for label in labels], places)
 
 
 def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled]:
@@ -177,7 +177,8 @@ def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled
     if len(here) > 1:
       raise InputError(f'{folder} has {" and ".join(p.name for p in here)} for {part}')
     for path in here:
-      found[part] = _classes(path) if path.is_dir() else _table(path, *columns)
+      is_table = not path.is_dir()
+      found[part] = of_rows(read_table(path, columns)) if is_table else _classes(path)
   if found and 'train' not in found:
     # A class may be called 'test': then there are others beside it.
     if len(held) > 2 and all(path.is_dir() for path in held):

@@ -7,12 +7,15 @@ endings of a language, frames around a slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from seqjax.data.texts.known import Pairs, Tagged
 from seqjax.data.texts.labelled import Labelled, Splits, split
+
+_T = TypeVar('_T', Tagged, Pairs)
 
 _VALIDATION = _TEST = 0.15
 
@@ -138,17 +141,15 @@ def sentences(seed: int, number: int) -> dict[str, Tagged]:
 def pairs(seed: int, number: int) -> dict[str, Pairs]:
   """Pairs of sentences of three parts each: 1, and 4/3 for each part in common."""
   rng = np.random.RandomState(seed)
-  found, scores = [], []
+  found: list[tuple[str, str]] = []
+  scores: list[float] = []
   for _ in range(number):
     a = [_pick(rng, part) for part in (_PERSONS, _DEEDS, _PLACES)]
     b = [_pick(rng, part) for part in (_PERSONS, _DEEDS, _PLACES)]
     b = [x if rng.random_sample() < 0.4 else y for x, y in zip(a, b, strict=True)]
     found.append((' '.join(a), ' '.join(b)))
     scores.append(1 + 4 / 3 * sum(x == y for x, y in zip(a, b, strict=True)))
-  return {
-    name: Pairs([found[i] for i in rows], [scores[i] for i in rows])
-    for name, rows in _rows(number).items()
-  }
+  return _parts(Pairs(found, scores))
 
 
 def play(seed: int, number: int) -> str:
@@ -172,23 +173,17 @@ def _split(texts: list[str], labels: list[str]) -> Splits:
   return split(drawn, _VALIDATION, _TEST, seed=0)
 
 
-def _rows(number: int) -> Mapping[str, range]:
-  """The numbers of the examples of each part."""
+def _parts(whole: _T) -> dict[str, _T]:
+  """The examples of each part: a slice of all columns that there are."""
+  number = len(whole[0])
   test = int(number * (1 - _TEST))
   train = int(number * (1 - _TEST - _VALIDATION))
-  return {
-    'train': range(train),
-    'validation': range(train, test),
-    'test': range(test, number),
+  rows = {
+    'train': slice(train),
+    'validation': slice(train, test),
+    'test': slice(test, number),
   }
-
-
-def _parts(whole: Tagged) -> dict[str, Tagged]:
   return {
-    name: Tagged(
-      whole.words[rows.start : rows.stop],
-      whole.tags[rows.start : rows.stop],
-      whole.classes and whole.classes[rows.start : rows.stop],
-    )
-    for name, rows in _rows(len(whole.words)).items()
+    name: type(whole)._make(column and column[part] for column in whole)
+    for name, part in rows.items()
   }
