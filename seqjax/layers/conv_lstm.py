@@ -178,12 +178,8 @@ class ConvLSTM(TrainedLayer):
   @nn.nowrap
   def _draw_bias(self, key: Array, shape: Any) -> Array:
     del key
-    F = self.features
-    return (
-      jnp.zeros(shape, jnp.float32)
-      .at[F : 2 * F]
-      .set(1.0 if self.unit_forget_bias else 0.0)
-    )
+    F, forget = self.features, float(self.unit_forget_bias)
+    return jnp.zeros(shape, jnp.float32).at[F : 2 * F].set(forget)
 
   @nn.nowrap
   def compute_mask(self, x: Any, mask: Any, y: Any = None) -> Any:
