@@ -68,10 +68,9 @@ def export_step(model: nn.Module, params: PyTree, width: int) -> tuple[Any, list
   carry = zeros(1)
   (b,) = jax.export.symbolic_shape('b')
   given = [jax.ShapeDtypeStruct((b, c.shape[-1]), c.dtype) for c in carry]
-  of_ids = isinstance(model, SequenceClassifier)
-  x = jax.ShapeDtypeStruct(
-    (b,) if of_ids else (b, width), 'int32' if of_ids else 'float32'
-  )
+  x = jax.ShapeDtypeStruct((b, width), jnp.float32)
+  if isinstance(model, SequenceClassifier):
+    x = jax.ShapeDtypeStruct((b,), jnp.int32)
   exported = jax.export.export(jax.jit(step), platforms=PLATFORMS)(given, x)
   return exported, [c.shape[-1] for c in carry]
 
@@ -93,7 +92,6 @@ def stream(
       raise ValueError(f'no model that reads step by step: {kind} needs later steps')
   layers = [layer.clone(return_carry=True) for layer in layers]
   encoder = Stack(layers) if isinstance(encoder, Stack) else layers[0]
-  of_ids = isinstance(model, SequenceClassifier)
   apply = functools.partial(encoder.apply, {'params': params['encoder']}, train=False)
 
   def inputs(x: Array) -> tuple[Array, Array | None]:
@@ -105,11 +103,11 @@ def stream(
     return jnp.expand_dims(rows, 1), mask
 
   def structure(B: int) -> Any:
-    D = (
-      params['embedding']['embedding'].shape[1] if of_ids else _width(params['encoder'])
-    )
-    x = jnp.zeros((B, 1, D))
-    return jax.eval_shape(lambda: apply(x)[0])
+    if isinstance(model, SequenceClassifier):
+      D = params['embedding']['embedding'].shape[1]
+    else:  # from the first kernel of the encoder
+      D = params['encoder'].get('layers_0', params['encoder'])['kernel'].shape[0]
+    return jax.eval_shape(lambda x: apply(x)[0], jnp.zeros((B, 1, D)))
 
   def zeros(B: int) -> list[Array]:
     return [jnp.zeros(c.shape, c.dtype) for c in jax.tree.leaves(structure(B))]
@@ -124,16 +122,10 @@ def stream(
     )
     if isinstance(model, SequenceRegressor) and model.output_shape:
       return jax.tree.leaves(whole), y.reshape(*y.shape[:-1], *model.output_shape)
-    single = not of_ids or getattr(model, 'num_classes', None) is None
+    single = getattr(model, 'num_classes', None) is None
     return jax.tree.leaves(whole), jnp.squeeze(y, -1) if single else y
 
   return step, zeros
-
-
-def _width(params: PyTree) -> int:
-  """D, from the first kernel of an encoder."""
-  first = params.get('layers_0', params)
-  return first['kernel'].shape[0]
 
 
 def _sizes(model: nn.Module, shape: Sequence[int], dtype: Any) -> Any:
