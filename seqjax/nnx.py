@@ -18,7 +18,7 @@ from flax import nnx
 
 from seqjax import layers
 from seqjax.layers import RecurrentLayer
-from seqjax.types import Array, PyTree
+from seqjax.types import Array
 
 
 class _Module(nnx.Module):
@@ -39,26 +39,15 @@ class _Module(nnx.Module):
     self.rngs = nnx.data(rngs['dropout'].fork() if drops else None)
 
   def __call__(
-    self,
-    x: Array,
-    *,
-    mask: Array | None = None,
-    initial_carry: PyTree | None = None,
-    reset: Array | None = None,
-    lengths: Array | None = None,
-    deterministic: bool | None = None,
-    rngs: Any = None,
+    self, x: Array, *, deterministic: bool | None = None, rngs: Any = None, **given: Any
   ) -> Any:
     """Runs the layer over sequences.
 
     Args:
       x: [..., T, D].
-      mask: As of the linen layer, as are `initial_carry`, `reset` and `lengths`.
-      initial_carry: Likewise.
-      reset: Likewise.
-      lengths: Likewise.
       deterministic: In place of the attribute.
       rngs: nnx.Rngs, a stream or a key, in place of the module's own.
+      **given: `mask`, `initial_carry`, `reset` or `lengths`, as of the linen layer.
 
     Returns:
       What the linen layer does.
@@ -68,16 +57,8 @@ class _Module(nnx.Module):
     keys = None
     if not deterministic and any(_rates(self.layer)):
       keys = {'dropout': _key(self.rngs if rngs is None else rngs)}
-    return self.layer.apply(
-      {'params': to_linen(self)},
-      x,
-      not deterministic,
-      mask=mask,
-      initial_carry=initial_carry,
-      reset=reset,
-      lengths=lengths,
-      rngs=keys,
-    )
+    params = {'params': to_linen(self)}
+    return self.layer.apply(params, x, not deterministic, rngs=keys, **given)
 
 
 class _Recurrent(_Module):
