@@ -11,7 +11,8 @@ from seqjax import models
 from seqjax.config import TrainConfig
 from seqjax.training.state import TrainState
 from seqjax.view import console, plots
-from seqjax.workdir.checkpoint import Restored, digest
+from seqjax.workdir.checkpoint import Restored
+from seqjax.workdir.leaves import digest
 from seqjax.workdir.log import read_metrics
 from seqjax.workdir.progress import Progress
 from seqjax.workdir.record import Saves

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
+from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from seqjax.files import sealed
@@ -23,16 +24,7 @@ from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError, PyTree
 from seqjax.workdir import integrity, leaves, storage
 from seqjax.workdir.integrity import SaveError, one_line
-from seqjax.workdir.leaves import digest, leaf_digests
-
-__all__ = [
-  'Checkpoints',
-  'Restored',
-  'SaveError',
-  'best_params',
-  'digest',
-  'leaf_digests',
-]
+from seqjax.workdir.leaves import leaf_digests
 
 _FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
 _FORMAT = 1
@@ -281,14 +273,12 @@ def best_params(
     prefix = means[0].partition(_MEAN)[0] + _MEAN if means else 'params/'
     wanted = template
     if wanted is None:
-      wanted = {}
-      for path, kind in kinds.items():
-        if path.startswith(prefix):
-          *above, name = path.removeprefix(prefix).split('/')
-          node = wanted
-          for parent in above:
-            node = node.setdefault(parent, {})
-          node[name] = leaves.described(kind)
+      shapes = {
+        path.removeprefix(prefix): leaves.described(kind)
+        for path, kind in kinds.items()
+        if path.startswith(prefix)
+      }
+      wanted = traverse_util.unflatten_dict(shapes, sep='/')
     parents[:] = prefix.split('/')[:-1]
     for name in reversed(parents):
       wanted = {name: wanted}
