@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, TypeAlias
 
 import jax
 
@@ -18,42 +19,6 @@ from seqjax.types import PyTree
 from seqjax.workdir import folder as folder_lib
 from seqjax.workdir.checkpoint import Checkpoints, Restored
 from seqjax.workdir.log import RunLog, read_metrics
-
-
-class Log(Protocol):
-  """What the loop tells of itself; see `RunLog`."""
-
-  def write(self, event: str, step: int, **values: Any) -> None: ...
-  def write_timing(self, step: int, **values: float) -> None: ...
-  def sync(self) -> None: ...
-
-
-class Saves(Protocol):
-  """What the loop saves and begins from; see `Checkpoints`."""
-
-  rejected: list[str]
-
-  def save(
-    self, step: int, state: PyTree, progress: dict[str, Any], *, best: bool = False
-  ) -> None: ...
-  def restore(self, template: PyTree) -> Restored | None: ...
-  def restore_best(self, template: PyTree) -> Restored | None: ...
-  def wait(self) -> None: ...
-  def folders(self) -> list[Path]: ...
-
-
-class Record(Protocol):
-  """One run's."""
-
-  @property
-  def folder(self) -> Path | None: ...
-  def start(
-    self, environment: Mapping[str, Any], fingerprints: Mapping[str, str]
-  ) -> contextlib.AbstractContextManager[None]: ...
-  def checkpoints(self) -> contextlib.AbstractContextManager[Saves]: ...
-  def log(self, resume_step: int | None) -> contextlib.AbstractContextManager[Log]: ...
-  def changes(self) -> Mapping[str, str]: ...
-  def lines(self) -> list[dict[str, Any]]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +62,10 @@ class OnDisk:
       processes.check_shared(self.folder / 'config.json')
       yield
 
-  def checkpoints(self) -> Checkpoints:
+  def checkpoints(self) -> AbstractContextManager[Saves]:
     return Checkpoints(self.folder / 'checkpoints', keep=self.keep)
 
-  def log(self, resume_step: int | None) -> RunLog:
+  def log(self, resume_step: int | None) -> AbstractContextManager[Log]:
     return RunLog(self.folder, resume_step, writes=processes.is_first())
 
   def changes(self) -> Mapping[str, str]:
@@ -129,10 +94,10 @@ class InMemory:
   ) -> Iterator[None]:
     yield
 
-  def checkpoints(self) -> contextlib.AbstractContextManager[Self]:
+  def checkpoints(self) -> AbstractContextManager[Saves]:
     return contextlib.nullcontext(self)
 
-  def log(self, resume_step: int | None) -> contextlib.AbstractContextManager[Self]:
+  def log(self, resume_step: int | None) -> AbstractContextManager[Log]:
     step = -1 if resume_step is None else resume_step
     kept = [line for line in self._lines if line['event'] != 'stop']
     self._lines = [line for line in kept if line['step'] <= step]
@@ -175,6 +140,11 @@ class InMemory:
 
   def sync(self) -> None:
     pass
+
+
+Record: TypeAlias = OnDisk | InMemory  # one run's
+Log: TypeAlias = RunLog | InMemory  # what the loop tells of itself
+Saves: TypeAlias = Checkpoints | InMemory  # what the loop saves and begins from
 
 
 def _placed(saved: Restored | None, template: PyTree) -> Restored | None:
