@@ -18,7 +18,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -105,11 +105,7 @@ def run(config: Config) -> dict[str, Any]:
 def _milliseconds(call: Callable[[Any], Any], x: Any) -> float:
   """The median time of a call that has run before."""
   jax.block_until_ready(call(x))
-  times = []
-  for _ in range(20):
-    start = time.perf_counter()
-    jax.block_until_ready(call(x))
-    times.append(time.perf_counter() - start)
+  times = timeit.repeat(lambda: jax.block_until_ready(call(x)), number=1, repeat=20)
   return 1000 * statistics.median(times)
 
 
