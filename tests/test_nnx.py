@@ -137,6 +137,8 @@ def test_what_does_not_fit_is_named_and_nothing_is_set(x):
     snn.LSTM(D, units=3, rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='features must be an integer, got None'):
     snn.LSTM(D, rngs=nnx.Rngs(0))
+  with pytest.raises(TypeError, match='LSTM has no hx: it is called initial_carry'):
+    module(jnp.ones((2, 5, D)), hx=None)
   drops = snn.GRU(D, H, dropout=0.5, rngs=nnx.Rngs(0))
   back = snn.GRU(D, H, dropout=0.5, go_backwards=True, rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='Bidirectional with dropout needs rngs'):
