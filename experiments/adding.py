@@ -21,7 +21,7 @@ from seqjax.config import field
 class Config(memory.Config):
   """What it can be told; see --help."""
 
-  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('gru', 'The recurrent layer.')
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
   num_epochs: int = field(24, 'Validations.', at_least=1)
 
 

@@ -35,16 +35,14 @@ class Config(seq2seq.Config):
   digits: int = field(3, 'Of each number, at most.', at_least=1, below=9)
   num_pairs: int = field(62_500, 'Sums to draw, a fifth of them held out.', at_least=20)
   length: int = field(17, 'Characters of a text, T.', at_least=1)
-  bidirectional: bool = field(False, 'Read from both ends.')
+  bidirectional: bool = False
   reverse: bool = field(True, 'Read from the last character to the first.')
-  attention: Literal['additive', 'dot', 'none'] = field(
-    'none', 'How the decoder looks at what was read.'
-  )
-  features: int = field(128, 'Units of each recurrent layer, H.', at_least=1)
+  attention: Literal['additive', 'dot', 'none'] = 'none'
+  features: int = 128
   embed_size: int = field(32, 'Width of the embeddings, E.', at_least=1)
-  beam_size: int = field(1, 'Beginnings that the search keeps; 1: none.', at_least=1)
-  batch_size: int = field(128, 'Examples a step, over all devices.', at_least=1)
-  num_epochs: int = field(30, 'Passes over the training set.', at_least=1)
+  beam_size: int = 1
+  batch_size: int = 128
+  num_epochs: int = 30
 
   def __post_init__(self) -> None:
     super().__post_init__()

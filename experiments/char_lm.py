@@ -12,7 +12,6 @@ whose small transformer (10.7 million parameters, on a GPU) has a validation los
 """
 
 import dataclasses
-import math
 import pathlib
 from typing import Literal
 
@@ -33,14 +32,10 @@ class Config(writing.Config):
     'Text: tinyshakespeare from --data_dir, file from --text_file, or a generated one.',
   )
   text_file: str = field('', 'Any text, UTF-8, with --dataset=file.', path=True)
-  features: int = field(256, 'Units of each recurrent layer, H.', at_least=1)
-  learning_rate: float = field(
-    8e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
-  )
-  warmup_steps: int = field(50, 'Steps in which the rate rises from 0.', at_least=0)
-  clip_global_norm: float | None = field(
-    1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
-  )
+  features: int = 256
+  learning_rate: float = 8e-3
+  warmup_steps: int = 50
+  clip_global_norm: float | None = 1.0
   num_epochs: int = field(16, 'Passes over the training text.', at_least=1)
 
 

@@ -10,7 +10,6 @@ from the training part, class by class. See docs/own_data.md.
 """
 
 import dataclasses
-import math
 from typing import Literal
 
 from experiments import experiment
@@ -34,16 +33,12 @@ class Config(classification.Config):
     0.1, 'Share of each class to test on, likewise.', above=0, below=1
   )
   split_seed: int = field(0, 'Seed of that draw.', at_least=0)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
-  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = field(
-    'constant', 'How the rate goes over the steps of the run.'
+  batch_size: int = 32
+  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = (
+    'constant'
   )
-  learning_rate: float = field(
-    2e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
-  )
-  early_stopping: int | None = field(
-    5, 'End after so many epochs without a better validation value.', at_least=1
-  )
+  learning_rate: float = 2e-3
+  early_stopping: int | None = 5
   num_epochs: int = field(20, 'Passes over the training set, at most.', at_least=1)
 
 

@@ -11,7 +11,6 @@ synonyms.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -30,15 +29,11 @@ class Config(comparison.Config):
   dataset: Literal['sick', 'synthetic'] = field(
     'sick', 'Pairs: sick from --data_dir, synthetic from a generator.'
   )
-  embed_size: int = field(100, 'Width of the embedding, E.', at_least=1)
-  features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
-  dropout: float = field(
-    0.2, "Rate on a recurrent layer's inputs.", at_least=0, below=1
-  )
-  learning_rate: float = field(
-    1e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
-  )
-  num_epochs: int = field(15, 'Passes over the training set.', at_least=1)
+  embed_size: int = 100
+  features: int = 64
+  dropout: float = 0.2
+  learning_rate: float = 1e-3
+  num_epochs: int = 15
 
 
 def load_parts(config: Config) -> Mapping[str, Pairs]:

@@ -24,16 +24,12 @@ from seqjax.config import field
 class Config(reviews.RecurrentConfig):
   """The recipe's settings; see --help."""
 
-  vocab_size: int = field(
-    1_000, 'Ids, V: the most frequent words and four others.', at_least=5
-  )
-  length: int = field(
-    80, 'Words of a review, T: its last ones, padded in front.', at_least=1
-  )
-  embed_size: int = field(128, 'Width of the embedding, E.', at_least=1)
+  vocab_size: int = 1_000
+  length: int = 80
+  embed_size: int = 128
   activation: Literal['tanh', 'relu'] = field('tanh', 'Of the recurrent layer.')
   optimizer: Literal['rmsprop', 'adam'] = field('adam', 'With Keras defaults.')
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:

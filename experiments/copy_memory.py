@@ -23,10 +23,10 @@ from seqjax.config import field
 class Config(memory.Config):
   """What it can be told; see --help."""
 
-  length: int = field(1_000, 'Steps to remember over.', at_least=2)
-  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('gru', 'The recurrent layer.')
+  length: int = 1_000
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
   embed_size: int = field(8, 'Width of the embedding, E.', at_least=1)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
   num_epochs: int = field(10, 'Validations.', at_least=1)
 
 

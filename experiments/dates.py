@@ -31,11 +31,11 @@ class Config(seq2seq.Config):
   num_pairs: int = field(
     12_500, 'Dates to draw, a fifth of them held out.', at_least=20
   )
-  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('gru', 'The recurrent layer.')
-  features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
+  features: int = 64
   embed_size: int = field(32, 'Width of the embeddings, E.', at_least=1)
-  beam_size: int = field(1, 'Beginnings that the search keeps; 1: none.', at_least=1)
-  num_epochs: int = field(20, 'Passes over the training set.', at_least=1)
+  beam_size: int = 1
+  num_epochs: int = 20
 
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:

@@ -23,7 +23,7 @@ from seqjax.types import InputError
 class Config(reviews.Config):
   """The chapter's settings; see --help."""
 
-  embed_size: int = field(128, 'Width of the embedding, E.', at_least=1)
+  embed_size: int = 128
   features: int = field(32, 'Filters of each convolution.', at_least=1)
   kernel_size: int = field(7, 'Words that a filter sees.', at_least=1)
   pool_size: int = field(5, 'Steps that become one between the two.', at_least=1)

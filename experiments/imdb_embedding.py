@@ -13,18 +13,15 @@ import dataclasses
 import seqjax as sj
 from experiments import experiment, reviews
 from seqjax import config as config_lib
-from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(reviews.Config):
   """The chapter's settings; see --help."""
 
-  length: int = field(
-    20, 'Words of a review, T: its last ones, padded in front.', at_least=1
-  )
-  embed_size: int = field(8, 'Width of the embedding, E.', at_least=1)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  length: int = 20
+  embed_size: int = 8
+  batch_size: int = 32
 
 
 def make_model(config: Config) -> sj.SequenceClassifier:

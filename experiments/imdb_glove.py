@@ -28,13 +28,11 @@ from seqjax.config import field
 class Config(few.Config):
   """The chapter's settings; see --help."""
 
-  length: int = field(
-    100, 'Words of a review, T: its last ones, padded in front.', at_least=1
-  )
+  length: int = 100
   embed_size: int = field(100, "Width of the embedding, E: the vectors'.", at_least=1)
   features: int = field(32, 'Units of the dense layer.', at_least=1)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
-  num_epochs: int = field(20, 'Passes over the training set.', at_least=1)
+  batch_size: int = 32
+  num_epochs: int = 20
 
 
 def make_model(

@@ -20,8 +20,8 @@ from seqjax.types import InputError
 class Config(weather.Config):
   """The chapter's settings; see --help."""
 
-  lookback: int = field(720, 'Rows that a window looks back.', at_least=1)
-  step: int = field(3, 'One row of so many is an input.', at_least=1)
+  lookback: int = 720
+  step: int = 3
   features: int = field(32, 'Filters of each layer, units of the GRU.', at_least=1)
   kernel_size: int = field(5, 'Rows that a filter sees.', at_least=1)
   pool_size: int = field(3, 'Steps that become one.', at_least=1)

@@ -20,7 +20,7 @@ from seqjax.config import field
 class Config(weather.Config):
   """The chapter's settings; see --help."""
 
-  num_epochs: int = field(40, 'Epochs.', at_least=1)
+  num_epochs: int = 40
   features: int = field(32, 'Units of the GRU, H.', at_least=1)
   dropout: float = field(0.2, 'Rate on the inputs.', at_least=0, below=1)
   recurrent_dropout: float = field(0.2, 'Rate on the state.', at_least=0, below=1)

@@ -19,7 +19,7 @@ from seqjax.config import field
 class Config(weather.Config):
   """The chapter's settings; see --help."""
 
-  num_epochs: int = field(40, 'Epochs.', at_least=1)
+  num_epochs: int = 40
   features: int = field(32, 'Units of the lower GRU, H.', at_least=1)
   top_features: int = field(64, 'Units of the upper GRU.', at_least=1)
   dropout: float = field(0.1, 'Rate on the inputs of each.', at_least=0, below=1)

@@ -36,12 +36,10 @@ class Config(classification.Config):
     'characters', 'What a name is read by.'
   )
   length: int = field(20, 'Characters of a name, T: its last ones.', at_least=1)
-  features: int = field(128, 'Units of each recurrent layer, H.', at_least=1)
-  dropout: float = field(
-    0.2, "Rate on a recurrent layer's inputs.", at_least=0, below=1
-  )
-  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
-  num_epochs: int = field(15, 'Passes over the training set.', at_least=1)
+  features: int = 128
+  dropout: float = 0.2
+  batch_size: int = 64
+  num_epochs: int = 15
 
 
 def load_texts(config: Config) -> Splits:

@@ -28,13 +28,11 @@ class Config(tagging.Config):
   dataset: Literal['snips', 'synthetic'] = field(
     'snips', 'Commands: snips from --data_dir, synthetic from a generator.'
   )
-  dropout: float = field(
-    0.5, "Rate on a recurrent layer's inputs.", at_least=0, below=1
-  )
-  features: int = field(128, 'Units of each recurrent layer, H.', at_least=1)
-  embed_size: int = field(100, 'Width of the embedding, E.', at_least=1)
+  dropout: float = 0.5
+  features: int = 128
+  embed_size: int = 100
   length: int = field(40, 'Words of a command, T: its first ones.', at_least=1)
-  num_epochs: int = field(12, 'Passes over the training set.', at_least=1)
+  num_epochs: int = 12
 
 
 def load_parts(config: Config) -> Mapping[str, Tagged]:

@@ -11,7 +11,6 @@ on flickr 2016. BLEU needs sacrebleu, an extra: pip install sacrebleu.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -30,29 +29,17 @@ class Config(seq2seq.Config):
   dataset: Literal['multi30k', 'synthetic'] = field(
     'multi30k', 'Captions: multi30k from --data_dir, synthetic of a made-up language.'
   )
-  tokens: Literal['characters', 'words'] = field(
-    'words', 'What is read and written at each step; words in lower case.'
-  )
-  min_count: int = field(
-    2, 'Tokens that occur less often are unknown, and never written.', at_least=1
-  )
-  features: int = field(256, 'Units of each recurrent layer, H.', at_least=1)
+  tokens: Literal['characters', 'words'] = 'words'
+  min_count: int = 2
+  features: int = 256
   embed_size: int = field(256, 'Width of the embeddings, E.', at_least=1)
-  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('gru', 'The recurrent layer.')
-  dropout: float = field(
-    0.3, "Rate on a recurrent layer's inputs.", at_least=0, below=1
-  )
-  output_dropout: float = field(
-    0.3, 'Rate on what the logits are made of.', at_least=0, below=1
-  )
-  label_smoothing: float = field(
-    0.1, 'Share of a label given to all classes, in training.', at_least=0, below=1
-  )
-  learning_rate: float = field(
-    2e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
-  )
-  warmup_steps: int = field(200, 'Steps in which the rate rises from 0.', at_least=0)
-  num_epochs: int = field(10, 'Passes over the training set.', at_least=1)
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
+  dropout: float = 0.3
+  output_dropout: float = 0.3
+  label_smoothing: float = 0.1
+  learning_rate: float = 2e-3
+  warmup_steps: int = 200
+  num_epochs: int = 10
 
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:

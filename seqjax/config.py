@@ -1,6 +1,7 @@
 """A frozen dataclass is an experiment's configuration; its fields are its flags."""
 
 import dataclasses
+import inspect
 import logging
 import math
 import operator
@@ -59,7 +60,21 @@ def field(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-  """What a command can be told; each value is within the limits of its field."""
+  """What a command can be told; each value is within the limits of its field.
+
+  A field of a base that is given another default alone keeps its help and limits.
+  """
+
+  def __init_subclass__(cls) -> None:
+    super().__init_subclass__()
+    known: dict[str, dataclasses.Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+      known |= getattr(base, '__dataclass_fields__', {})
+    for name in inspect.get_annotations(cls).keys() & known.keys():
+      default = getattr(cls, name)
+      if not isinstance(default, dataclasses.Field):
+        metadata = known[name].metadata
+        setattr(cls, name, dataclasses.field(default=default, metadata=metadata))
 
   def __post_init__(self) -> None:
     kinds = get_type_hints(type(self))

@@ -137,6 +137,23 @@ class _Width(config.TrainConfig):
   half: bool = config.field(False, 'Whether by half.')
 
 
+def test_another_default_keeps_help_and_limits_of_the_base():
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Other(config.TrainConfig):
+    num_epochs: int = 3
+    clip_norm: float | None = 2.0
+
+  ours, base = (
+    {f.name: f for f in dataclasses.fields(kind)} for kind in Other.__mro__[:2]
+  )
+  for name, default in (('num_epochs', 3), ('clip_norm', 2.0), ('seed', 0)):
+    assert ours[name].default == default
+    assert ours[name].metadata == base[name].metadata
+  assert Other().num_epochs == 3
+  with pytest.raises(InputError, match='`num_epochs` must be at least 1, got 0'):
+    Other(num_epochs=0)
+
+
 def test_parse_is_the_config_of_a_command(tmp_path):
   path = tmp_path / 'some.flags'
   path.write_text('# a comment\n--width=5\n--clip_norm=0.5\n')
