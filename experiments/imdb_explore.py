@@ -24,15 +24,11 @@ from seqjax.view import console, plots
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.Flags):
+class Config(config_lib.DataConfig):
   """See --help."""
 
   dataset: Literal['imdb', 'synthetic'] = field(
     'imdb', 'Reviews: imdb from --data_dir or the network, synthetic from a generator.'
-  )
-  data_dir: str = field('', 'Folder of the real data.', path=True)
-  cache_dir: str = field(
-    '', 'Folder of prepared data, as for the experiments.', path=True
   )
   workdir: str = field('runs/imdb_explore', 'Folder of the picture.', path=True)
   vocab_size: int = field(

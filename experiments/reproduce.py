@@ -23,16 +23,12 @@ _QUICK = ('--dataset=synthetic', '--num_epochs=1', '--warmup_steps=0')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.Flags):
+class Config(config_lib.DataConfig):
   """See --help."""
 
   suite: str = field('text', f'Which experiments: {", ".join(suites.SUITES)}.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each experiment.', at_least=1)
   only: str = field('', 'Rows of the suite to run, by name, with commas; default all.')
-  data_dir: str = field('', 'Folder of the real data.', path=True)
-  cache_dir: str = field(
-    '', 'Folder of prepared data, as for the experiments.', path=True
-  )
   workdir: str = field(
     '', 'Folder of runs and tables; default runs/<suite>.', path=True
   )

@@ -28,7 +28,7 @@ _MOST = 1_000  # combinations: more are a slip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.Flags):
+class Config(config_lib.DataConfig):
   """See --help."""
 
   experiment: str = field('', 'The experiment, as in its command: imdb_lstm.')
@@ -42,10 +42,6 @@ class Config(config_lib.Flags):
     ' min: or max: in front says which is better, where its name does not.',
   )
   seeds: int = field(3, 'Seeds 0, 1, ... of each combination.', at_least=1)
-  data_dir: str = field('', 'Folder of the real data.', path=True)
-  cache_dir: str = field(
-    '', 'Folder of prepared data, as for the experiments.', path=True
-  )
   workdir: str = field('', 'Folder of runs and tables; default runs/sweep.', path=True)
 
 

@@ -158,8 +158,8 @@ class ClusterConfig(Flags):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(ClusterConfig):
-  """What every training run can be told; experiments read the folders of data."""
+class DataConfig(Flags):
+  """Where data is, and where it is kept once it is prepared."""
 
   data_dir: str = field('', 'Folder of the real data.', path=True)
   cache_dir: str = field(
@@ -167,6 +167,12 @@ class TrainConfig(ClusterConfig):
     'Folder of prepared data; default $XDG_CACHE_HOME/seqjax or ~/.cache/seqjax.',
     path=True,
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig, ClusterConfig):
+  """What every training run can be told; experiments read the folders of data."""
+
   workdir: str = field(
     '', 'Folder of the run, started or resumed; default runs/<experiment>.', path=True
   )
