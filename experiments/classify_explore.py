@@ -54,16 +54,14 @@ def run(config: Config) -> None:
   """
   if bool(config.data) == bool(config.workdir):
     raise InputError('give one of --data, --workdir')
-  trained, settings = (
-    None,
-    classify.Config(
-      data=config.data, text_column=config.text_column, label_column=config.label_column
-    ),
+  trained: experiment.Run | None = None
+  settings: Any = classify.Config(
+    data=config.data, text_column=config.text_column, label_column=config.label_column
   )
   task: Any = classify.task
   if config.workdir:
     trained = experiment.open_run(config.workdir)
-    settings, task = trained.config, trained.task  # type: ignore[assignment]
+    settings, task = trained.config, trained.task
     if not isinstance(task, classification.Of):
       raise InputError(
         f'--workdir={config.workdir} is a run of {trained.experiment}, which is no '

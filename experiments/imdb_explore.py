@@ -47,18 +47,16 @@ def run(config: Config) -> None:
   )
   if config.review >= len(train.texts):
     raise InputError(f'--review must be below {len(train.texts)}, got {config.review}')
-  lengths = {'train': _lengths(train), 'test': _lengths(test)}
-  splits = {'train': train, 'test': test}
-  rows = {name: _facts(part, lengths[name]) for name, part in splits.items()}
+  lengths = _lengths(train)
+  rows = {'train': _facts(train, lengths), 'test': _facts(test, _lengths(test))}
   console.results_table(rows, title='Reviews, and words in a review')
 
   tokenizer = Tokenizer().fit(train.texts)
-  words = list(tokenizer.word_index)
+  words, counts = list(tokenizer.word_index), tokenizer.word_counts
   print(f'{len(words):,} different words in the training reviews\n')
-  most = words[: config.head]
   head = {
-    word: {'rank': rank, 'id': rank + INDEX_FROM, 'count': tokenizer.word_counts[word]}
-    for rank, word in enumerate(most, 1)
+    word: {'rank': rank, 'id': rank + INDEX_FROM, 'count': counts[word]}
+    for rank, word in enumerate(words[: config.head], 1)
   }
   console.results_table(head, title='Head of the word index')
 
@@ -76,7 +74,7 @@ def run(config: Config) -> None:
   folder = pathlib.Path(config.workdir)
   folder.mkdir(parents=True, exist_ok=True)
   plots.histogram(
-    lengths['train'],
+    lengths,
     folder / 'lengths.png',
     title=f'Lengths of the {config.dataset} training reviews',
     xlabel='Length (words)',
@@ -90,16 +88,13 @@ def _lengths(part: Reviews) -> np.ndarray:
 
 
 def _facts(part: Reviews, lengths: np.ndarray) -> dict[str, float]:
-  quartiles = np.percentile(lengths, [25, 50, 75]).round().astype(int).tolist()
+  spread = np.percentile(lengths, [0, 25, 50, 75, 100]).round().astype(int).tolist()
+  names = ('least', '25 %', 'median', '75 %', 'most')
   return {
     'reviews': len(part.texts),
     'positive': int(part.labels.sum()),
     'mean': float(lengths.mean()),
-    'least': int(lengths.min()),
-    '25 %': quartiles[0],
-    'median': quartiles[1],
-    '75 %': quartiles[2],
-    'most': int(lengths.max()),
+    **dict(zip(names, spread, strict=True)),
   }
 
 

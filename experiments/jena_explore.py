@@ -56,9 +56,9 @@ def run(config: Config) -> dict[str, Any]:
     )
     workdir.write_result(folder, result)
     days = series.times < series.times[0] + np.timedelta64(_DAYS, 'D')
-    pictures = {'series.png': slice(None), 'first_days.png': days}
-    for (file, rows), what in zip(
-      pictures.items(), ('all rows', f'the first {_DAYS} days'), strict=True
+    for file, rows, what in (
+      ('series.png', slice(None), 'all rows'),
+      ('first_days.png', days, f'the first {_DAYS} days'),
     ):
       time_plots.series(
         series.times[rows],
