@@ -1,11 +1,9 @@
 """What stays of a run: its folder, checkpoints, log and progress."""
 
 from seqjax.workdir.folder import (
-  changes,
   check_config,
   environment,
   lock,
-  naming,
   read_config,
   start_config,
   to_json,
@@ -14,11 +12,9 @@ from seqjax.workdir.folder import (
 )
 
 __all__ = [
-  'changes',
   'check_config',
   'environment',
   'lock',
-  'naming',
   'read_config',
   'start_config',
   'to_json',
