@@ -1,5 +1,6 @@
 """`fit` from Python: it is a command's run, and what is set does what it says."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -462,8 +463,7 @@ def test_samples_are_the_model_with_masks_of_their_own():
   far = np.abs(many.mean(0) - found.predict(x))  # the mean of masks is 1
   assert (far < 0.5 * many.std(0)).all()
 
-  plain = sj.SequenceRegressor(sj.GRU(4))
-  none = sj.fit(plain, (x, x[:, 0, 0]), **settings)
+  none = dataclasses.replace(found, model=sj.SequenceRegressor(sj.GRU(4)))
   for wrong, message in ((0, 'at least 1'), (3, 'no dropout')):
     with pytest.raises(InputError, match=f'`samples.*{message}'):
       none.predict(x, samples=wrong)

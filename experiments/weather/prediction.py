@@ -87,26 +87,17 @@ def predict(members: Members, asked: Asked) -> None:
     'forecast': found.round(2),
     'now': series.values[last, target],
   }
-  interval = None
   if calibration is not None:
-    interval = in_unit(calibration.interval(each))
     answers['spread'] = each.std(0, ddof=1) * scaling.std[target]
-    answers['low'], answers['high'] = interval
+    answers['low'], answers['high'] = in_unit(calibration.interval(each))
   answers['measured'] = _measured(
     series.times, series.values[:, target], answers['for']
   )
   _print(answers, config.target, asked.json)
   if asked.picture:
-    days = _PICTURE_DAYS * 86_400 // report.step_seconds
-    time_plots.forecasts(
-      answers['for'][-days:],
-      answers['measured'][-days:],
-      {trained.experiment: found[-days:], 'naive': answers['now'][-days:]},
-      asked.picture,
-      title=f'{config.target}, the last forecasts of {Path(file or "stdin").name}',
-      ylabel=config.target,
-      band=None if interval is None else interval[:, -days:],
-    )
+    rows_a_picture = _PICTURE_DAYS * 86_400 // report.step_seconds
+    last_ones = {name: column[-rows_a_picture:] for name, column in answers.items()}
+    _draw(last_ones, Path(asked.picture), trained.experiment, config.target)
   print(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
     + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
@@ -155,6 +146,19 @@ def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndar
   """What came at the times that are due; NaN where the file does not have them."""
   place = np.minimum(np.searchsorted(times, due), len(times) - 1)
   return np.where(times[place] == due, values[place], np.nan)
+
+
+def _draw(answers: dict[str, np.ndarray], path: Path, name: str, target: str) -> None:
+  """Draws forecasts, what was measured, and the interval where there is one."""
+  time_plots.forecasts(
+    answers['for'],
+    answers['measured'],
+    {name: answers['forecast'], 'naive': answers['now']},
+    path,
+    title=f'{target}, the last {len(answers["for"]):,} forecasts',
+    ylabel=target,
+    band=np.stack([answers['low'], answers['high']]) if 'low' in answers else None,
+  )
 
 
 def _forecasts(

@@ -130,7 +130,7 @@ def make_outputs(
     # One after the other: the kernels use all cores for one, and memory is that of one.
     return jax.lax.map(sample, jnp.arange(samples))
 
-  program = jax.jit(apply)
+  program, checked = jax.jit(apply), samples is None
   arrays = [] if resident is None else [jax.device_put(resident.arrays)]
 
   def check_drops(params: PyTree, batch: Batch) -> None:
@@ -148,10 +148,12 @@ def make_outputs(
   def outputs(
     params: PyTree, batches: Iterable[Batch], num_examples: int, start: int = 0
   ) -> PyTree:
+    nonlocal checked
     found = []
     for number, batch in enumerate(batches, start):
-      if samples is not None and number == start:
+      if not checked:
         check_drops(params, batch)
+        checked = True
       found.append(jax.device_get(program(params, batch, number, *arrays)))
     if samples is None:
       return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
