@@ -30,7 +30,7 @@ class Config(seq2seq.Config):
   """What it can be told; see --help."""
 
   dataset: Literal['generated', 'synthetic'] = field(
-    'generated', 'Sums: generated, or with synthetic a few of one digit.'
+    'generated', 'Sums: generated, or with synthetic a few of two digits.'
   )
   digits: int = field(3, 'Of each number, at most.', at_least=1, below=9)
   num_pairs: int = field(62_500, 'Sums to draw, a fifth of them held out.', at_least=20)
