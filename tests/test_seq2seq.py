@@ -200,6 +200,22 @@ def test_dropout_has_one_mask_a_sequence(options):
   assert len(np.unique(share[:, 0], axis=0)) == _B
 
 
+def test_dropout_of_a_layer_in_the_loop_has_one_mask_too():
+  """A decoder that hands its input on, and a head that shows it."""
+  layer = sj.SimpleRNN(3, **_OPTIONS, activation='linear', dropout=0.5)
+  model = _model(decoder=layer, input_feeding=True)
+  params = _params(model)
+  params['decoder'] = jax.tree.map(jnp.zeros_like, params['decoder'])
+  params['decoder']['kernel'] = jnp.eye(6, 3)
+  params['attend']['vector']['kernel'] = jnp.eye(11, 3)
+  params['head'] = {'kernel': jnp.eye(3, _V), 'bias': jnp.zeros(_V)}
+  ids = np.ones((16, 2, _T), int) * np.arange(1, _T + 1)
+  run = functools.partial(model.apply, {'params': params}, ids, train=True)
+  shown = jax.jit(run)(rngs={'dropout': jax.random.key(0)})[..., :3] != 0
+  np.testing.assert_array_equal(shown, np.broadcast_to(shown[:, :1], shown.shape))
+  assert len(np.unique(shown[:, 0], axis=0)) > 3
+
+
 def test_weights_of_nothing_are_0_and_have_gradients():
   scores = jnp.array([[[2.0, -1.0, 40.0]], [[1.0, 2.0, 3.0]]])
   mask = jnp.array([[[True, True, False]], [[False] * 3]])
