@@ -196,3 +196,26 @@ def test_what_cannot_be_is_refused_by_name():
   ):
     with pytest.raises(ValueError, match=match):
       decode(source, **{**numbers, **options})
+
+
+def test_a_language_model_is_a_step():
+  """Greedy is what `generation.generate` writes at temperature 0, up to the end."""
+  model = sj.LanguageModel(7, 5, sj.GRU(6, **_OPTIONS), return_carry=True)
+  prompt = np.array([[3], [4], [5], [6]])
+  params = model.init(jax.random.key(3), prompt, train=False)['params']
+  params = jax.tree.map(lambda a: 5 * a, params)
+
+  def step(carry, ids):
+    options = {'train': False, 'initial_carry': carry}
+    carry, logits = model.apply({'params': params}, ids[:, None], **options)
+    return carry, logits[:, 0]
+
+  search = functools.partial(decoding.greedy, step, end=_END, num_steps=8)
+  found = jax.jit(search)(model.zero_carry(4), jnp.asarray(prompt[:, 0]))
+  text = sj.generation.start(model, params, prompt, jax.random.key(0))
+  _, ids = sj.generation.generate(model, params, text, 8, temperature=0)
+  for b, length in enumerate(found.lengths.tolist()):
+    np.testing.assert_array_equal(found.ids[b, :length], ids[b, :length])
+    assert length == 8 or found.ids[b, length - 1] == _END
+    assert not found.ids[b, length:].any()
+  assert len(np.unique(found.ids)) > 3
