@@ -124,7 +124,7 @@ def resident_feed(feed: Feed, wanted: bool | None, mesh: Mesh) -> Feed:
   if found is None:
     if wanted:
       raise InputError(
-        '`resident` needs examples in arrays or lists; these are read bit by bit'
+        '`resident` needs examples in arrays or lists; these are not held as such'
       )
     return feed
   size = sum(a.nbytes for a in jax.tree.leaves(found.resident.arrays))
