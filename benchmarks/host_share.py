@@ -68,7 +68,7 @@ def _jena_gru() -> tuple[TrainConfig, Task, Data]:
 
 
 def _tiny(together: int) -> tuple[TrainConfig, Task, Data]:
-  N, T, D, B = 32_000, 8, 4, 16
+  N, T, D, B = 32_000, 32, 4, 32
   x = np.random.default_rng(0).standard_normal((N, T, D)).astype(np.float32)
   config = TrainConfig(
     batch_size=B,
@@ -76,7 +76,7 @@ def _tiny(together: int) -> tuple[TrainConfig, Task, Data]:
     steps_per_dispatch=together,
     resident=True,
   )
-  task = Task(sj.SequenceRegressor(sj.SimpleRNN(8)), losses.absolute_error)
+  task = Task(sj.SequenceRegressor(sj.SimpleRNN(16)), losses.absolute_error)
   return config, task, Data(Shuffled(Examples(x, x[:, 0, 0]), B, 0))
 
 
