@@ -23,7 +23,7 @@ _DAYS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(weather.Config):
+class Config(weather.Untrained):
   """The chapter's settings; see --help."""
 
 

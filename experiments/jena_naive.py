@@ -18,7 +18,7 @@ from seqjax.view import console
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(weather.Config):
+class Config(weather.Untrained):
   """The chapter's settings; see --help."""
 
 

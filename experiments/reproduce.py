@@ -2,11 +2,11 @@
 
 python -m experiments.reproduce --suite=text --seeds=3 --data_dir=DIR --workdir=DIR
 
-Each run is the command a user would give, in a process of its own: nothing of one run
-can reach the next, and one that fails takes nothing else with it. Kill the suite and
-start it again: finished runs are skipped, the one that was cut goes on. After each run
-table.md and table.json are written anew, with a picture of each experiment's curves;
-the output of a run is in console.log of its folder.
+Each row is the command a user would give, all its seeds at once where they can be, in a
+process of its own: nothing of one can reach the next, and one that fails takes nothing
+else with it. Kill the suite and start it again: finished runs are skipped, what was cut
+goes on. After each row table.md and table.json are written anew, with a picture of its
+curves; its output is in console.log of its folder.
 """
 
 import dataclasses

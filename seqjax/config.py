@@ -179,6 +179,9 @@ class TrainConfig(DataConfig, ClusterConfig):
   seed: int = field(
     0, 'Seed of initial weights, dropout and the order of examples.', at_least=0
   )
+  num_seeds: int = field(
+    1, 'Train as many seeds at once, from `seed` on, in workdir/seeds/.', at_least=1
+  )
   num_epochs: int = field(10, 'Passes over the training set.', at_least=1)
   num_steps: int | None = field(
     None, 'End after so many steps, before the last epoch.', at_least=1
@@ -272,6 +275,12 @@ class TrainConfig(DataConfig, ClusterConfig):
     ]
     if len(clips) > 1:
       raise InputError(f'give only one of {", ".join(clips)}')
+    if self.num_seeds > 1 and (self.distributed or self.data_parallel == 'pmap'):
+      other = 'distributed' if self.distributed else 'data_parallel=pmap'
+      raise InputError(
+        f'`num_seeds={self.num_seeds}` is for one process and `data_parallel=jit`: not '
+        f'with `{other}`'
+      )
     for name in ('rate_changes', 'class_weight'):
       if (name, getattr(self, name)) != ('class_weight', 'balanced'):
         self.pairs(name)

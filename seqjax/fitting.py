@@ -58,6 +58,8 @@ _OF_OPTIMIZER = (
   'learning_rate', 'schedule', 'warmup_steps', 'final_share', 'rate_changes',
   'momentum', 'nesterov', 'weight_decay', 'clip_value', 'clip_norm', 'clip_global_norm',
 )  # fmt: skip
+# What commands alone can be told.
+_OF_COMMANDS = ('data_dir', 'cache_dir', 'distributed', 'num_seeds')
 # What a line of the log holds beside metrics.
 _RESERVED = ('event', 'step', 'steps', 'epoch', 'loss', 'weight', 'grad_norm')
 
@@ -75,6 +77,7 @@ ELSEWHERE = {
   'steps_per_execution': 'it is called steps_per_dispatch',
   'steps_per_epoch': 'an epoch is all examples once; num_steps ends a run early',
   'initial_epoch': 'a second call with the same workdir goes on by itself',
+  'num_seeds': 'it is for commands; call fit with each seed',
   'lr': 'it is called learning_rate',
   'clipnorm': 'it is called clip_norm',
   'clipvalue': 'it is called clip_value',
@@ -464,7 +467,7 @@ def _config(
   """The settings as a config, and the optimizer if it is none that it can name."""
   fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
   for name in settings:
-    if name in fields and name not in ('data_dir', 'cache_dir', 'distributed'):
+    if name in fields and name not in _OF_COMMANDS:
       continue
     hint = ELSEWHERE.get(name)
     raise TypeError(

@@ -1,23 +1,25 @@
 """`train`: the loop of every run, that may be killed at any moment."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import processes, signals, watchdog
 from seqjax.data.batches import Batches
-from seqjax.training import evaluation, metrics, optim, steps
+from seqjax.training import evaluation, lockstep, metrics, optim, steps
 from seqjax.training.plan import Data, Plan, Task
 from seqjax.training.programs import Programs
-from seqjax.training.state import TrainState, init_state
+from seqjax.training.state import TrainState
 from seqjax.types import CommandError, PyTree
 from seqjax.view import console, report
 from seqjax.workdir.progress import Pending, Progress, means
@@ -74,23 +76,127 @@ def train(
   """
   devices = plan.devices
   mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
-  programs = Programs(task, data, plan, mesh, show.log_every)
-  feed = programs.feed
-  num_steps = plan.num_epochs * feed.steps_per_epoch
-  num_steps = min(num_steps, plan.num_steps or num_steps)
-  init_key, step_key = jax.random.split(jax.random.key(plan.seed))
+  with watchdog.Watchdog(devices.step_timeout) as watch:
+    common = _Common(task, data, plan, show, mesh, stop, watch)
+    own = data._replace(feed=common.programs.feed)
+    run = _run(common, own, plan, record, show)
+    group = lockstep.Group([run], common.programs, common.evaluate, ())
+    lockstep.drive([group])
+  return group.outcomes[0]  # type: ignore[return-value]
 
+
+def train_seeds(
+  task: Task,
+  data: Data,
+  plan: Plan,
+  records: Mapping[int, Record],
+  show: Show,
+  stop: signals.Stop,
+) -> dict[int, Outcome | DivergedError]:
+  """Trains a model with several seeds at once: each as `train` does, to 1e-5.
+
+  A step of all is one program, and one call of a recurrent kernel; on several devices,
+  if there are seeds for each, one a device. Each goes on where it was stopped, ends
+  early, and diverges, by itself.
+
+  Args:
+    task: What is learned.
+    data: From what; each seed has its own order of it.
+    plan: How, and for how long; of any seed.
+    records: Seed -> where to.
+    show: What to tell of them.
+    stop: As for `train`.
+
+  Raises:
+    InputError: As `train`.
+  """
+  devices, seeds = plan.devices, list(records)
+  meshes = mesh_lib.make_meshes(
+    len(seeds), devices.number, devices.batch_size, devices.parts
+  )
+  groups: list[lockstep.Group[Outcome]] = []
   with contextlib.ExitStack() as held:
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
-    derived = metrics.values(task.metrics)
-    environment = {**workdir.environment(), **programs.facts, 'devices_used': mesh.size}
-    state = init_state(
-      task.model, programs.tx, init_key, programs.x, carries=programs.carries
+    num_steps = _num_steps(data, plan)
+    shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
+    common = None
+    for mesh, chosen in zip(meshes, np.array_split(seeds, len(meshes)), strict=True):
+      models = len(chosen) if len(chosen) > 1 else None
+      common = _Common(task, data, plan, show, mesh, stop, watch, models, common, shown)
+      runs = [
+        _run(
+          common,
+          data._replace(feed=common.programs.feed.with_seed(seed)),
+          dataclasses.replace(plan, seed=seed),
+          records[seed],
+          show,
+        )
+        for seed in chosen.tolist()
+      ]
+      groups.append(
+        lockstep.Group(runs, common.programs, common.evaluate, (DivergedError,))
+      )
+    lockstep.drive(groups)
+  found = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
+  return dict(zip(seeds, found, strict=True))  # type: ignore[arg-type]
+
+
+class _Common:
+  """What the runs of a group share."""
+
+  def __init__(
+    self,
+    task: Task,
+    data: Data,
+    plan: Plan,
+    show: Show,
+    mesh: Mesh,
+    stop: signals.Stop,
+    watch: watchdog.Watchdog,
+    models: int | None = None,
+    other: Self | None = None,
+    shown: console.Display | None = None,
+  ):
+    """Takes another group's, whose data is the same, and where all show how far."""
+    self.task, self.mesh, self.stop, self.watch = task, mesh, stop, watch
+    self.shown = shown
+    self.programs = Programs(task, data, plan, mesh, show.log_every, models)
+    self.derived = metrics.values(task.metrics)
+    self.evaluate = evaluation.make(
+      self.programs.eval_step,
+      mesh,
+      stop,
+      watch,
+      self.derived,
+      self.programs.carry,
+      models,
     )
-    held.enter_context(record.start(environment, _fingerprints(data)))
-    evaluate = evaluation.make(
-      programs.eval_step, mesh, stop, watch, derived, jax.device_get(state.carry)
-    )
+    if other is None:
+      self.environment = {
+        **workdir.environment(),
+        **self.programs.facts,
+        'devices_used': mesh.size,
+      }
+      self.fingerprints = _fingerprints(data)
+    else:
+      self.environment, self.fingerprints = other.environment, other.fingerprints
+    self.tells = other is None  # of the model, once
+
+
+def _run(
+  common: _Common, data: Data, plan: Plan, record: Record, show: Show
+) -> lockstep.Run[Outcome]:
+  """One run, top to bottom, but for what `lockstep` computes."""
+  task, mesh, stop, watch = common.task, common.mesh, common.stop, common.watch
+  programs, derived, environment = common.programs, common.derived, common.environment
+  feed, devices, num_steps = data.feed, plan.devices, _num_steps(data, plan)
+  init_key, step_key = jax.random.split(jax.random.key(plan.seed))
+  label = f'seed {plan.seed}: ' if common.shown else ''
+
+  with contextlib.ExitStack() as held:
+    state = programs.init(init_key)
+    fingerprints = {'training_sha256': feed.fingerprint, **common.fingerprints}
+    held.enter_context(record.start(environment, fingerprints))
     state = mesh_lib.replicate(state, mesh)
     checkpoints = held.enter_context(record.checkpoints())
     restored = checkpoints.restore(state)
@@ -100,18 +206,20 @@ def train(
     start = int(state.step)
     processes.check_same(start, 'the step that was restored')
     if not show.quiet:
-      report.show_start(
-        show.name,
-        record.folder,
-        task.model,
-        programs.x,
-        environment,
-        num_steps,
-        show.facts,
-      )
-      report.show_restored(checkpoints, restored, record.changes())
+      if common.tells:
+        common.tells = False
+        report.show_start(
+          show.name,
+          record.folder,
+          task.model,
+          programs.x,
+          environment,
+          num_steps,
+          show.facts,
+        )
+      report.show_restored(checkpoints, restored, record.changes(), label)
     log = held.enter_context(record.log(None if restored is None else start))
-    shown = held.enter_context(
+    shown = common.shown or held.enter_context(
       console.Display(num_steps, start_step=start, quiet=show.quiet)
     )
 
@@ -135,12 +243,13 @@ def train(
       asked = bool(stop)  # once: a signal may come while the state is half fetched
 
       if pending and (asked or epoch_ends or step % show.log_every == 0):
-        _take_in(pending, progress, step, log, checkpoints)
+        _take_in(pending, progress, step, log, checkpoints, programs.models or 1)
         shown.update(step, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
       if epoch_ends and progress.epochs < epoch and not asked:
-        values = evaluate(programs.params(state), programs.validation)
+        params = programs.params(state)
+        values = yield lockstep.Evaluation(step, params, programs.validation)
         asked = bool(stop)
         if asked:  # this epoch is evaluated after the next start
           values = None
@@ -149,7 +258,7 @@ def train(
           values, is_best = progress.close_epoch(values, step, task.monitor, derived)
           log.write('epoch', step, epoch=epoch, **values)
           seconds, epoch_start = time.monotonic() - epoch_start, time.monotonic()
-          shown.epoch_line(epoch, plan.num_epochs, values, seconds)
+          shown.epoch_line(epoch, plan.num_epochs, values, seconds, label)
           if plan.plateau and progress.is_plateau(plan.plateau[0]):
             opt_state = optim.reduce_rate(state.opt_state, plan.plateau[1])
             state = state._replace(opt_state=opt_state)
@@ -169,10 +278,10 @@ def train(
       if step == num_steps or progress.epochs_since_best >= patience:
         break
       pending.begin()
-      train_steps = programs.train_steps[len(ahead)]
-      state, sums = train_steps(state, next(batches), step_key)
+      batch, count = next(batches), len(ahead)
+      state, sums = yield lockstep.Step(step, count, state, batch, step_key)
       pending.add(sums, compiled=is_new)
-      compiled.add(len(ahead))
+      compiled.add(count)
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
 
@@ -180,14 +289,14 @@ def train(
       processes.on_first(checkpoints.wait)
       params, epoch = programs.params(state), progress.epochs
       if not show.test_last:
-        best, epoch = _choose(checkpoints, state, progress)
+        best, epoch = _choose(checkpoints, state, progress, label)
         params = programs.params(best)
         processes.check_same(epoch, 'the epoch to test')
-      test = evaluate(params, data.test or ())
+      test = yield lockstep.Evaluation(math.inf, params, data.test or ())
     if stop:  # one may have come in the test
       checkpoints.wait()
       if not show.quiet:
-        report.show_stopped(stop.name, step, num_steps, record.folder)
+        report.show_stopped(stop.name, step, num_steps, record.folder, label)
       saved = checkpoints.restore_best(state) if progress.best else None
       params = programs.params(state if saved is None else saved.state)
       return Outcome(params, {}, progress, stop)
@@ -198,9 +307,14 @@ def train(
   return Outcome(params, result, progress, None)
 
 
+def _num_steps(data: Data, plan: Plan) -> int:
+  num_steps = plan.num_epochs * data.feed.steps_per_epoch
+  return min(num_steps, plan.num_steps or num_steps)
+
+
 def _fingerprints(data: Data) -> dict[str, str]:
+  """Those of the parts that all seeds share."""
   parts: dict[str, Batches | None] = {
-    'training_sha256': data.feed,  # type: ignore[dict-item]
     'validation_sha256': data.validation,
     'test_sha256': data.test,
   }
@@ -208,10 +322,19 @@ def _fingerprints(data: Data) -> dict[str, str]:
 
 
 def _take_in(
-  pending: Pending, progress: Progress, step: int, log: Log, checkpoints: Saves
+  pending: Pending,
+  progress: Progress,
+  step: int,
+  log: Log,
+  checkpoints: Saves,
+  sharers: int,
 ) -> None:
-  """Fetches the sums of the steps up to `step`, and checks that they are finite."""
+  """Fetches the sums of the steps up to `step`, and checks that they are finite.
+
+  Their time is shared by so many runs.
+  """
   fetched, seconds, compiled = pending.fetch()
+  seconds /= sharers
   for number, sums in enumerate(fetched, step - len(fetched) + 1):
     _check_finite(sums, number, log, checkpoints)
     progress.add(sums)
@@ -239,12 +362,12 @@ def _check_finite(
 
 
 def _choose(
-  checkpoints: Saves, state: TrainState, progress: Progress
+  checkpoints: Saves, state: TrainState, progress: Progress, label: str
 ) -> tuple[TrainState, int]:
   """The state to test, and its epoch: the best, or if it is damaged the last."""
   best = checkpoints.restore_best(state)
-  report.show_rejected(checkpoints)
+  report.show_rejected(checkpoints, label)
   if best is not None and progress.best and best.step == progress.best['step']:
     return best.state, int(progress.best['epoch'])
-  console.say('the best checkpoint is lost: the last epoch is tested')
+  console.say(f'{label}the best checkpoint is lost: the last epoch is tested')
   return state, progress.epochs

@@ -16,14 +16,16 @@ from seqjax import workdir
 from seqjax.cluster import compilation_cache, mesh, processes, signals
 from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.files import whole
-from seqjax.loop import DivergedError, Show, train
-from seqjax.training.plan import Data, Task, choose_monitor, make_plan
+from seqjax.loop import DivergedError, Outcome, Show, train, train_seeds
+from seqjax.training.plan import Data, Plan, Task, choose_monitor, make_plan
 from seqjax.types import InputError, PyTree
 from seqjax.view import report
 from seqjax.workdir import modules
 from seqjax.workdir.record import OnDisk
 
-__all__ = ['FREE_FIELDS', 'DivergedError', 'disk_record', 'run']
+__all__ = ['FREE_FIELDS', 'SEEDS', 'DivergedError', 'disk_record', 'run']
+
+SEEDS = 'seeds'  # where a workdir has those of several seeds, each by its number
 
 # Fields that do not change what is computed: a resumed run may have others.
 FREE_FIELDS = frozenset(
@@ -34,8 +36,8 @@ FREE_FIELDS = frozenset(
   'steps_per_dispatch', 'resident',  # other programs: the last bits may differ
 }  # fmt: skip
 
-# (tested params on the host, result) -> more of the result
-Finish = Callable[[PyTree, Mapping[str, Any]], Mapping[str, Any]]
+# (tested params on the host, result, workdir) -> more of the result
+Finish = Callable[[PyTree, Mapping[str, Any], Path], Mapping[str, Any]]
 
 
 def run(
@@ -54,7 +56,8 @@ def run(
   """A command's run, from its config to its result, in a workdir.
 
   The workdir holds config.json, metrics.jsonl, timing.jsonl, tb/, checkpoints/, in the
-  end curves.png and result.json.
+  end curves.png and result.json. With `num_seeds` it holds a folder like that for each
+  seed, seeds/S, a result.json with means and spreads, and a picture of all curves.
 
   Args:
     config: Everything that flags can say. With `distributed` all processes call this.
@@ -64,8 +67,8 @@ def run(
     title: What is trained on what, for readers.
     facts: Names and values to show at the start, such as sizes of the data.
     published: Metric -> published validation value, for the picture.
-    finish: Called at the end as (tested params, result), in process 0: what it returns
-      comes into result.json too, and it may leave more in the workdir.
+    finish: Called at the end of each seed as (tested params, result, workdir), in
+      process 0: what it returns comes into result.json too, and it may leave more.
     test_last: Test the last epoch's parameters, not the best one's.
     files: Name -> what writes it at a path: what is needed to use the model later and
       follows from config and data, such as its vocabulary. Written at every start.
@@ -75,30 +78,95 @@ def run(
 
   Raises:
     InputError: config and workdir do not fit, or the workdir cannot be written.
-    DivergedError: a loss or a gradient is not finite.
+    DivergedError: a loss or a gradient is not finite; of seeds at once, in the end.
     SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
   """
+  shown = Show(name, facts, config.log_every, config.save_every, test_last=test_last)
+
+  def end(config: TrainConfig, folder: Path, outcome: Outcome) -> None:
+    params, result = outcome.params, outcome.result
+    more = {} if finish is None else finish(jax.device_get(params), result, folder)
+    workdir.write_result(folder, {**result, **more})
+    report.draw(title, folder, config, outcome.progress, published)
+
   with processes.session(config):
-    record = disk_record(config, name, task.model, files)
-    shown = Show(name, facts, config.log_every, config.save_every, test_last=test_last)
-    plan = make_plan(config, data.feed)
+    task, plan = choose_monitor(config, task), make_plan(config, data.feed)
     compilation_cache.use_compilation_cache(config.compilation_cache)
+    if config.num_seeds > 1:
+      with workdir.lock(_folder(config, name)):
+        return _run_seeds(config, task, data, plan, shown, files, end, title, published)
+    record = disk_record(config, name, task.model, files)
     with signals.catch() as stop:
-      outcome = train(choose_monitor(config, task), data, plan, record, shown, stop)
+      outcome = train(task, data, plan, record, shown, stop)
     if outcome.stop:
       sys.exit(outcome.stop.exit_code)
-    folder = record.folder
-
-    def write_result() -> None:
-      params, result = outcome.params, outcome.result
-      more = finish(jax.device_get(params), result) if finish is not None else {}
-      workdir.write_result(folder, {**result, **more})
-      report.draw(title, folder, config, outcome.progress, published)
-
-    processes.on_first(write_result)
-    result: dict[str, Any] = json.loads((folder / 'result.json').read_text())
-    report.show_end(folder, result)
+    processes.on_first(lambda: end(config, record.folder, outcome))
+    result: dict[str, Any] = json.loads((record.folder / 'result.json').read_text())
+    report.show_end(record.folder, result)
     return result
+
+
+def _run_seeds(
+  config: TrainConfig,
+  task: Task,
+  data: Data,
+  plan: Plan,
+  shown: Show,
+  files: Mapping[str, Callable[[Path], None]] | None,
+  end: Callable[[TrainConfig, Path, Outcome], None],
+  title: str,
+  published: Mapping[str, float] | None,
+) -> dict[str, Any]:
+  """The runs of all seeds, each in a workdir in this one, and what they make together.
+
+  More seeds may be added later: what the others have left counts too.
+  """
+  folder, name = _folder(config, shown.name), shown.name
+  if (folder / 'metrics.jsonl').exists():
+    raise InputError(
+      f'`workdir` {folder} holds a run of one seed; use another for `num_seeds`'
+    )
+  fields = dataclasses.fields(config)
+  workdir.start_config(
+    folder,
+    {'experiment': name, **dataclasses.asdict(config)},
+    workdir.environment(),
+    FREE_FIELDS | {'seed', 'num_seeds'},
+    {spec.name: spec.default for spec in fields},
+  )
+  own, records = {}, {}
+  for seed in range(config.seed, config.seed + config.num_seeds):
+    place = str(folder / SEEDS / str(seed))
+    own[seed] = dataclasses.replace(config, seed=seed, num_seeds=1, workdir=place)
+    records[seed] = disk_record(own[seed], name, task.model, files)
+  with signals.catch() as stop:
+    outcomes = train_seeds(task, data, plan, records, shown, stop)
+  diverged = {}
+  for seed, outcome in outcomes.items():
+    if isinstance(outcome, DivergedError):
+      diverged[seed] = outcome
+    elif outcome.stop:
+      sys.exit(outcome.stop.exit_code)
+    else:
+      end(own[seed], records[seed].folder, outcome)
+  places = {int(path.name): path for path in (folder / SEEDS).glob('[0-9]*')}
+  ended = {n: places[n] for n in sorted(places) if (places[n] / 'result.json').exists()}
+  results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
+  result = report.make_summary(name, results, {n: str(e) for n, e in diverged.items()})
+  workdir.write_result(folder, result)
+  if ended:
+    report.draw_seeds(title, folder, ended, config, published)
+    report.show_seeds(folder, results, result)
+  if diverged:
+    raise DivergedError(
+      f'{len(diverged)} of {len(outcomes)} seeds diverged: '
+      + '; '.join(f'seed {seed}, {error}' for seed, error in diverged.items())
+    )
+  return result
+
+
+def _folder(config: TrainConfig, name: str) -> Path:
+  return Path(config.workdir or f'runs/{name}')
 
 
 def warm_up(config: TrainConfig) -> None:
@@ -130,7 +198,7 @@ def disk_record(
   data = workdir.to_json(described, indent=2).encode() + b'\n'
   fields = dataclasses.fields(config)
   return OnDisk(
-    Path(config.workdir or f'runs/{name}'),
+    _folder(config, name),
     {'experiment': name, **dataclasses.asdict(config), **more},
     FREE_FIELDS,
     {**{spec.name: spec.default for spec in fields}, **more},

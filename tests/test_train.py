@@ -255,7 +255,7 @@ def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
   rows = np.arange(200, dtype=np.int32)
   finished = []
 
-  def finish(params, result):
+  def finish(params, result, folder):
     finished.append((params, result['test_loss']))
     return {'extra': 7}
 
@@ -511,7 +511,7 @@ def test_a_frozen_embedding_stays_by_itself(tmp_path, monkeypatch):
   monkeypatch.setattr(optim, 'make_optimizer', decaying)
   found = []
 
-  def finish(params, result):
+  def finish(params, result, folder):
     found.append(params)
     return {}
 
@@ -598,6 +598,13 @@ def test_a_state_that_goes_on_from_batch_to_batch_survives_a_kill(tmp_path):
   _, logits = fitted.model.apply({'params': fitted.params}, batch.x, train=False)
   nats = losses.softmax_xent(logits, batch.y) * (batch.y >= 0).sum(1)
   assert nats.sum() / 39 == pytest.approx(best['val_loss'], rel=1e-5)
+
+
+def test_seeds_at_once_carry_their_own_states_on(tmp_path):
+  alone = _read_on(tmp_path / 'alone', seed=1)
+  _read_on(tmp_path / 'many', num_seeds=2)
+  result = json.loads((tmp_path / 'many' / 'seeds' / '1' / 'result.json').read_text())
+  assert result['best'] == pytest.approx(alone['best'], rel=1e-5)
 
 
 def test_rows_that_go_on_want_the_whole_batch_at_once(tmp_path):

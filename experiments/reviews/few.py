@@ -38,6 +38,13 @@ class Config(reviews.Config):
     None, "Seed of that draw; default the run's --seed.", at_least=0
   )
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.num_seeds > 1 and self.sample_seed is None:
+      raise InputError(
+        '`num_seeds` trains each seed on the same reviews: it needs `sample_seed`'
+      )
+
 
 predict = functools.partial(
   reviews.predict,

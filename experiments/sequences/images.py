@@ -70,12 +70,13 @@ def train(
   """Trains a classifier; draws which digits it takes for which."""
   first, validation, test = data.parts
 
-  def finish(params: PyTree, _: Mapping[str, Any]) -> dict[str, Any]:
+  def finish(
+    params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
+  ) -> dict[str, Any]:
     logits = running.outputs(model, params, Arrays(*test), config.batch_size)
     matrix = confusion_matrix(test.y, logits.argmax(-1), pixels.NUM_CLASSES)
     scores = class_scores(matrix, _CLASSES)
     console.results_table(scores, title='Test, by class')
-    folder = pathlib.Path(config.workdir or f'runs/{name}')
     confusion.draw(matrix, _CLASSES, folder / CONFUSION, title=f'{title}: test set')
     return {'classes': scores, 'confusion': matrix.tolist()}
 

@@ -86,7 +86,6 @@ def _train(
   finish: Callable[[PyTree, pathlib.Path], Mapping[str, Any]],
 ) -> dict[str, Any]:
   """A run; `chance` is the loss without memory, `finish` as for `train.run`."""
-  folder = pathlib.Path(config.workdir or f'runs/{name}')
   return train_lib.run(
     config,
     task,
@@ -100,7 +99,7 @@ def _train(
       'sequences': f'new at each step; {_HELD_OUT:,} validation, {_HELD_OUT:,} test',
       'loss without memory': f'{chance:.4f}',
     },
-    finish=lambda params, _: {'chance_loss': chance, **finish(params, folder)},
+    finish=lambda params, _, folder: {'chance_loss': chance, **finish(params, folder)},
   )
 
 

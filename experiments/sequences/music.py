@@ -114,10 +114,11 @@ class Of(running.Of):
     self, config: Config, data: Data, *, name: str, title: str, model: Any
   ) -> dict[str, Any]:
     """Trains; leaves a sample as a MIDI file, and a picture of piano rolls."""
-    folder = pathlib.Path(config.workdir or f'runs/{name}')
     number = rows.published(name, 'test_frame_nll') if self.real(config) else None
 
-    def finish(params: PyTree, _: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(
+      params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
+    ) -> dict[str, Any]:
       given = data.rolls.test[0][: _BEGIN + _SAMPLE_FRAMES]
       logits = running.outputs(model, params, examples([given]), 1)[0]
       made = compose(config, params, given[:_BEGIN], _SAMPLE_FRAMES, seed=0)

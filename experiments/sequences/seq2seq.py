@@ -274,8 +274,9 @@ class Of(running.Of):
       }
       monitor = Monitor('loss')
 
-    def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
-      folder = pathlib.Path(config.workdir or f'runs/{name}')
+    def finish(
+      params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
+    ) -> dict[str, Any]:
       return _test(config, data, model, params, folder, title)
 
     train, *held_out = data.parts

@@ -21,7 +21,7 @@ from seqjax.data.texts import stories
 from seqjax.data.texts.stories import Story
 from seqjax.text import Tokenizer
 from seqjax.training import losses, plan
-from seqjax.types import Array, PyTree
+from seqjax.types import Array, InputError, PyTree
 from seqjax.view import attention, means
 from seqjax.workdir.progress import Monitor
 
@@ -47,6 +47,11 @@ class Config(layers.BothWays):
     3, 'How often it looks back at the story; 0: never, without attention.', at_least=0
   )
   batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.num_seeds > 1:
+      raise InputError('`num_seeds` must be 1: each seed trains on stories of its own')
 
 
 class Reader(nn.Module):
@@ -176,9 +181,10 @@ def train(
   config: Config, data: Data, *, name: str, title: str, model: Reader
 ) -> dict[str, Any]:
   """Trains; draws accuracy over distance, and where it looks."""
-  folder = pathlib.Path(config.workdir or f'runs/{name}')
 
-  def finish(params: PyTree, _: Mapping[str, Any]) -> dict[str, Any]:
+  def finish(
+    params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
+  ) -> dict[str, Any]:
     whole = model.clone(return_weights=True)
     logits, weights = running.outputs(whole, params, data.parts[2], config.batch_size)
     answers = np.array([stories.PLACES.index(story.answer) for story in data.test])

@@ -201,9 +201,10 @@ def train(
   most = np.bincount(data.labels[0]).argmax()
   naive = [float(np.mean(labels == most)) for labels in data.labels[1:]]
 
-  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
+  def finish(
+    params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
+  ) -> dict[str, Any]:
     logits = running.outputs(model, params, data.parts[2], config.batch_size)
-    folder = pathlib.Path(config.workdir or f'runs/{name}')
     scores = of_texts.by_class(logits, data.labels[2], data.classes, folder, title)
     return {**scores, 'naive_accuracy': naive[0], 'naive_test_accuracy': naive[1]}
 

@@ -308,8 +308,7 @@ def train(
   metrics: dict[str, Any] = {'mae': error} if config.levels else {}
   metrics |= {m: functools.partial(of_target, c) for c, m in enumerate(names)}
 
-  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
-    folder = Path(config.workdir or f'runs/{name}')
+  def finish(params: PyTree, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = {
       split: forecast(model, params, data.series.values, data.shape, chosen.rows)
       for split, chosen in _held_out(data).items()
@@ -338,7 +337,7 @@ def train(
     finish=finish,
     files=files,
   )
-  _show(result, data, name)
+  _show(result.get('mean', result), data, name)
   return result
 
 

@@ -21,7 +21,7 @@ from seqjax import config as config_lib
 from seqjax import workdir
 from seqjax.cluster import signals
 from seqjax.config import TrainConfig
-from seqjax.train import FREE_FIELDS
+from seqjax.train import FREE_FIELDS, SEEDS
 from seqjax.types import CommandError, InputError
 from seqjax.view import console
 
@@ -36,7 +36,7 @@ def run(
   """Runs what is not finished, and writes the tables and pictures.
 
   Args:
-    folder: Of the runs, ROW/seedS, and the tables.
+    folder: Of the runs, ROW/seedS or ROW/seeds/S, and the tables.
     suite: Its name.
     rows: All of them, for the tables.
     wanted: Row -> how many seeds, 0 for none now.
@@ -50,10 +50,8 @@ def run(
   failed = []
   with workdir.lock(folder):
     for row in rows:
-      for seed in range(wanted(row)):
-        place = folder / row.name / f'seed{seed}'
-        if not _run(row, seed, place, arguments(row)):
-          failed.append(str(place.relative_to(folder)))
+      for seeds in _groups(folder, row, wanted(row), arguments(row)):
+        failed += _run(folder, row, seeds, arguments(row))
         tables.write(folder, suite, rows)
       tables.draw(folder, row)
   print((folder / tables.MARKDOWN).read_text())
@@ -62,26 +60,68 @@ def run(
     raise CommandError(f'failed: {", ".join(failed)}; see console.log there')
 
 
-def _run(row: Row, seed: int, place: pathlib.Path, flags: Sequence[str]) -> bool:
-  """Runs one experiment unless it is finished; returns whether it ended well."""
-  arguments = [*flags, f'--seed={seed}', f'--workdir={place}']
-  label = f'{row.name} seed {seed}'
-  if (place / 'result.json').exists():
-    module = importlib.import_module(f'experiments.{row.experiment}')
-    _check_settings(place, config_lib.parse(module.Config, arguments))
-    print(f'{label}: {_numbers(row, place)}, done before', flush=True)
-    return True
+def _groups(
+  folder: pathlib.Path, row: Row, number: int, flags: Sequence[str]
+) -> list[list[int]]:
+  """The seeds that are not finished, those in a list that are trained at once.
+
+  Raises:
+    InputError: A finished run had other settings.
+  """
+  done = tables.finished(folder, row.name)
+  groups: list[list[int]] = []
+  kind = importlib.import_module(f'experiments.{row.experiment}').Config
+  try:
+    config_lib.parse(kind, [*flags, '--num_seeds=2'])
+    at_once = True
+  except InputError:  # the run says it, too, where it is no matter of seeds
+    at_once = False
+  for seed in range(number):
+    # What was begun alone goes on alone.
+    alone = not at_once or (folder / row.name / f'seed{seed}').exists()
+    if seed in done:
+      _check_settings(done[seed], config_lib.parse(kind, [*flags, f'--seed={seed}']))
+      numbers = _numbers(row, done[seed])
+      print(f'{row.name} seed {seed}: {numbers}, done before', flush=True)
+    elif groups and groups[-1][-1] == seed - 1 and not alone:
+      groups[-1].append(seed)
+    else:
+      groups.append([seed])
+  return groups
+
+
+def _run(
+  folder: pathlib.Path, row: Row, seeds: Sequence[int], flags: Sequence[str]
+) -> list[str]:
+  """Runs an experiment with some seeds, at once; returns the folders of those it fails.
+
+  They lie in ROW/seeds/S; one by itself, unless it was begun there, in ROW/seedS.
+  """
+  first, count = seeds[0], len(seeds)
+  of = folder / row.name
+  places = {seed: of / SEEDS / str(seed) for seed in seeds}
+  place, label = of, f'{row.name} seeds {first} to {seeds[-1]}'
+  if count == 1:
+    if not places[first].exists():
+      places[first] = of / f'seed{first}'
+    place, label = places[first], f'{row.name} seed {first}'
+  arguments = [*flags, f'--seed={first}', f'--workdir={place}']
+  if count > 1:
+    arguments.append(f'--num_seeds={count}')
   place.mkdir(parents=True, exist_ok=True)
   command = [sys.executable, '-m', f'experiments.{row.experiment}', *arguments]
   start = time.monotonic()
   code = _wait(command, place, label)
   seconds = console.format_seconds(time.monotonic() - start)
+  done = tables.finished(folder, row.name)
+  for seed in sorted(done.keys() & places.keys()):
+    print(f'{row.name} seed {seed}: {_numbers(row, done[seed])}', flush=True)
   if code == 0:
-    print(f'{label}: {_numbers(row, place)}, {seconds}', flush=True)
-    return True
+    print(f'{label}: {seconds}', flush=True)
+    return []
   last = (place / 'console.log').read_text(errors='replace').strip().splitlines()[-1:]
   print(f'{label}: exit code {code} after {seconds}: {"".join(last)}', flush=True)
-  return False
+  return [str(p.relative_to(folder)) for n, p in places.items() if n not in done]
 
 
 def _wait(command: list[str], place: pathlib.Path, label: str) -> int:

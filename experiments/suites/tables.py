@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.suites.rows import Number, Row
 from seqjax.files import whole
+from seqjax.train import SEEDS
 from seqjax.view import comparisons
 from seqjax.workdir.folder import naming, to_json
 from seqjax.workdir.log import read_metrics
@@ -22,7 +23,8 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
   """Writes table.md and table.json.
 
   Args:
-    folder: Holds NAME/seedS/ of the rows; runs without a result.json do not count.
+    folder: Holds NAME/seedS/ or NAME/seeds/S/ of the rows; runs without a result.json
+      do not count.
     suite: Its name.
     rows: Of the suite.
 
@@ -49,10 +51,11 @@ def write(folder: pathlib.Path, suite: str, rows: Sequence[Row]) -> None:
 
 def draw(folder: pathlib.Path, row: Row) -> None:
   """Draws the curves of a row's finished runs, and the row against its partner."""
+  places = finished(folder, row.name)
   results = {
     seed: result
     for seed, result in _results(folder, row.name).items()
-    if (folder / row.name / f'seed{seed}' / 'metrics.jsonl').exists()
+    if (places[seed] / 'metrics.jsonl').exists()
   }
   if not results:  # nothing is finished, or nothing was trained
     return
@@ -63,7 +66,7 @@ def draw(folder: pathlib.Path, row: Row) -> None:
   }
   count = next(iter(results.values()))['num_params']
   comparisons.seed_curves(
-    {seed: read_metrics(folder / row.name / f'seed{seed}') for seed in results},
+    {seed: read_metrics(places[seed]) for seed in results},
     folder / f'{row.name}.png',
     title=f'{row.name}: {count:,} parameters, {len(results)} '
     f'{"seed" if len(results) == 1 else "seeds"}',
@@ -81,6 +84,16 @@ def draw(folder: pathlib.Path, row: Row) -> None:
         names=(row.against, row.name),
         ylabel=label(number.metric),
       )
+
+
+def finished(folder: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
+  """Seed -> folder of the finished runs of a row, alone or trained with others."""
+  paths = [
+    *(folder / name).glob(f'{SEEDS}/[0-9]*/result.json'),
+    *(folder / name).glob('seed[0-9]*/result.json'),
+  ]
+  found = {int(path.parent.name.removeprefix('seed')): path.parent for path in paths}
+  return dict(sorted(found.items()))
 
 
 def label(metric: str) -> str:
@@ -146,9 +159,10 @@ def markdown(
 
 def _results(folder: pathlib.Path, name: str) -> dict[int, dict[str, Any]]:
   """Seed -> result.json of the finished runs of a row."""
-  paths = (folder / name).glob('seed[0-9]*/result.json')
-  found = {int(path.parent.name.removeprefix('seed')): path for path in paths}
-  return {seed: json.loads(found[seed].read_text()) for seed in sorted(found)}
+  return {
+    seed: json.loads((place / 'result.json').read_text())
+    for seed, place in finished(folder, name).items()
+  }
 
 
 def _entry(

@@ -145,9 +145,10 @@ def train(
     real: As for `running.train`.
   """
 
-  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
+  def finish(
+    params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
+  ) -> dict[str, Any]:
     logits = running.outputs(model, params, data.parts[2], config.batch_size)
-    folder = pathlib.Path(config.workdir or f'runs/{name}')
     return by_class(logits, data.test_labels, data.classes, folder, title)
 
   return running.train(

@@ -137,7 +137,9 @@ class Of(running.Of):
     names = {'characters': 'bits_per_character', 'words': 'perplexity'}
     metric = names[config.tokens]
 
-    def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(
+      params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
+    ) -> dict[str, Any]:
       first = tokens_of(config, '\n')
       sample = ''.join(
         write(
@@ -146,7 +148,6 @@ class Of(running.Of):
         )
       )  # fmt: skip
       print(f'A sample, at temperature 0.8:\n{sample}\n')
-      folder = pathlib.Path(config.workdir or f'runs/{name}')
       whole.write(folder / SAMPLE, sample.encode())
       return {}
 

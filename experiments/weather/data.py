@@ -53,6 +53,16 @@ class Config(series_data.Config):
   synthetic_rows: int = field(12_000, 'Rows to generate.', at_least=50)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Untrained(Config):
+  """Those of what trains nothing: its flags of training change nothing."""
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.num_seeds > 1:
+      raise InputError('`num_seeds` must be 1: nothing is trained')
+
+
 class Data(NamedTuple):
   """A series with normal values, and its windows."""
 

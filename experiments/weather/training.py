@@ -52,8 +52,7 @@ def train(
   def in_unit(forecast: Array, y: Array) -> Array:
     return std * losses.absolute_error(forecast, y)
 
-  def finish(params: PyTree, result: Mapping[str, Any]) -> dict[str, Any]:
-    folder = Path(config.workdir or f'runs/{name}')
+  def finish(params: PyTree, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     draw_forecasts(
       data,
       {
@@ -90,7 +89,7 @@ def train(
     finish=finish,
     files={SCALING_FILE: data.scaling.save},
   )
-  show(result, data, name)
+  show(result.get('mean', result), data, name)
   return result
 
 

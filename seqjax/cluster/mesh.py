@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,28 @@ def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
   Raises:
     InputError: if there are not so many devices, or they do not divide the batch.
   """
+  chosen = _choose(num_devices)
+  check_divides(batch_size, len(chosen), parts)
+  return _mesh(chosen)
+
+
+def make_meshes(
+  number: int, num_devices: int | None, batch_size: int, parts: int = 1
+) -> list[Mesh]:
+  """As `make_mesh`, for so many models at once: each device by itself, or all as one.
+
+  With a model or more for each device nothing has to be added up over devices, and the
+  rows that a recurrent kernel works on together are not cut.
+  """
+  chosen = _choose(num_devices)
+  if len(chosen) > 1 and number >= len(chosen):
+    check_divides(batch_size, 1, parts)
+    return [_mesh([device]) for device in chosen]
+  return [make_mesh(num_devices, batch_size, parts)]
+
+
+def _choose(num_devices: int | None) -> list[jax.Device]:
+  """The devices, as many in each process."""
   lend_cpu_cores(num_devices)
   devices, processes = jax.devices(), jax.process_count()
   if num_devices is None:
@@ -46,13 +68,17 @@ def make_mesh(num_devices: int | None, batch_size: int, parts: int = 1) -> Mesh:
     raise InputError(
       f'`num_devices={num_devices}` must be a multiple of the {processes} processes'
     )
-  check_divides(batch_size, num_devices, parts)
-  chosen = [
+  return [
     device
     for process in range(processes)
     for device in jax.local_devices(process)[: num_devices // processes]
   ]
-  return jax.make_mesh((num_devices,), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+  return jax.make_mesh(
+    (len(devices),), (BATCH_AXIS,), (AxisType.Auto,), devices=devices
+  )
 
 
 def check_divides(batch_size: int, num_devices: int, parts: int = 1) -> None:

@@ -45,6 +45,9 @@ class Feed(Protocol):
   def batch(self, step: int) -> Batch:
     """The batch of this step, the same whenever it is asked for."""
 
+  def with_seed(self, seed: int) -> Self:
+    """The same data in the order of another seed."""
+
   # A feed whose data may lie on the devices has `on_devices` too: see `Shuffled`.
 
 
@@ -73,6 +76,11 @@ class Shuffled:
   def labels(self) -> np.ndarray | None:
     """[N], where there is one label an example."""
     return self.source.labels
+
+  def with_seed(self, seed: int) -> Self:
+    other = copy.copy(self)
+    other._seed, other._epoch = seed, -1
+    return other
 
   def batch(self, step: int) -> Batch:
     epoch, index = divmod(step, self.steps_per_epoch)
@@ -188,6 +196,11 @@ class Drawn:
     """Of the first step: what is drawn later follows from the same function."""
     return self._source(0).fingerprint
 
+  def with_seed(self, seed: int) -> Self:
+    other = copy.copy(self)
+    other._seed = seed
+    return other
+
   def batch(self, step: int) -> Batch:
     B = self._batch_size
     return _take(self._source(step), np.arange(B), B)
@@ -228,6 +241,10 @@ class Streams:
   @property
   def fingerprint(self) -> str:
     return Arrays(self._tokens[:-1], self._tokens[1:]).fingerprint
+
+  def with_seed(self, seed: int) -> Self:
+    del seed
+    return self
 
   def batch(self, step: int) -> Batch:
     index = step % self.steps_per_epoch

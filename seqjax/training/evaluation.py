@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,19 +53,21 @@ def make(
   watch: Watchdog,
   derived: Values | None = None,
   carry: PyTree = (),
-) -> Callable[[PyTree, Iterable[Batch]], dict[str, float]]:
+  models: int | None = None,
+) -> Callable[[PyTree, Iterable[Batch]], Any]:
   """Returns (params, batches) -> means over all examples of the batches.
 
   After a signal, which `stop` tells of, they are of no use. `derived` is as of `means`.
-  `carry` is what the first batch begins with.
+  `carry` is what the first batch begins with. With several `models` at once, params
+  are a tuple, and the means a list.
   """
   # One batch at a time: on CPU devices, batches in flight together wait for each
   # other's sums with all the threads there are, and XLA ends the process.
   most = 1 if mesh_lib.is_cpu(mesh) else 2
 
-  def evaluate(params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
-    sums: list[dict[str, Array]] = []
-    carried = carry
+  def evaluate(params: PyTree, batches: Iterable[Batch]) -> Any:
+    sums: list[Any] = []
+    carried = carry if models is None else (carry,) * models
     for batch in batches:
       watch.beat(compiles=not sums)
       if stop:
@@ -72,10 +75,16 @@ def make(
       there = isinstance(batches, Kept)
       placed = batch if there else mesh_lib.put_batch(batch, mesh)
       jax.block_until_ready(sums[-most:][:1])
-      found, carried = eval_step(params, carried, placed)
-      sums.append(found)
+      of_batch, carried = eval_step(params, carried, placed)
+      sums.append(of_batch)
+    found = jax.device_get(sums)
+    if models is None:
+      return mean(found)
+    return [mean(of_model[n] for of_model in found) for n in range(models)]
+
+  def mean(sums: Iterable[dict[str, Array]]) -> dict[str, float]:
     total: dict[str, float] = {}
-    for values in jax.device_get(sums):
+    for values in sums:
       total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
     return means(total, derived)
 

@@ -16,7 +16,7 @@ from seqjax.layers import frozen_parameters
 from seqjax.layers.base import call_options
 from seqjax.training import evaluation, optim, steps
 from seqjax.training.plan import Data, Plan, Task
-from seqjax.training.state import TrainState
+from seqjax.training.state import TrainState, initializer
 from seqjax.types import Batch, InputError, PyTree
 
 
@@ -27,8 +27,10 @@ class Programs:
     feed: That of the data, its examples on the devices where the plan says so.
     validation: That of the data, likewise.
     x: Inputs like a batch's.
-    carries: Whether rows go on from batch to batch.
+    models: How many a step trains at once, by one program; None: one, as it is.
+    carry: What the first batch of an evaluation begins with.
     tx: The optimiser.
+    init: Key -> a fresh state; see `init_state`.
     together: How many steps a dispatch has, at most.
     train_steps: Number of steps, 1 or `together` -> see `steps.make_train_step`.
     eval_step: See `steps.make_eval_step`.
@@ -36,7 +38,13 @@ class Programs:
   """
 
   def __init__(
-    self, task: Task, data: Data, plan: Plan, mesh: Mesh, log_every: int = 1
+    self,
+    task: Task,
+    data: Data,
+    plan: Plan,
+    mesh: Mesh,
+    log_every: int = 1,
+    models: int | None = None,
   ) -> None:
     devices = plan.devices
     self.feed = feed = resident_feed(data.feed, devices.resident, mesh)
@@ -46,8 +54,8 @@ class Programs:
     by_itself = 1 if mesh_lib.is_cpu(mesh) else log_every
     self.together = devices.steps_per_dispatch or by_itself
     resident, first = feed.resident, feed.batch(0)
-    x, self.carries = first.x, first.reset is not None
-    if self.carries and (devices.parts > 1 or devices.pmap):
+    x, carries = first.x, first.reset is not None
+    if carries and (devices.parts > 1 or devices.pmap):
       raise InputError(
         'rows that go on from batch to batch need `accumulate_steps=1` and '
         '`data_parallel=jit`'
@@ -56,7 +64,7 @@ class Programs:
       shape = jax.eval_shape(resident.gather, resident.arrays, first).x
       x = np.zeros(shape.shape, shape.dtype)  # type: ignore[assignment]
       resident = resident._replace(arrays=mesh_lib.replicate(resident.arrays, mesh))
-    model, self.x = task.model, x
+    model, self.x, self.models = task.model, x, models
     tx = plan.optimizer
     if plan.plateau:
       tx = optax.chain(tx, optim.reducible())
@@ -74,6 +82,7 @@ class Programs:
       parts=devices.parts,
       pmap=devices.pmap,
       dtype=plan.compute_dtype,
+      models=models,
     )
     self.train_steps = {n: make_train_step(together=n) for n in {1, self.together}}
     # Those to evaluate on are indices where the data says so, and are not made so here.
@@ -84,7 +93,10 @@ class Programs:
       mesh,
       None if data.feed.resident is None else resident,
       dtype=plan.compute_dtype,
+      models=models,
     )
+    self.init = initializer(model, self.tx, x, carries=carries)
+    self.carry = jax.device_get(model.zero_carry(len(x))) if carries else ()
     self.norm = jax.jit(optax.tree.norm)
     self._has_mean = plan.mean_decay is not None
 

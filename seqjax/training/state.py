@@ -1,6 +1,7 @@
 """The state of a training run: all that a step changes."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -37,12 +38,24 @@ def init_state(
   Raises:
     InputError: The model has variables beside its parameters.
   """
+  return initializer(model, tx, x, carries=carries)(key)
+
+
+def initializer(
+  model: nn.Module, tx: optax.GradientTransformation, x: Array, *, carries: bool = False
+) -> Callable[[Array], TrainState]:
+  """`init_state` of any number of keys, compiled once."""
   options = call_options(model, train=False)
-  variables = jax.jit(functools.partial(model.init, **options))(key, x)
-  params = variables.get('params', {})
-  if others := sorted(set(variables) - {'params'}):
-    raise InputError(
-      f'the model has {", ".join(others)} beside params: not trained here'
-    )
-  carry = model.zero_carry(len(x)) if carries else ()
-  return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params), carry)
+  init = jax.jit(functools.partial(model.init, **options))
+
+  def state(key: Array) -> TrainState:
+    variables = init(key, x)
+    params = variables.get('params', {})
+    if others := sorted(set(variables) - {'params'}):
+      raise InputError(
+        f'the model has {", ".join(others)} beside params: not trained here'
+      )
+    carry = model.zero_carry(len(x)) if carries else ()
+    return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params), carry)
+
+  return state

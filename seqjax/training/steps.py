@@ -32,6 +32,7 @@ def make_train_step(
   pmap: bool = False,
   dtype: str = 'float32',
   together: int = 1,
+  models: int | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
@@ -57,6 +58,8 @@ def make_train_step(
       their gradients and the losses are float32.
     together: K: with K > 1 it is a loop over K steps; batch and sums are those of all,
       [K, ...], by pmap [n, K, ...].
+    models: How many at once: states, batches and keys are then tuples of so many, and
+      so are the next states and the sums.
 
   Returns of the step:
     The next state, and float32 scalars: the sums over the batch of 'loss' and of each
@@ -134,7 +137,7 @@ def make_train_step(
   axis = int(parts > 1) + int(together > 1)
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, axis)
   program = jax.jit(
-    call,
+    call if models is None else _at_once(call, 3, models),
     in_shardings=(whole, split, whole, whole)[:number],
     out_shardings=(whole, whole),
     donate_argnums=0,
@@ -169,12 +172,13 @@ def make_eval_step(
   resident: Resident | None = None,
   *,
   dtype: str = 'float32',
+  models: int | None = None,
 ) -> Callable[..., tuple[dict[str, Array], PyTree]]:
   """Returns a jitted (params, carry, batch) -> (sums, carry).
 
   The sums are of 'loss', each metric and 'weight'; the carry is () unless the rows of a
-  batch go on where those before ended. `resident` and `dtype` are as in
-  `make_train_step`.
+  batch go on where those before ended. `resident`, `dtype` and `models` are as in
+  `make_train_step`; the batch is one for all models.
   """
 
   def eval_step(
@@ -187,11 +191,25 @@ def make_eval_step(
 
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
   program = jax.jit(
-    eval_step,
+    eval_step if models is None else _at_once(eval_step, 2, models),
     in_shardings=(whole, whole, split, whole)[: 4 if resident else 3],
     out_shardings=(whole, whole),
   )
   return _bind(program, resident)
+
+
+def _at_once(step: Callable[..., tuple], own: int, number: int) -> Callable[..., tuple]:
+  """`step` of so many models: its first `own` arguments and its results are tuples."""
+
+  def steps(*args: Any) -> tuple:
+    stacked = [jax.tree.map(lambda *a: jnp.stack(a), *trees) for trees in args[:own]]
+    found = jax.vmap(lambda *given: step(*given, *args[own:]))(*stacked)
+    return tuple(
+      tuple(jax.tree.map(lambda a, n=n: a[n], part) for n in range(number))
+      for part in found
+    )
+
+  return steps
 
 
 def _bind(program: Callable[..., Any], resident: Resident | None) -> Callable[..., Any]:

@@ -87,7 +87,12 @@ class Display:
       self.note(f'step {step:{width}d}/{self._num_steps}  {shown}')
 
   def epoch_line(
-    self, epoch: int, num_epochs: int, metrics: Mapping[str, float], seconds: float
+    self,
+    epoch: int,
+    num_epochs: int,
+    metrics: Mapping[str, float],
+    seconds: float,
+    label: str = '',
   ) -> None:
     """Prints the metrics of an epoch, `val_loss` beside `loss`, in one line that stays.
 
@@ -96,9 +101,10 @@ class Display:
       num_epochs: Epochs of the whole run.
       metrics: `loss`, `accuracy`, ... and `val_loss`, `val_accuracy`, ...
       seconds: Time that the epoch took, validation included.
+      label: To stand in front: whose epoch it is.
     """
     width = len(str(num_epochs))
-    line = f'epoch {epoch:{width}d}/{num_epochs}  {_numbers(metrics)}'
+    line = f'{label}epoch {epoch:{width}d}/{num_epochs}  {_numbers(metrics)}'
     self.note(f'{line}  {format_seconds(seconds)}')
 
   def note(self, line: str) -> None:

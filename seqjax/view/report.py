@@ -1,16 +1,17 @@
 """What a run tells its user: tables at the start and the end, result.json, curves."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from seqjax import models
 from seqjax.config import TrainConfig
 from seqjax.training.state import TrainState
-from seqjax.view import console, plots
+from seqjax.view import comparisons, console, plots
 from seqjax.workdir.checkpoint import Restored
 from seqjax.workdir.leaves import digest
 from seqjax.workdir.log import read_metrics
@@ -47,27 +48,37 @@ def show_start(
 
 
 def show_restored(
-  checkpoints: Saves, restored: Restored | None, changes: Mapping[str, str]
+  checkpoints: Saves,
+  restored: Restored | None,
+  changes: Mapping[str, str],
+  label: str = '',
 ) -> None:
-  """Prints where the run goes on, what was refused, and what may change its bits."""
-  show_rejected(checkpoints)
+  """Prints where the run goes on, what was refused, and what may change its bits.
+
+  `label`, here and below, stands in front: which of several runs it is.
+  """
+  show_rejected(checkpoints, label)
   if restored is not None:
-    console.say(f'resumed from step {restored.step}')
+    console.say(f'{label}resumed from step {restored.step}')
     for name, change in changes.items():
-      console.say(f'{name} {change}: expect the same values, but not bit for bit')
+      console.say(
+        f'{label}{name} {change}: expect the same values, but not bit for bit'
+      )
   elif checkpoints.rejected:
-    console.say('no intact checkpoint: starting at step 0')
+    console.say(f'{label}no intact checkpoint: starting at step 0')
 
 
-def show_rejected(checkpoints: Saves) -> None:
+def show_rejected(checkpoints: Saves, label: str = '') -> None:
   """Prints which checkpoints the last restore refused, and why."""
   for reason in checkpoints.rejected:
-    console.say(f'checkpoint {reason}: refused')
+    console.say(f'{label}checkpoint {reason}: refused')
 
 
-def show_stopped(signal: str, step: int, num_steps: int, folder: Path | None) -> None:
+def show_stopped(
+  signal: str, step: int, num_steps: int, folder: Path | None, label: str = ''
+) -> None:
   """Prints where a run was stopped, and how it goes on."""
-  done = f'{signal}: step {step} of {num_steps} is'
+  done = f'{label}{signal}: step {step} of {num_steps} is'
   if folder is not None:
     console.say(f'{done} saved in {folder}; started again, the run goes on from there')
   else:
@@ -119,10 +130,87 @@ def draw(
   )
 
 
-def settings(config: TrainConfig) -> str:
-  """The most important ones, in a line."""
+def settings(config: TrainConfig, seeds: str = '') -> str:
+  """The most important ones, in a line; `seeds` where there are several."""
   rate = f', rate {config.learning_rate:g}' if config.optimizer != 'custom' else ''
-  return f'{config.optimizer}{rate}, batch {config.batch_size}, seed {config.seed}'
+  seeds = seeds or f'seed {config.seed}'
+  return f'{config.optimizer}{rate}, batch {config.batch_size}, {seeds}'
+
+
+def make_summary(
+  name: str, results: Mapping[int, Mapping[str, Any]], diverged: Mapping[int, str]
+) -> dict[str, Any]:
+  """What result.json holds of several seeds; `mean` and `spread` are as theirs.
+
+  Spread: standard deviation over seeds (n - 1); None where there is one.
+  """
+  values = list(results.values())
+
+  def fold(of: Callable[[list[float]], Any], parts: list[Any]) -> dict[str, Any]:
+    found = {}
+    for key, first in parts[0].items() if parts else ():
+      same = [part.get(key) for part in parts]
+      if all(isinstance(value, Mapping) for value in same):
+        found[key] = fold(of, same)
+      elif isinstance(first, int | float) and None not in same and key != 'seed':
+        found[key] = of(same)
+    return found
+
+  def spread(numbers: list[float]) -> float | None:
+    return float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+
+  return {
+    'experiment': name,
+    'seeds': list(results),
+    'diverged': {str(seed): reason for seed, reason in diverged.items()},
+    'seconds': sum(value['seconds'] for value in values),
+    'mean': fold(lambda numbers: float(np.mean(numbers)), values),
+    'spread': fold(spread, values),
+  }
+
+
+def draw_seeds(
+  title: str,
+  folder: Path,
+  places: Mapping[int, Path],
+  config: TrainConfig,
+  published: Mapping[str, float] | None,
+) -> None:
+  """Draws the learning curves of several seeds, which lie in `places`, in one."""
+  comparisons.seed_curves(
+    {seed: read_metrics(place) for seed, place in places.items()},
+    folder / 'curves.png',
+    title=f'{title}: {settings(config, f"{len(places)} seeds")}',
+    published=published,
+  )
+
+
+def show_seeds(
+  folder: Path,
+  results: Mapping[int, Mapping[str, Any]],
+  summary: Mapping[str, Any],
+) -> None:
+  """Prints the best epochs and tests of several seeds, mean and spread."""
+
+  def row(result: Mapping[str, Any]) -> dict[str, Any]:
+    best = {k: v for k, v in (result.get('best') or {}).items() if k.startswith('val_')}
+    return best | {k: v for k, v in result.items() if k.startswith('test_')}
+
+  rows = {f'seed {seed}': row(result) for seed, result in results.items()}
+  rows |= {name: row(summary[name]) for name in ('mean', 'spread')}
+  console.results_table(
+    {
+      name: {k: v for k, v in values.items() if isinstance(v, int | float)}
+      for name, values in rows.items()
+    }
+  )
+  console.facts_table(
+    {
+      'time in steps': console.format_seconds(summary['seconds']),
+      'result': folder / 'result.json',
+      'picture': folder / 'curves.png',
+    }
+  )
 
 
 def show_end(folder: Path, result: Mapping[str, Any]) -> None:

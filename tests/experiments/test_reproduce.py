@@ -184,14 +184,14 @@ def small(monkeypatch):
 @pytest.mark.slow
 def test_a_suite_goes_on_after_a_failure_and_skips_what_is_done(small, tmp_path, capfd):
   config = reproduce.Config(seeds=2, quick=True, workdir=str(tmp_path))
-  with pytest.raises(CommandError, match=r'reversed/seed0, .*reversed/seed1;'):
+  with pytest.raises(CommandError, match=r'reversed/seeds/0, .*reversed/seeds/1;'):
     reproduce.run(config)
   output = capfd.readouterr().out
-  assert 'imdb_reversed seed 0: exit code 3' in output
+  assert 'imdb_reversed seeds 0 to 1: exit code 3' in output
   assert 'done before' not in output
-  runs = [path.parent for path in tmp_path.glob('*/seed*/result.json')]
+  runs = [path.parent for path in tmp_path.glob('*/seed*/**/result.json')]
   assert {str(run.relative_to(tmp_path)) for run in runs} == {
-    'imdb_embedding/seed0', 'imdb_embedding/seed1', 'imdb_glove/seed0'
+    'imdb_embedding/seeds/0', 'imdb_embedding/seeds/1', 'imdb_glove/seed0'
   }  # fmt: skip
   before = {run: os.stat(run / 'result.json').st_mtime_ns for run in runs}
   with pytest.raises(CommandError, match='failed'):

@@ -11,25 +11,36 @@ _LIMITS = ('heartbeat_timeout=10', 'step_timeout=20')
 
 
 def single(folder: pathlib.Path) -> list[Row]:
-  """SIGKILL at 20 random moments of a run of one process."""
+  """SIGKILL at random moments of one process: of one run, and of four at once."""
+  return [_killed(folder / 'one', 20), _killed(folder / 'seeds', 10, seeds=4)]
+
+
+def _killed(folder: pathlib.Path, tries: int, seeds: int = 1) -> Row:
   whole, killed = folder / 'whole', folder / 'killed'
-  Job(whole, *LONG).wait()
+  settings = (*LONG, f'num_seeds={seeds}')
+  places = [f'seeds/{seed}' for seed in range(seeds)] if seeds > 1 else ['.']
+  Job(whole, *settings).wait()
   rng, lost, during_save = random.Random(0), 0, 0
-  for number in range(20):
-    job = Job(killed, *LONG)
-    job.wait_for_step(rng.randrange(14 * number + 2, 14 * (number + 1)))
+  for number in range(tries):
+    job = Job(killed, *settings)
+    job.workdir = killed / places[-1]
+    part = 280 // tries
+    job.wait_for_step(rng.randrange(part * number + 2, part * (number + 1)))
     time.sleep(rng.uniform(0, 0.1))
     kill(job.process.pid)
     job.wait()
-    during_save += bool(list((killed / 'checkpoints').glob('*.unfinished')))
-    lost += max(0, job.step() - newest(killed))
-  ended = Job(killed, *LONG).wait() == 0
-  good = ended and same(killed, whole)
+    during_save += any(
+      bool(list(killed.glob(f'{p}/checkpoints/*.unfinished'))) for p in places
+    )
+    lost += max(0, job.step() - newest(job.workdir))
+  ended = Job(killed, *settings).wait() == 0
+  good = ended and all(same(killed / place, whole / place) for place in places)
   text = (
     f'{"same" if good else "OTHER"} digest and metrics.jsonl; {during_save} fell into '
     f'a save; lost work {lost} of {300 + lost} steps ({lost / (300 + lost):.1%})'
   )
-  return [Row('SIGKILL at a random moment, 1 process', 20, text, good)]
+  of = f', {seeds} seeds at once' if seeds > 1 else ''
+  return Row(f'SIGKILL at a random moment, 1 process{of}', tries, text, good)
 
 
 def pair(folder: pathlib.Path) -> list[Row]:

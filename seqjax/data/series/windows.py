@@ -11,9 +11,10 @@ K rows ahead, C columns.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -196,6 +197,11 @@ class RandomWindows:
   @property
   def resident(self) -> Resident:
     return self._windows.resident
+
+  def with_seed(self, seed: int) -> Self:
+    other = copy.copy(self)
+    other._seed = seed
+    return other
 
   def batch(self, step: int) -> Batch:
     rows = self._windows.rows

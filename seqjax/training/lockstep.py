@@ -1,0 +1,134 @@
+"""Runs that wait for each other, so that one program computes a step of all of them.
+
+A run is a generator: it yields what it wants computed, and is sent what came of it.
+Whatever else it does (logs, saves, early stopping) it does alone, as if it were alone.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.training.programs import Programs
+from seqjax.types import Array, Batch, PyTree
+
+T = TypeVar('T')
+
+
+class Step(NamedTuple):
+  """Asks for what one of `Programs.train_steps` returns."""
+
+  step: int  # steps done
+  steps: int  # to be done
+  state: PyTree
+  batch: Batch
+  key: Array
+
+
+class Evaluation(NamedTuple):
+  """Asks for means over all examples of some batches."""
+
+  step: float  # steps done; infinity: when no run trains any more
+  params: PyTree
+  batches: Iterable[Batch]
+
+
+Asked = Step | Evaluation
+Run = Generator[Asked, Any, T]
+
+
+class Group(Generic[T]):
+  """Runs on the same devices, whose programs compute one run or all of them at once.
+
+  Those that are behind come first, until all are at the same step: a run that was
+  killed between two of its saves has them at two steps. A run that waits, or has ended,
+  is computed all the same, for nothing: a run's bits depend on its place in the
+  program alone, and the program stays the same.
+  """
+
+  def __init__(
+    self,
+    runs: Sequence[Run[T]],
+    programs: Programs,
+    evaluate: Callable[[PyTree, Iterable[Batch]], Any],
+    own: tuple[type[Exception], ...],
+  ):
+    """Takes the runs, `Programs` for so many, and `evaluation.make` of them.
+
+    An error of the kinds `own` ends the run that raises it, others end all.
+    """
+    self._runs, self._programs, self._evaluate, self._own = (
+      runs, programs, evaluate, own
+    )  # fmt: skip
+    self._asked: dict[int, Asked] = {}
+    self.outcomes: dict[int, T | Exception] = {}
+
+  def start(self) -> None:
+    """Brings each run to what it asks for first."""
+    for lane in range(len(self._runs)):
+      self._send(lane, None)
+
+  def turn(self) -> bool:
+    """Computes what the runs that are furthest behind ask for; False at the end."""
+    if not self._asked:
+      return False
+    first = min(map(_place, self._asked.values()))
+    asked = {n: one for n, one in self._asked.items() if _place(one) == first}
+    for lane, answer in self._compute(asked).items():
+      self._send(lane, answer)
+    return True
+
+  def close(self) -> None:
+    """Ends the runs that have not ended."""
+    for run in self._runs:
+      run.close()
+
+  def _send(self, lane: int, answer: Any) -> None:
+    self._asked.pop(lane, None)
+    try:
+      self._asked[lane] = self._runs[lane].send(answer)
+    except StopIteration as ended:
+      self.outcomes[lane] = ended.value
+    except self._own as error:
+      self.outcomes[lane] = error
+
+  def _compute(self, asked: dict[int, Any]) -> dict[int, Any]:
+    one = next(iter(asked.values()))
+    if self._programs.models is None:
+      (lane,) = asked
+      if isinstance(one, Evaluation):
+        return {lane: self._evaluate(one.params, one.batches)}
+      return {lane: self._programs.train_steps[one.steps](*one[2:])}
+    lanes = range(self._programs.models)
+    if isinstance(one, Evaluation):
+      params = tuple(asked.get(lane, one).params for lane in lanes)
+      found = self._evaluate(params, one.batches)
+    else:
+      # Copies: the step is given the memory of each state, and of none twice.
+      states = tuple(
+        asked[n].state if n in asked else jax.tree.map(jnp.copy, one.state)
+        for n in lanes
+      )
+      batches = tuple(asked.get(lane, one).batch for lane in lanes)
+      keys = tuple(asked.get(lane, one).key for lane in lanes)
+      train_steps = self._programs.train_steps[one.steps]
+      found = zip(*train_steps(states, batches, keys), strict=True)
+    return {n: a for n, a in zip(lanes, found, strict=True) if n in asked}
+
+
+def _place(asked: Asked) -> tuple[float, bool]:
+  """What is done first; an epoch is evaluated before the step that follows."""
+  return asked.step, isinstance(asked, Step)
+
+
+def drive(groups: Sequence[Group[T]]) -> None:
+  """Brings all runs to their ends; groups on different devices work at once."""
+  try:
+    for group in groups:
+      group.start()
+    while any([group.turn() for group in groups]):  # all, not the first alone
+      pass
+  finally:
+    for group in groups:
+      group.close()
