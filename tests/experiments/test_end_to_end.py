@@ -45,7 +45,8 @@ def _wait_for_step(workdir, process, step):
 _EVERYTHING = [
   'optimizer=adamw', 'schedule=cosine', 'warmup_steps=20', 'plateau_epochs=2',
   'plateau_factor=0.8', 'mean_decay=0.9', 'compute_dtype=bfloat16', 'monitor=loss',
-  'class_weight=balanced', 'label_smoothing=0.1',
+  'class_weight=balanced', 'label_smoothing=0.1', 'resident=true',
+  'steps_per_dispatch=2',
 ]  # fmt: skip
 
 
