@@ -198,6 +198,20 @@ def test_what_cannot_be_is_refused_by_name():
       decode(source, **{**numbers, **options})
 
 
+@pytest.mark.parametrize(('M', 'k'), [(1_000, 7), (129, 2), (50, 3)])
+def test_the_largest_are_those_of_lax(M, k):
+  """Of whole numbers many are the same; of some rows few are finite."""
+  rng = np.random.default_rng(0)
+  values = rng.integers(0, 40, (9, M)).astype(np.float32)
+  values[6:] = rng.normal(size=(3, M))
+  values[0], values[1, : M // 2], values[2, :-1] = -np.inf, -np.inf, -np.inf
+  for ours, theirs in zip(
+    decoding._largest(values, k), jax.lax.top_k(values, k), strict=True
+  ):
+    np.testing.assert_array_equal(ours[1:], theirs[1:])
+  assert np.isneginf(decoding._largest(values, k)[0][0]).all()
+
+
 def test_a_language_model_is_a_step():
   """Greedy is what `generation.generate` writes at temperature 0, up to the end."""
   model = sj.LanguageModel(7, 5, sj.GRU(6, **_OPTIONS), return_carry=True)
