@@ -165,10 +165,9 @@ class Of(running.Of):
     if len(roll) < 2:
       raise InputError(f'--file={asked.file}: needs two frames at least')
     logits = members.make_outputs()(InOrder(examples([roll]), 1), 1)[:, 0]
-    nats = -log_likelihood(logits, roll[1:])
-    apart = prediction.spread(
-      np.array([-log_likelihood(each[None], roll[1:]).mean() for each in logits])
-    )
+    signed = np.where(roll[1:], logits, -logits)
+    each = np.logaddexp(0, -signed).sum(-1)  # -log p, [S, T]
+    nats, apart = each.mean(0), prediction.spread(each.mean(1))
     answer = {
       'frames': len(roll),
       'nats': float(nats.mean()),
@@ -178,18 +177,6 @@ class Of(running.Of):
     line = f'{nats.mean():.4f}{prediction.spread_line(apart)} nats a frame  '
     line += f'{len(roll)} frames, the least likely is {int(nats.argmax()) + 1}, '
     running.say(answer, f'{line}{nats.max():.2f} nats', asked.json)
-
-
-def log_likelihood(logits: np.ndarray, roll: Roll) -> np.ndarray:
-  """log p of each frame [T], by the members' mean probabilities of keys.
-
-  Args:
-    logits: [S, T, 88] of the members.
-    roll: bool [T, 88].
-  """
-  signed = np.where(roll, logits, -logits).astype(np.float64)
-  each = -np.logaddexp(0, -signed)  # log sigmoid, [S, T, 88]
-  return (np.logaddexp.reduce(each, 0) - np.log(len(each))).sum(-1)
 
 
 def compose(
