@@ -368,6 +368,33 @@ def test_a_cell_that_is_none_says_what_helps(options, message):
     read_csv(_MIXED.encode(), 'f', **_ISO, **options)
 
 
+def test_layouts_of_public_files():
+  """Beijing's air, with its time in four columns; Seattle's weather; passengers."""
+  air = b'No,year,month,day,hour,pm2.5,cbwd\n1,2010,1,1,9,NA,NW\n2,2010,1,1,10,129,cv\n'
+  found = read_csv(
+    air,
+    'f',
+    time_column='year,month,day,hour',
+    date_format='%Y %m %d %H',
+    columns='-No',
+    categories='cbwd',
+    missing=True,
+  )
+  assert [str(t) for t in found.times] == ['2010-01-01T09:00:00', '2010-01-01T10:00:00']
+  assert found.columns == ('pm2.5', 'cbwd=NW', 'cbwd=cv')
+  np.testing.assert_array_equal(found.values, [[np.nan, 1, 0], [129, 0, 1]])
+  weather = b'date,temp_max,weather\n2012/01/01,12.8,drizzle\n2012/01/02,10.6,rain\n'
+  found = read_csv(
+    weather, 'f', time_column='date', date_format='%Y/%m/%d', categories='weather'
+  )
+  np.testing.assert_array_equal(found.values, np.float32([[12.8, 1, 0], [10.6, 0, 1]]))
+  passengers = b'"Month","Passengers"\n"1949-01",112\n"1949-02",118\n'
+  found = read_csv(
+    passengers, 'f', time_column=None, date_format='rows', columns='-Month'
+  )
+  np.testing.assert_array_equal(found.values, [[112], [118]])
+
+
 def test_what_is_no_category():
   rows = [f'2020-01-01,w{i}' for i in range(101)]
   content = '\n'.join(['when,a', *rows]).encode()
