@@ -555,8 +555,14 @@ def _answer(
   names = [f'{level:g}' for level in config.levels] or ['forecast']
   names += [] if spread is None else ['spread']
   titles = ['made', 'for', 'target', *names, 'now', 'measured']
+  widths = [
+    -19,
+    -19,
+    -max(map(len, [*config.targets, 'target'])),
+    *[10] * (len(titles) - 3),
+  ]
   if not as_json:
-    print('  '.join([f'{titles[0]:19}', f'{titles[1]:19}', titles[2], *titles[3:]]))
+    print(_line(titles, widths))
   real = np.where(filled, np.nan, series.values)
   for i, row in enumerate(rows.tolist()):
     for c, target in enumerate(config.targets):
@@ -569,11 +575,20 @@ def _answer(
         apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
         numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
         if as_json:
-          known = [None if np.isnan(n) else round(n, 4) for n in numbers]
+          known = [None if np.isnan(n) else float(f'{n:.6g}') for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))
           words = {'made': _said(series.times[row]), 'for': _said(due)}
           print(json.dumps({'target': target, **words, 'ahead': h, **record}))
         else:
-          cells = ['' if np.isnan(n) else f'{n:.2f}' for n in numbers]
-          times = [f'{_said(time):19}' for time in (series.times[row], due)]
-          print('  '.join([*times, target, *(f'{c:>9}' for c in cells)]).rstrip())
+          cells = ['' if np.isnan(n) else f'{n:.6g}' for n in numbers]
+          times = [_said(time) for time in (series.times[row], due)]
+          print(_line([*times, target, *cells], widths))
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+  """Cells side by side; of a width below 0 to the left."""
+  aligned = (
+    cell.ljust(-width) if width < 0 else cell.rjust(width)
+    for cell, width in zip(cells, widths, strict=True)
+  )
+  return '  '.join(aligned).rstrip()

@@ -7,9 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments import forecast, jena_gru, predict, weather
+from experiments import experiment, forecast, jena_gru, predict, weather
 from experiments.series import forecasting
 from seqjax import models
+from seqjax.data.series import windows
 from seqjax.types import InputError
 
 _SMALL = {
@@ -51,6 +52,7 @@ def trained(tmp_path_factory):
     categories='sky',
     missing='previous',
     quantiles='0.1,0.5,0.9',
+    dropout=0.3,
     cache_dir=str(folder / 'cache'),
     workdir=str(folder / 'run'),
   )
@@ -159,6 +161,34 @@ def test_a_run_reports_what_its_best_parameters_forecast(trained, capsys):
   assert (filled['for'], filled['measured']) == ('2020-01-02 16:00:00', None)
   assert by_key['2020-01-02 15:00:00', 'b', 1]['measured'] is not None
   assert answers[-1]['measured'] is None
+
+
+def test_samples_are_told_by_their_mean_and_spread(trained, capsys):
+  config, _, data, path = trained
+  capsys.readouterr()
+  predict.run(
+    predict.Config(workdir=config.workdir, file=str(path), json=True, samples=4)
+  )
+  answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  rows = windows.anchors(data.segments, 0, 159, windows.Shape(data.shape.offsets, 0))
+  params = experiment.best_params(
+    experiment.open_run(config.workdir), np.zeros((1, 6, 4), np.float32)
+  )
+  x = data.series.values[rows[:1, None] + np.array(data.shape.offsets)]
+  model = forecast.make_model(config)
+  alone = model.apply({'params': params}, x, train=False)[0]
+  for answer, target, h in zip(answers, (3, 3, 0, 0), (0, 1, 0, 1), strict=False):
+    assert answer['spread'] > 0
+    own = np.sort(alone[h, (3, 0).index(target)]) * data.scaling.std[target]
+    own += data.scaling.mean[target]
+    near = [answer[q] for q in ('0.1', '0.5', '0.9')]
+    assert np.abs(near - own).max() < 6 * answer['spread'] + 0.3
+  with pytest.raises(InputError, match='--held_out: a run of forecast has no right'):
+    predict.run(
+      predict.Config(workdir=config.workdir, file=str(path), samples=2, held_out=5)
+    )
+  with pytest.raises(InputError, match='--picture: a run of forecast has its pictures'):
+    predict.run(predict.Config(workdir=config.workdir, file=str(path), picture='a.png'))
 
 
 def test_a_table_of_forecasts(trained, tmp_path, capsys):
