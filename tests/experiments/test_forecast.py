@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import experiment, forecast, jena_gru, predict, weather
-from experiments.series import forecasting
+from experiments.series import targets
 from seqjax import models
 from seqjax.data.series import windows
 from seqjax.types import InputError
@@ -56,13 +56,13 @@ def trained(tmp_path_factory):
     cache_dir=str(folder / 'cache'),
     workdir=str(folder / 'run'),
   )
-  return config, forecast.run(config), forecasting.load(config), path
+  return config, forecast.run(config), targets.load(config), path
 
 
 def _load(tmp_path, **settings):
   settings = {'target': 'b', 'columns': '-note', 'categories': 'sky'} | settings
   settings |= {'cache_dir': str(tmp_path / 'cache')}
-  return forecasting.load(forecast.Config(**_SMALL | settings))
+  return targets.load(forecast.Config(**_SMALL | settings))
 
 
 def test_windows_stay_in_their_piece_and_split_and_have_measured_targets(trained):
@@ -114,13 +114,13 @@ def test_a_season_further_ahead_than_itself_is_what_is_known(trained):
   data = trained[2]
   data = data._replace(targets=data.targets._replace(horizons=(1, 4, 5, 9)), season=4)
   rows = np.array([20, 73, 100])
-  found = forecasting.season_values(data, rows)
+  found = targets.season_values(data, rows)
   for i, row in enumerate(rows):
     for k, then in enumerate((row - 3, row, row - 3, row - 3)):
       if row == 73 and then == 70 - 1:
         then = row
       np.testing.assert_array_equal(found[i, k], data.series.values[then, [3, 0]])
-  early = forecasting.season_values(data, np.array([2]))
+  early = targets.season_values(data, np.array([2]))
   np.testing.assert_array_equal(early[0, 0], data.series.values[2, [3, 0]])
 
 
@@ -273,8 +273,8 @@ def test_rows_without_a_time(tmp_path):
   assert len(data.train.rows) == 72 - 5 - 3
   weekly = _load(tmp_path, **settings, categories='', season=7)
   rows = weekly.test.rows
-  found = forecasting.season_values(weekly, rows)
-  np.testing.assert_array_equal(found, forecasting.measured(weekly, rows))
+  found = targets.season_values(weekly, rows)
+  np.testing.assert_array_equal(found, targets.measured(weekly, rows))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,6 @@ def test_real_weather(real_data, tmp_path):
   np.testing.assert_array_equal(data.series.values, same.series.values)
   np.testing.assert_array_equal(data.test.rows, same.test.rows)
   naive = np.abs(
-    forecasting.last_values(data, data.test.rows)
-    - forecasting.measured(data, data.test.rows)
+    targets.last_values(data, data.test.rows) - targets.measured(data, data.test.rows)
   ).mean()
   assert naive == pytest.approx(weather.naive_error(same, same.test), rel=1e-4)

@@ -1,0 +1,120 @@
+"""Forecasts of trained runs for the rows of a CSV file; see predict.py."""
+
+import json
+import sys
+
+import numpy as np
+
+from experiments.prediction import Asked, Members
+from experiments.series import reading
+from experiments.series.data import SCALING_FILE, Scaling
+from experiments.series.targets import Config, point, said
+from experiments.weather.training import CHUNK
+from seqjax.data.series import windows
+from seqjax.data.series.series import Series
+from seqjax.data.series.windows import Shape, WindowSet, WindowsInOrder
+from seqjax.types import InputError
+
+
+def predict(members: Members, asked: Asked) -> None:
+  """Prints forecasts from each row with enough rows before it.
+
+  Args:
+    members: Runs of an experiment of this task.
+    asked: `file`, a CSV with the columns of the run's own; default standard input.
+
+  Raises:
+    InputError: The file cannot be read, has other columns or another step, or no row
+      has enough rows before it.
+  """
+  trained = members.first
+  reading.check_asked(members, asked)
+  config = trained.config
+  assert isinstance(config, Config)  # for mypy: the task of the run is this one
+  scaling = Scaling.load(trained.folder / SCALING_FILE)
+  content, name = reading.content(asked.file)
+  raw = reading.parse(config, content, name)
+  aligned = reading.align(config, raw, scaling.columns, name)
+  cleaned = reading.clean(config, aligned.series, name, scaling.step_seconds / 60)
+  series = cleaned.series
+  shape = windows.sampled(config.lookback, config.step, config.horizons[-1])
+  rows = windows.anchors(
+    cleaned.segments,
+    0,
+    len(series.times),
+    Shape(shape.offsets, 0),
+    across_gaps=config.across_gaps,
+  )
+  if not len(rows):
+    raise InputError(
+      f'{name}: no row has the {-shape.offsets[0]} rows before it, without a gap, that '
+      'a forecast needs'
+    )
+  chosen = WindowSet(scaling.normal(series.values), 0, Shape(shape.offsets, 0), rows)
+  outputs = members.make_outputs(chosen.resident)
+  each = outputs(WindowsInOrder(chosen, CHUNK), len(rows))  # [S, M, K, C(, Q)]
+  spread = point(config, each).std(0, ddof=1) if members.size > 1 else None
+  found = each.mean(0)
+  _answer(config, scaling, series, cleaned.filled, rows, found, spread, asked.json)
+  unknown = f'; not known to the run: {", ".join(aligned.unknown)}'
+  print(
+    f'{len(rows):,} forecasts of {", ".join(config.targets)} by {trained.experiment}; '
+    + '; '.join(f'{k}: {v}' for k, v in cleaned.report.lines(config.missing).items())
+    + (unknown if aligned.unknown else ''),
+    file=sys.stderr,
+  )
+
+
+def _answer(
+  config: Config,
+  scaling: Scaling,
+  series: Series,
+  filled: np.ndarray,
+  rows: np.ndarray,
+  found: np.ndarray,
+  spread: np.ndarray | None,
+  as_json: bool,
+) -> None:
+  """Prints a line for each row, target and horizon."""
+  step = scaling.step_seconds
+  quantiles = np.sort(found, -1) if config.levels else found[..., None]
+  names = [f'{level:g}' for level in config.levels] or ['forecast']
+  names += [] if spread is None else ['spread']
+  titles = ['made', 'for', 'target', *names, 'now', 'measured']
+  widths = [
+    -19,
+    -19,
+    -max(map(len, [*config.targets, 'target'])),
+    *[10] * (len(titles) - 3),
+  ]
+  if not as_json:
+    print(_line(titles, widths))
+  real = np.where(filled, np.nan, series.values)
+  for i, row in enumerate(rows.tolist()):
+    for c, target in enumerate(config.targets):
+      column = scaling.columns.index(target)
+      for k, h in enumerate(config.horizons):
+        due = series.times[row] + h * step
+        at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
+        came = float(real[at, column]) if series.times[at] == due else float('nan')
+        own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
+        apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
+        numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
+        if as_json:
+          known = [None if np.isnan(n) else float(f'{n:.6g}') for n in numbers]
+          record = dict(zip([*names, 'now', 'measured'], known, strict=True))
+          words = {'made': said(series.times[row]), 'for': said(due)}
+          print(json.dumps({'target': target, **words, 'ahead': h, **record}))
+        else:
+          cells = ['' if np.isnan(n) else f'{n:.6g}' for n in numbers]
+          times = [said(time) for time in (series.times[row], due)]
+          print(_line([*times, target, *cells], widths))
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+  """Cells side by side; of a width below 0 to the left."""
+  aligned = (
+    cell.ljust(-width) if width < 0 else cell.rjust(width)
+    for cell, width in zip(cells, widths, strict=True)
+  )
+  return '  '.join(aligned).rstrip()
