@@ -2,8 +2,8 @@
 
 python -m experiments.reproduce --suite=text --seeds=3 --data_dir=DIR --workdir=DIR
 
-Each row is the command a user would give, all its seeds at once where they can be, in a
-process of its own: nothing of one can reach the next, and one that fails takes nothing
+Each run is the command a user would give, in a process of its own; on accelerators one
+trains all seeds of a row at once, where it can. So nothing of one can reach the next, and one that fails takes nothing
 else with it. Kill the suite and start it again: finished runs are skipped, what was cut
 goes on. After each row table.md and table.json are written anew, with a picture of its
 curves; its output is in console.log of its folder.
@@ -28,6 +28,9 @@ class Config(config_lib.DataConfig):
 
   suite: str = field('text', f'Which experiments: {", ".join(suites.SUITES)}.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each experiment.', at_least=1)
+  seeds_at_once: bool | None = field(
+    None, 'Train the seeds of a row at once; default on accelerators.'
+  )
   only: str = field('', 'Rows of the suite to run, by name, with commas; default all.')
   workdir: str = field(
     '', 'Folder of runs and tables; default runs/<suite>.', path=True
@@ -71,7 +74,8 @@ def run(config: Config) -> None:
     ]
 
   folder = pathlib.Path(config.workdir or f'runs/{config.suite}').absolute()
-  runs.run(folder, config.suite, rows, wanted, arguments)
+  at_once = config.seeds_at_once
+  runs.run(folder, config.suite, rows, wanted, arguments, at_once)
 
 
 if __name__ == '__main__':
