@@ -3,10 +3,10 @@
 python -m experiments.reproduce --suite=text --seeds=3 --data_dir=DIR --workdir=DIR
 
 Each run is the command a user would give, in a process of its own; on accelerators one
-trains all seeds of a row at once, where it can. So nothing of one can reach the next, and one that fails takes nothing
-else with it. Kill the suite and start it again: finished runs are skipped, what was cut
-goes on. After each row table.md and table.json are written anew, with a picture of its
-curves; its output is in console.log of its folder.
+trains all seeds of a row, where it can. Nothing of one can reach the next, and one that
+fails takes nothing else with it. Kill the suite and start it again: finished runs are
+skipped, what was cut goes on. After each, table.md and table.json are written anew, and
+a picture of each experiment's curves; its output is in console.log of its folder.
 """
 
 import dataclasses

@@ -42,6 +42,9 @@ class Config(config_lib.DataConfig):
     ' min: or max: in front says which is better, where its name does not.',
   )
   seeds: int = field(3, 'Seeds 0, 1, ... of each combination.', at_least=1)
+  seeds_at_once: bool | None = field(
+    None, 'Train the seeds of a combination at once; default on accelerators.'
+  )
   workdir: str = field('', 'Folder of runs and tables; default runs/sweep.', path=True)
 
 
@@ -87,6 +90,7 @@ def run(config: Config) -> None:
       rows,
       lambda row: config.seeds,
       lambda row: [*base, *row.flags],
+      config.seeds_at_once,
     )
   finally:
     _show(folder, metric, higher)

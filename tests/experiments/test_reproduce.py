@@ -183,7 +183,8 @@ def small(monkeypatch):
 
 @pytest.mark.slow
 def test_a_suite_goes_on_after_a_failure_and_skips_what_is_done(small, tmp_path, capfd):
-  config = reproduce.Config(seeds=2, quick=True, workdir=str(tmp_path))
+  settings = {'seeds': 2, 'quick': True, 'seeds_at_once': True}
+  config = reproduce.Config(**settings, workdir=str(tmp_path))
   with pytest.raises(CommandError, match=r'reversed/seeds/0, .*reversed/seeds/1;'):
     reproduce.run(config)
   output = capfd.readouterr().out
