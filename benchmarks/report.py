@@ -1,23 +1,20 @@
 """Tables of timings: Markdown for people, JSON for programs."""
 
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
-import subprocess
-import time
+import timeit
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks.timing import Timing
+from seqjax import workdir
 from seqjax.fast.cpu import library
-from seqjax.workdir.folder import num_cores
+from seqjax.workdir.folder import version
 
 OURS = 'seqjax'
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -49,57 +46,27 @@ def _ratio(medians: dict[str, float], name: str) -> float | None:
 
 def machine() -> dict[str, Any]:
   """Where and with what a run was made."""
-  model = platform.processor()
-  cpuinfo = pathlib.Path('/proc/cpuinfo')
-  if cpuinfo.exists():
-    names = [line for line in cpuinfo.read_text().splitlines() if 'model name' in line]
-    model = names[0].split(':')[1].strip() if names else model
-  versions = {}
-  for package in (
-    'seqjax',
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'keras',
-    'torch',
-    'numpy',
-  ):
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      versions[package] = 'not installed'
-  commit = subprocess.run(
-    ['git', 'describe', '--always', '--dirty'],
-    capture_output=True,
-    text=True,
-    check=False,
-    cwd=RESULTS.parent,
-  ).stdout.strip()
-  rate = sgemm_rate()
+  here = workdir.environment()
+  packages = ('seqjax', 'jax', 'jaxlib', 'flax', 'optax', 'keras', 'torch', 'numpy')
   return {
-    'sgemm_gflops': round(rate / 1e9, 1),
+    'sgemm_gflops': round(sgemm_rate() / 1e9, 1),
     'kernels': library.loaded()[0] or 'none',
-    'device': jax.devices()[0].device_kind,
+    'device': here['device_kind'],
     'platform': jax.devices()[0].client.platform_version.splitlines()[0],
-    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='minutes'),
-    'commit': commit,
-    'cpu': model,
-    'cores': num_cores(),
+    'date': here['started'],
+    'commit': here['commit'],
+    'cpu': here['cpu'],
+    'cores': here['cpu_cores'],
     'load': round(os.getloadavg()[0], 2),
-    'python': platform.python_version(),
-    'versions': versions,
+    'python': here['python'],
+    'versions': {name: version(name) or 'not installed' for name in packages},
   }
 
 
 def sgemm_rate(size: int = 2048) -> float:
   """Floating-point operations a second of NumPy's product of two square matrices."""
   a = np.random.default_rng(0).standard_normal((size, size), np.float32)
-  seconds = []
-  for _ in range(12):
-    start = time.perf_counter()
-    a @ a
-    seconds.append(time.perf_counter() - start)
+  seconds = timeit.repeat(lambda: a @ a, number=1, repeat=12)
   return 2 * size**3 / statistics.median(seconds)
 
 

@@ -177,7 +177,7 @@ def environment() -> dict[str, Any]:
     'started': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'commit': _commit(),
     'python': platform.python_version(),
-    **{name: _version(name) for name in _PACKAGES},
+    **{name: version(name) for name in _PACKAGES},
     'platform': platform.platform(),
     'cpu': _cpu_model(),
     'cpu_cores': num_cores(),
@@ -254,7 +254,8 @@ def read_config(folder: Path) -> dict[str, Any]:
   return record
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+  """That of a package; None where it is not installed."""
   try:
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:
