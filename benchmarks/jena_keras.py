@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault('KERAS_BACKEND', 'jax')
@@ -38,13 +39,10 @@ _FLAGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'flags'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config_lib.Flags):
+class Config(config_lib.DataConfig):
   """See --help."""
 
   data_dir: str = field('', 'Folder of jena_climate_2020.csv.', path=True)
-  cache_dir: str = field(
-    '', 'Folder of prepared data, as for the experiments.', path=True
-  )
   models: str = field('dense,gru,gru_dropout', 'Which, with commas.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each.', at_least=1)
   num_epochs: int | None = field(None, "Default: the flag file's.", at_least=1)
@@ -90,27 +88,20 @@ def _settings(config: Config, name: str, seed: int) -> weather.Config:
   return config_lib.parse(module.Config, arguments)
 
 
-def _dense(config: Any) -> list[keras.Layer]:
-  return [
+_MODELS: dict[str, Callable[[Any], list[keras.Layer]]] = {
+  'dense': lambda config: [
     keras.layers.Flatten(),
     keras.layers.Dense(config.features, activation='relu'),
-  ]
-
-
-def _gru(config: Any) -> list[keras.Layer]:
-  return [keras.layers.GRU(config.features)]
-
-
-def _gru_dropout(config: Any) -> list[keras.Layer]:
-  layer = keras.layers.GRU(
-    config.features,
-    dropout=config.dropout,
-    recurrent_dropout=config.recurrent_dropout,
-  )
-  return [layer]
-
-
-_MODELS = {'dense': _dense, 'gru': _gru, 'gru_dropout': _gru_dropout}
+  ],
+  'gru': lambda config: [keras.layers.GRU(config.features)],
+  'gru_dropout': lambda config: [
+    keras.layers.GRU(
+      config.features,
+      dropout=config.dropout,
+      recurrent_dropout=config.recurrent_dropout,
+    )
+  ],
+}
 
 
 class _Epoch(keras.utils.PyDataset):
