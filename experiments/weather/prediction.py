@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments import experiment
 from experiments.prediction import (
+  LEVEL,
   Asked,
   Calibration,
   Members,
@@ -150,12 +151,14 @@ def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndar
 
 def _draw(answers: dict[str, np.ndarray], path: Path, name: str, target: str) -> None:
   """Draws forecasts, what was measured, and the interval where there is one."""
+  title = f'{target}, the last {len(answers["for"]):,} forecasts'
+  title += f', with intervals of {LEVEL:.0%}' if 'low' in answers else ''
   time_plots.forecasts(
     answers['for'],
     answers['measured'],
     {name: answers['forecast'], 'naive': answers['now']},
     path,
-    title=f'{target}, the last {len(answers["for"]):,} forecasts',
+    title=title,
     ylabel=target,
     band=np.stack([answers['low'], answers['high']]) if 'low' in answers else None,
   )

@@ -45,15 +45,19 @@ def test_the_folder_is_made_for_its_owner_alone_and_filled(tmp_path):
 PROGRAM = """
 import logging, sys
 logging.basicConfig(level='INFO', format='%(message)s')
-import jax, jax.numpy as jnp
+import jax, numpy as np, seqjax as sj
 from seqjax.cluster import compilation_cache
 compilation_cache.use_compilation_cache(None)
-jax.jit(lambda x: x * 3 + 1)(jnp.arange(7)).block_until_ready()
+layer = sj.LSTM(4, train=False)
+x = np.linspace(-1, 1, 30, dtype=np.float32).reshape(2, 5, 3)
+params = jax.jit(layer.init)(jax.random.key(0), x)
+grads = jax.jit(lambda p: jax.grad(lambda p: layer.apply(p, x).sum())(p))(params)
+print([np.asarray(grad).tobytes().hex() for grad in jax.tree.leaves(grads)])
 """
 
 
 def _start(home, **variables):
-  """Compiles a program in a process of its own; what it says, and what it keeps."""
+  """Runs a recurrent kernel in a process of its own: its bits, logs, kept programs."""
   kept = {k: v for k, v in os.environ.items() if not k.startswith('JAX_')}
   kept |= {'XDG_CACHE_HOME': str(home), 'JAX_PLATFORMS': 'cpu'}
   done = subprocess.run(
@@ -64,23 +68,26 @@ def _start(home, **variables):
     check=True,
   )
   programs = home.glob('seqjax/programs/*/jit__lambda*-cache')
-  return done.stderr, {path: path.stat().st_mtime_ns for path in programs}
+  return done.stdout, done.stderr, {path: path.stat().st_mtime_ns for path in programs}
 
 
 def test_by_default_small_programs_are_kept_in_a_private_folder_of_the_user(tmp_path):
-  said, first = _start(tmp_path)
-  assert (said, len(first)) == ('', 1)
+  bits, said, first = _start(tmp_path)
+  assert len(first) == 1
+  assert 'not kept' not in said
   assert (tmp_path / 'seqjax' / 'programs').stat().st_mode & 0o777 == 0o700
-  assert _start(tmp_path) == ('', first)  # read, not written again
+  assert _start(tmp_path) == (bits, said, first)  # read, not written again
 
 
 def test_by_default_what_jax_was_told_stays_and_no_folder_is_no_error(tmp_path):
   own = tmp_path / 'own'
-  assert _start(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own)) == ('', {})
+  _, said, kept = _start(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own))
+  assert 'not kept' not in said
+  assert not kept
   assert own.is_dir()
   (tmp_path / 'seqjax').mkdir()
   (tmp_path / 'seqjax' / 'programs').mkdir(mode=0o755)
-  said, kept = _start(tmp_path)
+  _, said, kept = _start(tmp_path)
   assert 'programs are not kept' in said
   assert 'chmod 700' in said
   assert not kept
