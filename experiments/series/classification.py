@@ -215,7 +215,7 @@ def train(
       model,
       losses.softmax_xent,
       {'accuracy': losses.accuracy},
-      Monitor('accuracy', higher_is_better=True),
+      Monitor('loss'),  # of few series many epochs have the same accuracy
     ),
     running.feeds(config, *data.parts),
     name=name,
