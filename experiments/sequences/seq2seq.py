@@ -77,6 +77,8 @@ class Config(layers.BothWays):
     super().__post_init__()
     if self.steps_per_dispatch != 1:
       raise InputError('`steps_per_dispatch` must be 1: batches differ in length')
+    if self.num_seeds > 1:
+      raise InputError('`num_seeds` must be 1: batches of two seeds differ in length')
     if self.teacher_forcing > 1:
       raise InputError(
         f'`teacher_forcing` must be at most 1, got {self.teacher_forcing}'
