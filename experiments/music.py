@@ -29,9 +29,9 @@ class Config(music.Config):
   )
   features: int = field(200, 'Units of each recurrent layer, H.', at_least=1)
   dropout: float = field(
-    0.4, 'Rate on the inputs of each layer, the last one too.', at_least=0, below=1
+    0.3, 'Rate on the inputs of each layer, the last one too.', at_least=0, below=1
   )
-  num_epochs: int = field(100, 'Passes over the training set.', at_least=1)
+  num_epochs: int = field(200, 'Passes over the training set.', at_least=1)
 
 
 def load_rolls(config: Config) -> rolls.Rolls:

@@ -31,7 +31,7 @@ class Config(images.Config):
   clip_global_norm: float | None = field(
     1.0, 'Bound of the norm of all gradients.', above=0
   )
-  num_epochs: int = field(100, 'Passes over the training set.', at_least=1)
+  num_epochs: int = field(200, 'Passes over the training set.', at_least=1)
 
 
 make_model = images.make_model
