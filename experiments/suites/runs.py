@@ -43,9 +43,9 @@ def run(
     wanted: Row -> how many seeds, 0 for none now.
     arguments: Row -> flags of its runs, but for seed and workdir.
     at_once: Whether the seeds of a row are trained at once; None: on accelerators. Two
-      cores are no faster with five models than with one after the other, and slower
-      where caches hold one of them: 2.0 times the time of CPU for imdb_lstm, 1.7 for
-      imdb_conv1d, 1.0 for imdb_simple_rnn and jena_gru.
+      cores are no faster with five models than with one after the other, or slower:
+      2.0 times the time of CPU for imdb_lstm, 1.7 for imdb_conv1d, 1.0 for
+      imdb_simple_rnn and jena_gru.
 
   Raises:
     InputError: A folder holds a run of other settings.
