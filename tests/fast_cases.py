@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 from typing import Any
+from unittest import mock
 
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_rnn
 
-from seqjax import cells, dropout
+from seqjax import cells, dropout, fast
 from seqjax.scan import Lookup, Options, Sequence
 from seqjax.types import Array, PyTree
 
@@ -182,3 +184,41 @@ def assert_close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(
       a, e, rtol=0, atol=tolerance * max(np.abs(e).max(), 0.01)
     )
+
+
+def check_values(case):
+  """Against a loop of NumPy in float64, which shares no code with either path."""
+  case = Case(**{**vars(case), 'batch': (*case.batch, 3)[-1:]})
+  cell, params, sequence, options = make(case)
+  last, ys = fast.recur(cell, params, sequence, options, 'fast')
+  names = {function: name for name, function in cells.ACTIVATIONS.items()}
+  names[cells.hard_sigmoid_keras2] = 'hard_sigmoid_keras2'
+  x = sequence.x.rows() if case.vocab_size else sequence.x
+  masks = (sequence.x_mask, sequence.h_mask)
+  n = cell.num_gates
+  hard = {'hard_sigmoid_keras2': lambda xp, x: xp.clip(0.2 * x + 0.5, 0, 1)}
+  with mock.patch.dict(numpy_rnn.ACTIVATIONS, hard):
+    want_h, want_c, want_ys = numpy_rnn.run(
+      cell.name,
+      params,
+      np.asarray(x),
+      **dict(zip(('x_mask', 'h_mask'), (_a_gate(m, n) for m in masks), strict=True)),
+      mask=sequence.mask,
+      reset=sequence.reset,
+      carry=sequence.carry,
+      activation=names[cell.activation],
+      recurrent_activation=names.get(cell.recurrent_activation, 'sigmoid'),
+      **{name: True for name in case.options if name != 'time_first'},
+    )
+  pairs = [(last.h, want_h)] + ([(last.c, want_c)] if cell.name == 'lstm' else [])
+  for got, want in pairs + ([] if ys is None else [(ys, want_ys)]):
+    np.testing.assert_allclose(
+      got, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max())
+    )
+
+
+def _a_gate(mask, n):
+  """[n, B, .] of a mask that may be shared."""
+  if mask is None:
+    return None
+  return np.broadcast_to(mask, (n, *mask.shape[-2:]))

@@ -91,6 +91,9 @@ def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
   # Where it will run is not known yet: there is room for either.
   if has_gpu() and not gpu.unsupported(static.cell, static.options, B, T, H):
     room = gpu_launch.memory() / (4 * models)  # a quarter of it
+    if 'kept' in shapes:  # what forward left, which may have run fewer models
+      whole = shapes['kept'][1] >= gpu.kept_rows(static.cell, B, T)
+      room = math.inf if whole else 0.0
     gpu_chunk = gpu.chunk(static.cell, static.options, B, T, H, room)
     kept = max(kept, gpu.kept_rows(static.cell, B, T, gpu_chunk))
   D, V = shapes['x'][-1], shapes['x'][1]

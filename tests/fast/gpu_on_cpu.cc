@@ -54,7 +54,8 @@ int main() {
        dc = normal(rows * H);
   auto mask = flags(rows * T, 80), reset = flags(rows * T, 30);
   std::vector<float> kept((long)rows * T * (states + S) * H);
-  int dims[] = {T, int(kept.size()) / y}, chosen[] = {1, 1, 0, 1, 1, 1, 1, 1, GATES};
+  int dims[] = {T, int(kept.size()) / y}, chosen[] = {1, 1, 0, 1, 1, 1, 1, GATES};
+  static_assert(sizeof chosen == sizeof options);
   void* up[] = {z.data(), U.data(), b.data(), h0.data(), c0.data(), mask.data(), reset.data(),
                 hm.data(), dims, h1.data(), c1.data(), kept.data(), ys.data()};
   run_forward(chosen, x, y, up);

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import gpu_on_cpu
 import hypothesis
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import parity
 import pytest
-from fast_cases import CELLS, Case, assert_close, cases, make
+from fast_cases import CELLS, Case, assert_close, cases, check_values, make
 from jax.interpreters import mlir
 from jax.sharding import AxisType
 
@@ -127,6 +128,44 @@ def test_what_does_not_fit_goes_by_chunks(monkeypatch):
   assert_close(got, want)
   monkeypatch.undo()
   jax.clear_caches()
+
+
+@pytest.mark.parametrize('within', [1, 40])
+def test_more_models_on_the_way_back_than_before(within, monkeypatch):
+  """What forward left says whether it went by chunks: it ran one model."""
+  case = Case('lstm', T=7, remat_chunk=None, carry=False)
+  cell, params, sequence, options = make(case)
+  room = 4 * 4 * gpu.kept_rows(cell, 3, 7) * case.H * within
+  monkeypatch.setattr(gpu_launch, 'memory', lambda: room)
+  jax.clear_caches()
+  weights = jnp.asarray(np.random.default_rng(0).standard_normal((50, 3, 7, 5)))
+
+  def by(run):
+    def gradient(weights):
+      return jax.grad(
+        lambda params: (weights * run(cell, params, sequence, options)[1]).sum()
+      )(params)
+
+    return jax.jit(jax.vmap(gradient))(weights.astype(jnp.float32))
+
+  assert_close(by(fast.recur), by(scan.recur))
+  monkeypatch.undo()
+  jax.clear_caches()
+
+
+def test_the_widest_blocks_and_values_of_a_loop_in_float64():
+  for cell in ('lstm', 'gru'):
+    case = Case(cell, **{**EVERYTHING, 'T': 4, 'H': 128, 'bptt_steps': None})
+    got, want = both(case)
+    assert_close(got, want)
+    check_values(case)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(cases(), st.sampled_from([1, 17, 32, 104]))
+def test_20_drawn_runs_against_a_loop_in_float64(case, H):
+  check_values(Case(**{**vars(case), 'H': H}))
 
 
 @pytest.mark.slow
@@ -280,6 +319,27 @@ def test_what_is_missing_is_said_once(capability, says, monkeypatch, caplog):
   gpu_launch.missing.cache_clear()
   assert len(caplog.records) == 1
   assert 'slower reference path' in caplog.text
+
+
+def test_a_compiler_that_fails_is_told(monkeypatch):
+  nvrtc = types.ModuleType('cuda.bindings.nvrtc')
+  nvrtc.nvrtcResult = types.SimpleNamespace(NVRTC_SUCCESS=0)
+  nvrtc.nvrtcCreateProgram = lambda *_: (0, 1)
+  nvrtc.nvrtcGetProgramLogSize = lambda program: (0, 3)
+  nvrtc.nvrtcGetProgramLog = lambda *_: (0,)
+
+  def nvrtcCompileProgram(*_):  # noqa: N802  as it is there
+    return (5,)
+
+  nvrtc.nvrtcCompileProgram = nvrtcCompileProgram
+  bindings = types.ModuleType('cuda.bindings')
+  bindings.nvrtc = nvrtc
+  monkeypatch.setitem(sys.modules, 'cuda', types.ModuleType('cuda'))
+  monkeypatch.setitem(sys.modules, 'cuda.bindings', bindings)
+  monkeypatch.setattr(gpu_launch, '_capability', lambda: (9, 0))
+  gpu_launch.missing.cache_clear()
+  assert 'nvrtcCompileProgram: 5' in gpu_launch.missing()
+  gpu_launch.missing.cache_clear()
 
 
 def test_blocks_fit_every_device():

@@ -25,6 +25,7 @@ _HEADER = _FOLDER.parent / 'cells.h'
 LARGEST = 128  # units of a layer
 MOST_MODELS = 65_535  # of a launch: what the second axis of a grid can have
 _PTX_VERSION = '7.8'  # of CUDA 11.8: every driver that JAX runs on knows it
+_FLAGS = [b'--std=c++17', b'--gpu-architecture=compute_80', b'-DSEQJAX_CUDA']
 INSTALL = 'pip install cuda-bindings nvidia-cuda-nvrtc'
 
 
@@ -70,12 +71,37 @@ def _lacks() -> str:
   if capability < (8, 0):
     return f'the kernels need compute capability 8.0, the GPU has {capability}'
   try:
-    from cuda.bindings import nvrtc
-
-    nvrtc.nvrtcVersion()  # loads the library
+    _ptx(b'extern "C" __global__ void nothing() {}', _FLAGS)
   except Exception as error:  # whatever a half installed package ends in
-    return f'the compiler of the GPU kernels is missing ({error}): {INSTALL}'
+    return f'the compiler of the GPU kernels is missing or fails ({error}): {INSTALL}'
   return ''
+
+
+def _ptx(source: bytes, options: list[bytes], header: bytes = b'') -> str:
+  """What NVRTC makes of a source, which may include `header` as cells.h."""
+  from cuda.bindings import nvrtc
+
+  def call(function: Any, *arguments: Any) -> Any:
+    error, *results = function(*arguments)
+    if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+      raise RuntimeError(f'{function.__name__}: {error}: {log()}')
+    return results[0] if results else None
+
+  def log() -> str:
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    text = b' ' * size
+    nvrtc.nvrtcGetProgramLog(program, text)
+    return text.decode()
+
+  error, program = nvrtc.nvrtcCreateProgram(
+    source, b'recur.cu', 1, [header], [b'cells.h']
+  )
+  if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+    raise RuntimeError(f'nvrtcCreateProgram: {error}')
+  call(nvrtc.nvrtcCompileProgram, program, len(options), options)
+  ptx = b' ' * call(nvrtc.nvrtcGetPTXSize, program)
+  call(nvrtc.nvrtcGetPTX, program, ptx)
+  return ptx.rstrip(b'\0').decode()
 
 
 def _capability() -> tuple[int, int]:
@@ -111,8 +137,7 @@ def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
 
   source = (_FOLDER / 'recur.cu').read_bytes()
   header = _HEADER.read_bytes()
-  flags = ['--std=c++17', '--gpu-architecture=compute_80', '-DSEQJAX_CUDA']
-  options = [s.encode() for s in flags + [f'-D{k}={v}' for k, v in macros]]
+  options = [*_FLAGS, *(f'-D{k}={v}'.encode() for k, v in macros)]
   kept = None
   if folder := jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     key = hashlib.sha256(repr((nvrtc.nvrtcVersion(), options)).encode())
@@ -121,27 +146,7 @@ def compile_ptx(macros: tuple[tuple[str, Any], ...]) -> str:
     with contextlib.suppress(OSError):  # it is not there, or no folder of this machine
       return kept.read_text()
 
-  def call(function: Any, *arguments: Any) -> Any:
-    error, *results = function(*arguments)
-    if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-      raise RuntimeError(f'{function.__name__}: {error}: {log()}')
-    return results[0] if results else None
-
-  def log() -> str:
-    _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    text = b' ' * size
-    nvrtc.nvrtcGetProgramLog(program, text)
-    return text.decode()
-
-  error, program = nvrtc.nvrtcCreateProgram(
-    source, b'recur.cu', 1, [header], [b'cells.h']
-  )
-  if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-    raise RuntimeError(f'nvrtcCreateProgram: {error}')
-  call(nvrtc.nvrtcCompileProgram, program, len(options), options)
-  ptx = b' ' * call(nvrtc.nvrtcGetPTXSize, program)
-  call(nvrtc.nvrtcGetPTX, program, ptx)
-  text = ptx.rstrip(b'\0').decode()
+  text = _ptx(source, options, header)
   # NVRTC names its own version, which an older driver refuses, though the kernels need
   # nothing of it.
   text = re.sub(r'\.version \d+\.\d+', f'.version {_PTX_VERSION}', text, count=1)

@@ -64,7 +64,7 @@ def chunk(
   if options.remat_chunk is not None:
     return min(options.remat_chunk, T)
   step = kept_rows(cell, B, 1) * H
-  if T * step <= min(_MOST_NUMBERS, room / 4):
+  if T == 1 or T * step <= min(_MOST_NUMBERS, room / 4):
     return None
   return min(math.isqrt(T - 1) + 1, max(_MOST_NUMBERS // step, 1))
 
@@ -92,7 +92,8 @@ def forward(
     launch: What runs a kernel.
     room: Bytes of shared memory that a block may have.
   """
-  if sizes.gpu_chunk is None:
+  whole = kept_rows(static.cell, sizes.B, sizes.T) * sizes.H <= _MOST_NUMBERS
+  if sizes.gpu_chunk is None or (not static.leaves and whole):
     return _forward(static, sizes, arrays, launch, room)
   M, B, H, states, K = sizes.models, sizes.B, sizes.H, static.states, sizes.gpu_chunk
   n, rest = divmod(sizes.T, K)
