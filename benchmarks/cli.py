@@ -13,21 +13,27 @@ from benchmarks import report
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  seconds: float = 20.0  # for one workload, all its runners together
+  seconds: float  # for one workload, all its runners together
   only: str = ''  # part of a title
   quick: bool = False
 
 
 def main(
-  name: str, title: str | None, rows: Callable[[Options], Iterable[report.Row]]
+  name: str,
+  title: str | None,
+  rows: Callable[[Options], Iterable[report.Row]],
+  seconds: float = 20.0,
 ) -> None:
-  """Parses the flags, prints `rows` as they come, and writes the table `name`."""
+  """Parses the flags, prints `rows` as they come, and writes the table `name`.
+
+  A workload is timed for `seconds` unless they are given.
+  """
   parser = argparse.ArgumentParser(description=title)
   parser.add_argument('--seconds', type=float, help='timing of one workload')
   parser.add_argument('--only', default='', help='only titles that contain this')
   parser.add_argument('--quick', action='store_true', help='a few seconds a workload')
   args = parser.parse_args()
-  seconds = args.seconds or (2.0 if args.quick else 20.0)
+  seconds = args.seconds or (2.0 if args.quick else seconds)
   about = report.machine()
   first_line = (title or name).strip().splitlines()[0]
   file_name = name + ('-quick' if args.quick else '')

@@ -2,12 +2,14 @@
 
 python -m benchmarks.gpu [--seconds=SECONDS] [--only=TEXT] [--quick]
 
-Needs jax, flax, numpy and this repository; PyTorch and jax.experimental.rnn are timed
-where they are there. With --quick tiny sizes on whatever device there is: a rehearsal.
+Needs jax, flax, numpy and this repository; PyTorch, Keras and jax.experimental.rnn are
+timed where they are there. With --quick tiny sizes on whatever device there is: a
+rehearsal. What an option costs is shown beside the plain layer's time.
 """
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,12 +21,10 @@ import numpy as np
 
 from benchmarks import cli
 from benchmarks.ours import LAYERS, seqjax_runner
-from benchmarks.peers import FLAX_CELLS, torch_layer, torch_runner
+from benchmarks.peers import FLAX_CELLS, keras_runner, torch_layer, torch_runner
 from benchmarks.report import Row
 from benchmarks.timing import Runner, interleave
 from benchmarks.workload import Workload
-
-CALLS = 10  # of a run, so that what one costs the host does not count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Work:
   mask: bool = False
   dropout: float = 0.0
   models: int = 1
+  calls: int = 10  # of a run, so that what one costs the host does not count
 
   @property
   def title(self) -> str:
@@ -55,7 +56,11 @@ class Work:
     return not (self.dropout or self.mask or self.resets or self.models > 1)
 
 
+_USUAL = Work('lstm', 128, 500, 32)
+
+
 def _work() -> list[tuple[Work, float | None]]:
+  """Work, and the ratio to the best peer that it should reach."""
   cells = ('lstm', 'gru', 'simple_rnn')
   found: list[tuple[Work, float | None]] = []
   for H, targets in (
@@ -64,14 +69,23 @@ def _work() -> list[tuple[Work, float | None]]:
     for cell, target, forward in zip(cells, targets, (0.8, 0.8, 1.0), strict=True):
       found.append((Work(cell, 128, 500, H), target))
       found.append((Work(cell, 128, 500, H, training=False), forward))
-  found += [(Work(cell, 1024, 128, 128, resets=True), 1.0) for cell in cells[:2]]
+  for cell in cells[:2]:
+    with_resets = Work(cell, 1024, 128, 128, resets=True)
+    found.append((with_resets, 1.0))
+    found.append((dataclasses.replace(with_resets, training=False), 0.8))
   found += [(Work(c, 64, 250, H), 1.15) for H in (256, 512, 1024) for c in cells[:2]]
-  usual = Work('lstm', 128, 500, 32)
-  for change in (
-    {'dropout': 0.2}, {'mask': True}, {'models': 16}, {'T': 1000}, {'T': 4000},
-  ):  # fmt: skip
-    found.append((dataclasses.replace(usual, **change), None))  # type: ignore[arg-type]
   return found
+
+
+def _options() -> list[tuple[Work, float]]:
+  """Work, and how many times the plain layer's time it may take."""
+  return [
+    (dataclasses.replace(_USUAL, **change), target)  # type: ignore[arg-type]
+    for change, target in (
+      ({'dropout': 0.2}, 1.2), ({'mask': True}, 1.2), ({'models': 16}, 4.0),
+      ({'T': 1000}, 2.1), ({'T': 4000}, 8.4),  # as T, and 5 % more
+    )
+  ]  # fmt: skip
 
 
 def rows(options: cli.Options) -> Iterator[Row]:
@@ -82,20 +96,29 @@ def rows(options: cli.Options) -> Iterator[Row]:
   if options.only in chapter.title:
     device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
     steps = [seqjax_runner(chapter), seqjax_runner(chapter, 'reference')]
-    if peer := torch_runner(chapter, device):
-      steps.append(peer)
+    for peer in (torch_runner(chapter, device), keras_runner(chapter)):
+      steps += [peer] if peer else []
     for runner in steps:
       runner.run()
     timings = interleave(steps, seconds=options.seconds)
     yield Row(f'a whole step, {chapter.title}', timings, 0.2)
-  for work, target in _work():
-    if options.only not in work.title:
+  for full, target in [*_work(), *_options()]:
+    if options.only not in full.title:
       continue
+    work, plain = full, _USUAL
     if options.quick:
-      work = dataclasses.replace(work, B=4, T=12, H=min(work.H, 32))
-      work = dataclasses.replace(work, models=min(work.models, 2))
+      work, plain = (
+        dataclasses.replace(
+          w, B=4, T=12, H=min(w.H, 32), models=min(w.models, 2), calls=1
+        )
+        for w in (work, plain)
+      )
     runners = [_ours(work, 'auto'), _ours(work, 'reference')]
-    runners += [r for peer in (_torch, _flax, _jax_rnn) if (r := peer(work))]
+    if (full, target) in _options():
+      runners.append(dataclasses.replace(_ours(plain, 'auto'), name='the plain layer'))
+    else:
+      peers = (_torch, _keras, _flax, _jax_rnn)
+      runners += [r for peer in peers if (r := peer(work))]
     for runner in runners:
       runner.run()
     yield Row(work.title, interleave(runners, seconds=options.seconds), target)
@@ -105,12 +128,12 @@ def _inputs(work: Work) -> np.ndarray:
   return np.random.default_rng(0).standard_normal((work.B, work.T, work.H), np.float32)
 
 
-def _runner(name: str, step: Callable[..., Any], *arguments: Any) -> Runner:
+def _runner(name: str, work: Work, step: Callable[..., Any], *arguments: Any) -> Runner:
   step = jax.jit(step)
   arguments = jax.device_put(arguments)
 
   def run() -> None:
-    for _ in range(CALLS):
+    for _ in range(work.calls):
       found = step(*arguments)
     jax.block_until_ready(found)
 
@@ -147,7 +170,7 @@ def _ours(work: Work, implementation: str) -> Runner:
   if work.models > 1:
     step = jax.vmap(step)
     params, x = jax.tree.map(lambda a: np.stack([a] * work.models), (params, x))
-  return _runner(f'seqjax {implementation}', step, params, x)
+  return _runner(f'seqjax {implementation}', work, step, params, x)
 
 
 def _flax(work: Work) -> Runner | None:
@@ -155,7 +178,28 @@ def _flax(work: Work) -> Runner | None:
     return None
   layer, x = nn.RNN(FLAX_CELLS[work.cell](work.H)), _inputs(work)
   params = layer.init(jax.random.key(0), x)
-  return _runner('flax.linen.RNN', _step(work, layer.apply), params, x)
+  return _runner('flax.linen.RNN', work, _step(work, layer.apply), params, x)
+
+
+def _keras(work: Work) -> Runner | None:
+  """Keras 3 on JAX, as it is; where it can it calls cuDNN."""
+  if not work.is_plain or not importlib.util.find_spec('keras'):
+    return None
+  os.environ['KERAS_BACKEND'] = 'jax'
+  import keras
+
+  layer = getattr(keras.layers, LAYERS[work.cell].__name__)(
+    work.H, return_sequences=True
+  )
+  x = _inputs(work)
+  layer.build(x.shape)
+  weights = [jnp.array(v.value) for v in layer.trainable_variables]
+  fixed = [jnp.array(v.value) for v in layer.non_trainable_variables]
+
+  def apply(weights: Any, x: Any) -> Any:
+    return layer.stateless_call(weights, fixed, x)[0]
+
+  return _runner('Keras (JAX)', work, _step(work, apply), weights, x)
 
 
 def _jax_rnn(work: Work) -> Runner | None:
@@ -175,7 +219,7 @@ def _jax_rnn(work: Work) -> Runner | None:
     )
     return ys
 
-  return _runner('jax.experimental.rnn', _step(work, apply), weights, x)
+  return _runner('jax.experimental.rnn', work, _step(work, apply), weights, x)
 
 
 def _torch(work: Work) -> Runner | None:
@@ -187,11 +231,13 @@ def _torch(work: Work) -> Runner | None:
   import torch
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  if device == 'cpu':  # a rehearsal
+    torch.set_num_threads(1)
   layer = torch_layer(work.cell)(work.H, work.H, batch_first=True).to(device)
   x = torch.from_numpy(_inputs(work)).to(device).requires_grad_(work.training)
 
   def run() -> None:
-    for _ in range(CALLS):
+    for _ in range(work.calls):
       if work.training:
         layer.zero_grad()
         x.grad = None
@@ -208,4 +254,4 @@ def _torch(work: Work) -> Runner | None:
 if __name__ == '__main__':
   if (where := jax.default_backend()) != 'gpu' and '--quick' not in sys.argv:
     sys.exit(f"this needs a GPU of NVIDIA's, and JAX has {where}; --quick rehearses")
-  cli.main('gpu', __doc__, rows)
+  cli.main('gpu', __doc__, rows, seconds=4.0)

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import statistics
+import subprocess
 import timeit
 from typing import Any
 
@@ -52,7 +54,8 @@ def machine() -> dict[str, Any]:
     'sgemm_gflops': round(sgemm_rate() / 1e9, 1),
     'kernels': library.loaded()[0] or 'none',
     'device': here['device_kind'],
-    'platform': jax.devices()[0].client.platform_version.splitlines()[0],
+    # Of CUDA's plugin the first line says that it is one.
+    'platform': jax.devices()[0].client.platform_version.splitlines()[-1] + _driver(),
     'date': here['started'],
     'commit': here['commit'],
     'cpu': here['cpu'],
@@ -61,6 +64,15 @@ def machine() -> dict[str, Any]:
     'python': here['python'],
     'versions': {name: version(name) or 'not installed' for name in packages},
   }
+
+
+def _driver() -> str:
+  """That of NVIDIA's GPUs, or nothing."""
+  if not shutil.which('nvidia-smi'):
+    return ''
+  command = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+  asked = subprocess.run(command, capture_output=True, text=True, check=False)
+  return f', driver {asked.stdout.split()[0]}' if asked.stdout.split() else ''
 
 
 def sgemm_rate(size: int = 2048) -> float:
