@@ -14,14 +14,13 @@ import dataclasses
 from experiments import experiment
 from experiments.sequences import stories
 from seqjax import config as config_lib
-from seqjax.config import field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(stories.Config):
   """What it can be told; see --help."""
 
-  num_epochs: int = field(30, 'Passes over the training set.', at_least=1)
+  num_epochs: int = 30
 
 
 make_model = stories.make_model

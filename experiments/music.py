@@ -27,11 +27,11 @@ class Config(music.Config):
   dataset: Literal['jsb', 'nottingham', 'synthetic'] = field(
     'jsb', 'Pieces: jsb and nottingham from --data_dir, synthetic from a generator.'
   )
-  features: int = field(200, 'Units of each recurrent layer, H.', at_least=1)
+  features: int = 200
   dropout: float = field(
     0.3, 'Rate on the inputs of each layer, the last one too.', at_least=0, below=1
   )
-  num_epochs: int = field(200, 'Passes over the training set.', at_least=1)
+  num_epochs: int = 200
 
 
 def load_rolls(config: Config) -> rolls.Rolls:

@@ -26,12 +26,12 @@ class Config(images.Config):
   dataset: Literal['digits', 'mnist', 'synthetic'] = field(
     'digits', "Images: scikit-learn's, MNIST, or generated ones."
   )
-  layer: Literal['lstm', 'gru', 'simple_rnn'] = field('gru', 'The recurrent layer.')
-  features: int = field(64, 'Units of each recurrent layer, H.', at_least=1)
+  layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
+  features: int = 64
   clip_global_norm: float | None = field(
     1.0, 'Bound of the norm of all gradients.', above=0
   )
-  num_epochs: int = field(200, 'Passes over the training set.', at_least=1)
+  num_epochs: int = 200
 
 
 make_model = images.make_model

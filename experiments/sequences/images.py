@@ -34,7 +34,7 @@ class Config(layers.Recurrent):
 
   dataset: str = field('digits', 'Images.')
   permuted: bool = field(False, 'Read the pixels in an order drawn once for all.')
-  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 64
 
 
 class Data(NamedTuple):

@@ -42,10 +42,8 @@ class Config(layers.Recurrent):
   )
   length: int = field(600, 'Steps to remember over.', at_least=2)
   steps_per_epoch: int = field(500, 'Steps between two validations.', at_least=1)
-  clip_global_norm: float | None = field(
-    1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
-  )
-  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+  clip_global_norm: float | None = 1.0
+  batch_size: int = 64
   longest_memory: int | None = field(
     None, 'Draw the biases of the gates so that units remember up to so many steps.',
     at_least=2,

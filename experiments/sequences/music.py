@@ -41,7 +41,7 @@ class Config(layers.Recurrent):
   frames_per_beat: int = field(
     1, 'Frames of a quarter note, for files of MIDI.', at_least=1
   )
-  batch_size: int = field(16, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 16
 
 
 class Data(NamedTuple):

@@ -63,10 +63,8 @@ class Config(layers.BothWays):
   length_penalty: float = field(
     1.0, 'Of the search: 0 prefers short texts.', at_least=0, below=math.inf
   )
-  clip_global_norm: float | None = field(
-    1.0, 'Bound of the norm of all gradients.', above=0, below=math.inf
-  )
-  batch_size: int = field(64, 'Examples a step, over all devices.', at_least=1)
+  clip_global_norm: float | None = 1.0
+  batch_size: int = 64
   steps_per_dispatch: int | None = field(
     1,
     'Steps that a device is sent at once: 1, as batches differ in length.',

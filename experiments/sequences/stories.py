@@ -46,7 +46,7 @@ class Config(layers.BothWays):
   hops: int = field(
     3, 'How often it looks back at the story; 0: never, without attention.', at_least=0
   )
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -51,9 +51,7 @@ class Config(layers.OfSeries, reading.Config):
     path=True,
   )
   length: int = field(500, 'Rows of a series, T: its last ones.', at_least=1)
-  pooling: Literal['max', 'mean', 'last'] = field(
-    'max', 'Of the states of all steps: their largest values, their mean, or the last.'
-  )
+  pooling: Literal['max', 'mean', 'last'] = 'max'
   validation_split: float = field(
     0.2, 'Share of each class held out, if no part says so.', above=0, below=1
   )
@@ -61,11 +59,9 @@ class Config(layers.OfSeries, reading.Config):
     0.2, 'Share of each class to test on, likewise.', above=0, below=1
   )
   split_seed: int = field(0, 'Seed of that draw.', at_least=0)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
   num_epochs: int = field(30, 'Passes over the training set, at most.', at_least=1)
-  early_stopping: int | None = field(
-    10, 'End after so many epochs without a better validation value.', at_least=1
-  )
+  early_stopping: int | None = 10
   synthetic_rows: int = field(240, 'Series to generate.', at_least=50)
 
 

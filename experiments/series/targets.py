@@ -37,9 +37,7 @@ class Config(layers.OfSeries, reading.Config, series_data.Config):
     at_least=1,
   )
   num_epochs: int = field(20, 'Epochs.', at_least=1)
-  early_stopping: int | None = field(
-    5, 'End after so many epochs without a better validation value.', at_least=1
-  )
+  early_stopping: int | None = 5
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -38,7 +38,7 @@ class Config(layers.Pooled):
     'File of word vectors that the embedding starts from, of --embed_size.',
     path=True,
   )
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
 
 
 class Data(NamedTuple):

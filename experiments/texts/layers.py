@@ -1,7 +1,6 @@
 """What the models of the experiments on texts and series are made of, by flags."""
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 import seqjax as sj
@@ -27,12 +26,10 @@ class Recurrent(config_lib.TrainConfig):
   optimizer: Literal['sgd', 'rmsprop', 'adam', 'adamw', 'lion', 'adafactor'] = field(
     'adam', 'With Keras defaults.'
   )
-  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = field(
-    'cosine', 'How the rate goes over the steps of the run.'
+  schedule: Literal['constant', 'cosine', 'linear', 'exponential', 'piecewise'] = (
+    'cosine'
   )
-  learning_rate: float = field(
-    3e-3, 'Step size of the optimiser, the highest.', above=0, below=math.inf
-  )
+  learning_rate: float = 3e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class Config(layers.BothWays):
     at_least=1,
   )  # fmt: skip
   length: int = field(100, 'Words of a sentence, T: its first ones.', at_least=1)
-  batch_size: int = field(32, 'Examples a step, over all devices.', at_least=1)
+  batch_size: int = 32
 
 
 class Data(NamedTuple):

@@ -44,8 +44,8 @@ class Config(series_data.Config):
   )
   target: str = field('T (degC)', 'Column to forecast; its unit in parentheses.')
   sentinel: float = field(quality.SENTINEL, 'What stands for a missing value.')
-  lookback: int = field(1440, 'Rows that a window looks back.', at_least=1)
-  step: int = field(6, 'One row of so many is an input.', at_least=1)
+  lookback: int = 1440
+  step: int = 6
   delay: int = field(144, 'Rows from the last input to the target.', at_least=1)
   windows: Literal['exact', 'book'] = field(
     'exact', "book: the windows of the chapter's own generator, on the file as it is."
