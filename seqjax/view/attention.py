@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from seqjax.view import plots
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 
 class Looks(NamedTuple):
@@ -21,7 +23,9 @@ class Looks(NamedTuple):
   weights: np.ndarray  # [T, S], a row adds up to 1
 
 
-def draw(several: Sequence[Looks], path: str | os.PathLike[str], *, title: str) -> None:
+def draw(
+  several: Sequence[Looks], path: str | os.PathLike[str], *, title: str
+) -> Figure:
   """Draws a panel for each: a row for each token written, dark where it looked.
 
   Args:
@@ -55,4 +59,4 @@ def draw(several: Sequence[Looks], path: str | os.PathLike[str], *, title: str) 
     axes.set_ylabel('Written')
   for axes in list(figure.axes)[len(several) :]:
     axes.remove()
-  plots.save(figure, Path(path))
+  return plots.save(figure, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ def seed_curves(
   *,
   title: str,
   published: Mapping[str, float] | None = None,
-) -> None:
+) -> Figure:
   """Draws the metrics of the same run with several seeds, one panel a metric.
 
   Thin lines are seeds, dashed on the training and solid on the validation side; the
@@ -38,7 +37,34 @@ def seed_curves(
     ValueError: A run has no epoch.
     InputError: The file cannot be written.
   """
-  plots.save(_seeds_figure(runs, title, published or {}), Path(path))
+  epochs = {
+    seed: [line for line in lines if line['event'] == 'epoch']
+    for seed, lines in runs.items()
+  }
+  if not epochs or not all(epochs.values()):
+    raise ValueError('seed_curves needs at least one line of event epoch of each run')
+  names = plots.metric_names(next(iter(epochs.values())))
+  figure = plots.new_figure(title, width=4.4 * len(names), height=4.0)
+  panels = figure.subplots(1, len(names), squeeze=False).flat
+  for name, axes in zip(names, panels, strict=True):
+    _draw_side(axes, epochs, name, 'training', plots.BLUE, '--')
+    _draw_side(axes, epochs, f'val_{name}', 'validation', plots.ORANGE, '-')
+    if published and name in published:
+      axes.axhline(
+        published[name],
+        color=plots.GREY,
+        linestyle=':',
+        linewidth=1.4,
+        label=f'published {published[name]:.4g}',
+      )
+    axes.set_xlabel('Epoch')
+    axes.set_ylabel(plots.metric_label(name))
+    last = max(line['epoch'] for lines in epochs.values() for line in lines)
+    axes.set_xticks(plots.epoch_ticks(1, last))
+    axes.set_xlim(0.5, last + 0.5)
+    plots.dress(axes)
+  plots.add_legend(figure, most_columns=4)
+  return plots.save(figure, path)
 
 
 def paired(
@@ -49,7 +75,7 @@ def paired(
   title: str,
   names: tuple[str, str],
   ylabel: str,
-) -> None:
+) -> Figure:
   """Draws pairs of runs: each pair joined by a line, and the differences.
 
   Args:
@@ -63,7 +89,30 @@ def paired(
   Raises:
     InputError: The file cannot be written.
   """
-  plots.save(_pairs_figure(first, second, title, names, ylabel), Path(path))
+  figure = plots.new_figure(title, width=8.0, height=4.0)
+  left, right = figure.subplots(1, 2)
+  differences = np.subtract(second, first)
+  for a, b, gain in zip(first, second, differences, strict=True):
+    color = plots.ORANGE if gain > 0 else plots.BLUE
+    left.plot([0, 1], [a, b], color=color, linewidth=1, marker='o', markersize=4)
+  left.set_xticks([0, 1], names)
+  left.set_xlim(-0.3, 1.3)
+  left.set_ylabel(ylabel)
+  order = np.argsort(differences)
+  places = np.arange(1, len(order) + 1)
+  right.axhline(0, color=plots.GREY, linewidth=1.2)
+  colors = [plots.ORANGE if gain > 0 else plots.BLUE for gain in differences[order]]
+  right.vlines(places, 0, differences[order], colors=colors, linewidth=1)
+  right.scatter(places, differences[order], c=colors, s=22, zorder=3)
+  mean = float(differences.mean())
+  right.axhline(mean, color=plots.GREY, linestyle='--', linewidth=1.2)
+  right.set_title(f'mean {mean:+.4f}', loc='right', fontsize=9)
+  right.set_xticks(places)
+  right.set_xlabel('Pairs, by their difference')
+  right.set_ylabel(f'{names[1]} minus {names[0]}')
+  plots.dress(left)
+  plots.dress(right)
+  return plots.save(figure, path)
 
 
 def groups(
@@ -72,7 +121,7 @@ def groups(
   *,
   title: str,
   xlabel: str,
-) -> None:
+) -> Figure:
   """Draws a line of dots for each group, a dot a run, and the mean as a bar across.
 
   Args:
@@ -92,42 +141,7 @@ def groups(
   axes.set_yticks(range(len(values)), list(values))
   axes.invert_yaxis()
   axes.set_xlabel(f'{xlabel} (dots: runs, bars: means)')
-  plots.save(figure, Path(path))
-
-
-def _seeds_figure(
-  runs: Mapping[int, Sequence[Mapping[str, Any]]],
-  title: str,
-  published: Mapping[str, float],
-) -> Figure:
-  epochs = {
-    seed: [line for line in lines if line['event'] == 'epoch']
-    for seed, lines in runs.items()
-  }
-  if not epochs or not all(epochs.values()):
-    raise ValueError('seed_curves needs at least one line of event epoch of each run')
-  names = plots.metric_names(next(iter(epochs.values())))
-  figure = plots.new_figure(title, width=4.4 * len(names), height=4.0)
-  panels = figure.subplots(1, len(names), squeeze=False).flat
-  for name, axes in zip(names, panels, strict=True):
-    _draw_side(axes, epochs, name, 'training', plots.BLUE, '--')
-    _draw_side(axes, epochs, f'val_{name}', 'validation', plots.ORANGE, '-')
-    if name in published:
-      axes.axhline(
-        published[name],
-        color=plots.GREY,
-        linestyle=':',
-        linewidth=1.4,
-        label=f'published {published[name]:.4g}',
-      )
-    axes.set_xlabel('Epoch')
-    axes.set_ylabel(plots.metric_label(name))
-    last = max(line['epoch'] for lines in epochs.values() for line in lines)
-    axes.set_xticks(plots.epoch_ticks(1, last))
-    axes.set_xlim(0.5, last + 0.5)
-    plots.dress(axes)
-  plots.add_legend(figure, most_columns=4)
-  return figure
+  return plots.save(figure, path)
 
 
 def _draw_side(
@@ -164,36 +178,3 @@ def _draw_side(
     marker=marker,
     label=label,
   )
-
-
-def _pairs_figure(
-  first: Sequence[float],
-  second: Sequence[float],
-  title: str,
-  names: tuple[str, str],
-  ylabel: str,
-) -> Figure:
-  figure = plots.new_figure(title, width=8.0, height=4.0)
-  left, right = figure.subplots(1, 2)
-  differences = np.subtract(second, first)
-  for a, b, gain in zip(first, second, differences, strict=True):
-    color = plots.ORANGE if gain > 0 else plots.BLUE
-    left.plot([0, 1], [a, b], color=color, linewidth=1, marker='o', markersize=4)
-  left.set_xticks([0, 1], names)
-  left.set_xlim(-0.3, 1.3)
-  left.set_ylabel(ylabel)
-  order = np.argsort(differences)
-  places = np.arange(1, len(order) + 1)
-  right.axhline(0, color=plots.GREY, linewidth=1.2)
-  colors = [plots.ORANGE if gain > 0 else plots.BLUE for gain in differences[order]]
-  right.vlines(places, 0, differences[order], colors=colors, linewidth=1)
-  right.scatter(places, differences[order], c=colors, s=22, zorder=3)
-  mean = float(differences.mean())
-  right.axhline(mean, color=plots.GREY, linestyle='--', linewidth=1.2)
-  right.set_title(f'mean {mean:+.4f}', loc='right', fontsize=9)
-  right.set_xticks(places)
-  right.set_xlabel('Pairs, by their difference')
-  right.set_ylabel(f'{names[1]} minus {names[0]}')
-  plots.dress(left)
-  plots.dress(right)
-  return figure

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seqjax.view import plots
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 _MOST_WRITTEN = 30  # classes of which each count is written in its field
 
@@ -19,7 +22,7 @@ def draw(
   path: str | os.PathLike[str],
   *,
   title: str,
-) -> None:
+) -> Figure:
   """Draws which classes were taken for which, a row for each true one.
 
   A field is as dark as the share of its row; the count is written into it.
@@ -49,4 +52,4 @@ def draw(
       axes.text(
         j, i, f'{matrix[i, j]:,}', ha='center', va='center', color=color, fontsize=7
       )
-  plots.save(figure, Path(path))
+  return plots.save(figure, path)

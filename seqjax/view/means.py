@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,7 @@ def draw(
   xlabel: str,
   ylabel: str,
   levels: Mapping[str, float] | None = None,
-) -> None:
+) -> Figure:
   """Draws the mean of y for each x, and a band of two standard errors.
 
   Args:
@@ -42,7 +41,22 @@ def draw(
     ValueError: `x` and `y` are not both [N], or empty.
     InputError: The file cannot be written.
   """
-  plots.save(_figure(x, y, title, xlabel, ylabel, levels or {}), Path(path))
+  figure = plots.new_figure(title, width=7.0, height=3.8)
+  axes = figure.subplots()
+  middles, means, errors = binned(x, y)
+  axes.fill_between(
+    middles, means - 2 * errors, means + 2 * errors, color=plots.BLUE, alpha=0.2
+  )
+  axes.plot(middles, means, '.-', color=plots.BLUE, linewidth=1.6)
+  for name, level in (levels or {}).items():
+    axes.axhline(level, color=plots.GREY, linestyle=':', linewidth=1.4, label=name)
+  axes.set_xlabel(xlabel)
+  axes.set_ylabel(ylabel)
+  axes.set_ylim(bottom=min(0.0, float(means.min())))
+  plots.dress(axes)
+  if levels:
+    axes.legend(frameon=False, fontsize=9)
+  return plots.save(figure, path)
 
 
 def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,29 +72,3 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     np.array([values.mean() for _, values in found]),
     np.array(errors),
   )
-
-
-def _figure(
-  x: np.ndarray,
-  y: np.ndarray,
-  title: str,
-  xlabel: str,
-  ylabel: str,
-  levels: Mapping[str, float],
-) -> Figure:
-  figure = plots.new_figure(title, width=7.0, height=3.8)
-  axes = figure.subplots()
-  middles, means, errors = binned(x, y)
-  axes.fill_between(
-    middles, means - 2 * errors, means + 2 * errors, color=plots.BLUE, alpha=0.2
-  )
-  axes.plot(middles, means, '.-', color=plots.BLUE, linewidth=1.6)
-  for name, level in levels.items():
-    axes.axhline(level, color=plots.GREY, linestyle=':', linewidth=1.4, label=name)
-  axes.set_xlabel(xlabel)
-  axes.set_ylabel(ylabel)
-  axes.set_ylim(bottom=min(0.0, float(means.min())))
-  plots.dress(axes)
-  if levels:
-    axes.legend(frameon=False, fontsize=9)
-  return figure

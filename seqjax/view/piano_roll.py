@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ def draw(
   *,
   title: str,
   lowest_note: int = 21,
-) -> None:
+) -> Figure:
   """Draws piano rolls one under the other, on the same keys.
 
   Args:
@@ -40,15 +39,6 @@ def draw(
   if len({roll.shape[1] for roll in rolls.values()}) != 1:
     shapes = [roll.shape for roll in rolls.values()]
     raise ValueError(f'rolls must be [T, K], at least one, got {shapes}')
-  plots.save(_figure(rolls, title, lowest_note), Path(path))
-
-
-def note_name(note: int) -> str:
-  """MIDI's number of a note -> its name: 60 -> 'C4'."""
-  return f'{_NAMES[note % 12]}{note // 12 - 1}'
-
-
-def _figure(rolls: Mapping[str, np.ndarray], title: str, lowest_note: int) -> Figure:
   loudest = np.max([roll.max(0) for roll in rolls.values()], axis=0)  # [K]
   keys = np.flatnonzero(loudest >= 0.05)
   K = len(loudest)
@@ -66,4 +56,9 @@ def _figure(rolls: Mapping[str, np.ndarray], title: str, lowest_note: int) -> Fi
     axes.set_ylim(low - 0.5, high + 0.5)
     axes.set_title(name, loc='left', fontsize=9)
   axes.set_xlabel('Frame')
-  return figure
+  return plots.save(figure, path)
+
+
+def note_name(note: int) -> str:
+  """MIDI's number of a note -> its name: 60 -> 'C4'."""
+  return f'{_NAMES[note % 12]}{note // 12 - 1}'

@@ -1,5 +1,6 @@
 """Pictures of a run: learning curves, and histograms of data.
 
+Whoever draws to a path, here and in the modules beside, returns the figure as well.
 Drawn on a matplotlib Figure of their own: no pyplot, no global state, no display.
 matplotlib is imported by the first picture, because it costs a second that a run would
 otherwise spend before its first step.
@@ -43,7 +44,7 @@ def curves(
   title: str,
   best_epoch: int | None = None,
   published: Mapping[str, float] | None = None,
-) -> None:
+) -> Figure:
   """Draws training (dots) and validation (line) metrics per epoch, one panel a metric.
 
   Args:
@@ -61,7 +62,7 @@ def curves(
   figure = curves_figure(
     metrics, title=title, best_epoch=best_epoch, published=published
   )
-  save(figure, Path(path))
+  return save(figure, path)
 
 
 def histogram(
@@ -70,7 +71,7 @@ def histogram(
   *,
   title: str,
   xlabel: str,
-) -> None:
+) -> Figure:
   """Draws how often values occur, with their median.
 
   Args:
@@ -83,7 +84,25 @@ def histogram(
     ValueError: `values` is empty, not [N], or not finite.
     InputError: The file cannot be written.
   """
-  save(_histogram_figure(values, title, xlabel), Path(path))
+  values = np.asarray(values)
+  if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+    raise ValueError(f'histogram needs finite values [N], got shape {values.shape}')
+  if values.dtype == bool:
+    values = values.astype(int)
+  figure = new_figure(title, width=6.0, height=3.8)
+  axes = figure.subplots()
+  axes.hist(
+    values, bins=_bins(values).tolist(), color=BLUE, edgecolor='white', linewidth=0.4
+  )
+  median = float(np.median(values))
+  axes.axvline(median, color=ORANGE, linewidth=1.8, label=f'median {median:,.4g}')
+  axes.set_xlabel(xlabel)
+  axes.set_ylabel('Count')
+  axes.set_title(f'N = {values.size:,}', loc='right', fontsize=9)
+  axes.locator_params(axis='y', integer=True)
+  axes.legend(frameon=False, fontsize=9)
+  dress(axes)
+  return save(figure, path)
 
 
 def curves_figure(
@@ -191,30 +210,6 @@ def epoch_ticks(first: int, last: int) -> list[int]:
   return [first, *round_ones]
 
 
-def _histogram_figure(
-  values: np.ndarray | Sequence[float], title: str, xlabel: str
-) -> Figure:
-  values = np.asarray(values)
-  if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-    raise ValueError(f'histogram needs finite values [N], got shape {values.shape}')
-  if values.dtype == bool:
-    values = values.astype(int)
-  figure = new_figure(title, width=6.0, height=3.8)
-  axes = figure.subplots()
-  axes.hist(
-    values, bins=_bins(values).tolist(), color=BLUE, edgecolor='white', linewidth=0.4
-  )
-  median = float(np.median(values))
-  axes.axvline(median, color=ORANGE, linewidth=1.8, label=f'median {median:,.4g}')
-  axes.set_xlabel(xlabel)
-  axes.set_ylabel('Count')
-  axes.set_title(f'N = {values.size:,}', loc='right', fontsize=9)
-  axes.locator_params(axis='y', integer=True)
-  axes.legend(frameon=False, fontsize=9)
-  dress(axes)
-  return figure
-
-
 def _bins(values: np.ndarray, most: int = 60) -> np.ndarray:
   """Edges after Freedman and Diaconis, but few, and between whole numbers."""
   low, high = float(values.min()), float(values.max())
@@ -281,9 +276,10 @@ def as_png(figure: Figure) -> bytes:
   return picture.getvalue()
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
   """Writes a PNG, whole or not at all; raises InputError where it cannot be."""
   try:
-    whole.write(path, as_png(figure))
+    whole.write(Path(path), as_png(figure))
   except OSError as error:
     raise InputError(f'cannot write {path}: {error.strerror or error}') from error
+  return figure

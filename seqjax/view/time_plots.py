@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ def series(
   *,
   title: str,
   ylabel: str,
-) -> None:
+) -> Figure:
   """Draws one quantity over time; a line breaks where rows are missing.
 
   Args:
@@ -46,7 +45,7 @@ def series(
   else:
     axes.plot(*_broken(times, values), color=plots.BLUE, linewidth=1.2)
   _dress(axes, ylabel, times)
-  plots.save(figure, Path(path))
+  return plots.save(figure, path)
 
 
 def forecasts(
@@ -58,7 +57,7 @@ def forecasts(
   title: str,
   ylabel: str,
   band: np.ndarray | None = None,
-) -> None:
+) -> Figure:
   """Draws what was forecast for each time, and what was measured then.
 
   Args:
@@ -73,45 +72,6 @@ def forecasts(
   Raises:
     InputError: The file cannot be written.
   """
-  figure = _forecast_figure(times, truth, predicted, title, ylabel, band)
-  plots.save(figure, Path(path))
-
-
-def fan(
-  times: np.ndarray,
-  truth: np.ndarray,
-  ahead: np.ndarray,
-  quantiles: Mapping[float, np.ndarray],
-  path: str | os.PathLike[str],
-  *,
-  title: str,
-  ylabel: str,
-) -> None:
-  """Draws quantiles as bands around their median, and what was measured.
-
-  Args:
-    times: datetime64 or row numbers [N], increasing, of what was measured.
-    truth: [N].
-    ahead: [M], what the quantiles are of.
-    quantiles: Quantile -> [M].
-    path: PNG file to write, whole or not at all.
-    title: Who forecasts what.
-    ylabel: Quantity and unit.
-
-  Raises:
-    InputError: The file cannot be written.
-  """
-  plots.save(_fan_figure(times, truth, ahead, quantiles, title, ylabel), Path(path))
-
-
-def _forecast_figure(
-  times: np.ndarray,
-  truth: np.ndarray,
-  predicted: Mapping[str, np.ndarray],
-  title: str,
-  ylabel: str,
-  band: np.ndarray | None = None,
-) -> Figure:
   figure = plots.new_figure(title, width=9.0, height=4.0)
   axes = figure.subplots()
   if band is not None:
@@ -135,17 +95,33 @@ def _forecast_figure(
     )
   _dress(axes, ylabel, times)
   figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=9)
-  return figure
+  return plots.save(figure, path)
 
 
-def _fan_figure(
+def fan(
   times: np.ndarray,
   truth: np.ndarray,
   ahead: np.ndarray,
   quantiles: Mapping[float, np.ndarray],
+  path: str | os.PathLike[str],
+  *,
   title: str,
   ylabel: str,
 ) -> Figure:
+  """Draws quantiles as bands around their median, and what was measured.
+
+  Args:
+    times: datetime64 or row numbers [N], increasing, of what was measured.
+    truth: [N].
+    ahead: [M], what the quantiles are of.
+    quantiles: Quantile -> [M].
+    path: PNG file to write, whole or not at all.
+    title: Who forecasts what.
+    ylabel: Quantity and unit.
+
+  Raises:
+    InputError: The file cannot be written.
+  """
   figure = plots.new_figure(title, width=9.0, height=4.0)
   axes = figure.subplots()
   levels = sorted(quantiles)
@@ -165,7 +141,7 @@ def _fan_figure(
   axes.plot(*_broken(times, truth), color='black', linewidth=1.4, label='measured')
   _dress(axes, ylabel, times)
   figure.legend(loc='outside lower center', ncols=4, frameon=False, fontsize=9)
-  return figure
+  return plots.save(figure, path)
 
 
 def _bands(

@@ -109,7 +109,9 @@ def test_sign_flips_against_all_choices_by_hand():
 def test_pictures_hold_all_seeds_their_mean_and_the_published_number(folder):
   lines = {s: tables.read_metrics(folder / 'better' / f'seed{s}') for s in range(3)}
   lines[1][1]['val_loss'] = 0.9
-  (axes,) = comparisons._seeds_figure(lines, 'x', {'loss': 0.25}).axes
+  (axes,) = comparisons.seed_curves(
+    lines, folder / 'better' / 'a.png', title='x', published={'loss': 0.25}
+  ).axes
   thin = [line for line in axes.lines if line.get_linewidth() == 0.8]
   assert len(thin) == 6  # three seeds, two sides
   (mean,) = [line for line in axes.lines if 'validation' in str(line.get_label())]
@@ -123,9 +125,10 @@ def test_pictures_hold_all_seeds_their_mean_and_the_published_number(folder):
   }  # fmt: skip
 
 
-def test_differences_of_pairs_are_drawn_in_their_order():
-  left, right = comparisons._pairs_figure(
-    [0.5, 0.6, 0.7], [0.8, 0.5, 0.75], 'x', ('a', 'b'), 'accuracy'
+def test_differences_of_pairs_are_drawn_in_their_order(tmp_path):
+  first, second, path = [0.5, 0.6, 0.7], [0.8, 0.5, 0.75], tmp_path / 'a.png'
+  left, right = comparisons.paired(
+    first, second, path, title='x', names=('a', 'b'), ylabel='accuracy'
   ).axes
   assert [line.get_ydata().tolist() for line in left.lines] == [
     [0.5, 0.8], [0.6, 0.5], [0.7, 0.75]

@@ -11,10 +11,11 @@ def test_notes_have_the_names_of_the_keys():
   assert found == ['A0', 'B3', 'C4', 'C#4', 'A4', 'C8']
 
 
-def test_all_rolls_show_the_keys_that_sound_in_one():
+def test_all_rolls_show_the_keys_that_sound_in_one(tmp_path):
   high, low = np.zeros((5, 88)), np.zeros((9, 88))
   high[2, 51], low[3, 39], low[4, 20] = 1, 0.5, 0.04  # the last is too soft to see
-  figure = piano_roll._figure({'a': high, 'b': low}, 'Test', 21)
+  rolls = {'a': high, 'b': low}
+  figure = piano_roll.draw(rolls, tmp_path / 'a.png', title='Test')
   for axes, roll in zip(figure.axes, (high, low), strict=True):
     assert axes.get_ylim() == (36.5, 53.5)
     assert [label.get_text() for label in axes.get_yticklabels()] == ['C4', 'C5']

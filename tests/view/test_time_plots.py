@@ -35,21 +35,20 @@ def test_pictures_are_written(tmp_path):
   truth = np.sin(np.arange(len(times)) / 20)
   time_plots.series(times, truth, tmp_path / 'a.png', title='T', ylabel='T (degC)')
   predicted = {'GRU': truth + 0.5, 'naive': truth - 1}
-  figure = time_plots._forecast_figure(times, truth, predicted, 'T', 'T (degC)')
+  names = {'title': 'T', 'ylabel': 'T (degC)'}
+  figure = time_plots.forecasts(times, truth, predicted, tmp_path / 'b.png', **names)
   (axes,) = figure.axes
   labels = [line.get_label() for line in axes.lines]
   assert labels == ['measured', 'GRU: mean error here 0.5', 'naive: mean error here 1']
   truth[-5:] = np.nan  # not there yet
   band = np.stack([truth - 1, truth + 2])
-  figure = time_plots._forecast_figure(times, truth, predicted, 'T', 'T (degC)', band)
+  path = tmp_path / 'c.png'
+  figure = time_plots.forecasts(times, truth, predicted, path, **names, band=band)
   (area,) = figure.axes[0].collections
   ends = area.get_paths()[0].get_extents()
   assert (ends.y0, ends.y1) == pytest.approx((-2, 3), abs=0.01)
   assert figure.axes[0].lines[1].get_label() == labels[1]
-  time_plots.forecasts(
-    times, truth, predicted, tmp_path / 'b.png', title='T', ylabel='T (degC)', band=band
-  )
-  for name in ('a.png', 'b.png'):
+  for name in ('a.png', 'b.png', 'c.png'):
     picture = matplotlib.image.imread(tmp_path / name)
     assert picture[..., :3].std() > 0.05
 
@@ -59,7 +58,9 @@ def test_a_fan_holds_its_quantiles(tmp_path, timed):
   times = _times(np.arange(0, 500, 10)) if timed else np.arange(1, 51)
   truth, ahead = np.sin(np.arange(50) / 8), times[-20:]
   quantiles = {0.5: truth[-20:], 0.9: truth[-20:] + 1, 0.1: truth[-20:] - 2}
-  figure = time_plots._fan_figure(times, truth, ahead, quantiles, 'T', 'T (degC)')
+  figure = time_plots.fan(
+    times, truth, ahead, quantiles, tmp_path / 'f.png', title='T', ylabel='T'
+  )
   (axes,) = figure.axes
   (band,) = axes.collections
   assert band.get_label() == '0.1 to 0.9'
@@ -68,8 +69,5 @@ def test_a_fan_holds_its_quantiles(tmp_path, timed):
   np.testing.assert_allclose(heights.min(), (truth[-20:] - 2).min())
   assert [line.get_label() for line in axes.lines] == ['median', 'measured']
   assert axes.get_xlabel() == ('' if timed else 'row')
-  time_plots.fan(
-    times, truth, ahead, quantiles, tmp_path / 'f.png', title='T', ylabel='T'
-  )
   picture = matplotlib.image.imread(tmp_path / 'f.png')
   assert picture[..., :3].std() > 0.05
