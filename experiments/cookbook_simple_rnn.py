@@ -34,11 +34,8 @@ class Config(reviews.RecurrentConfig):
 
 def make_model(config: Config) -> sj.SequenceClassifier:
   """ids [B, T] -> logits [B]."""
-  return sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
-    sj.SimpleRNN(**config.layer_options(), activation=config.activation),
-    mask_zero=config.mask_zero,
+  return reviews.classifier(
+    config, sj.SimpleRNN(**config.layer_options(), activation=config.activation)
   )
 
 

@@ -50,9 +50,7 @@ def make_model(config: Config) -> sj.SequenceClassifier:
     sj.Conv1D(config.features, config.kernel_size, activation='relu'),
     sj.GlobalMaxPooling1D(),
   ]
-  return sj.SequenceClassifier(
-    config.vocab_size, config.embed_size, sj.Stack(layers), mask_zero=config.mask_zero
-  )
+  return reviews.classifier(config, sj.Stack(layers))
 
 
 task = reviews

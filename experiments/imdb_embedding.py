@@ -26,12 +26,7 @@ class Config(reviews.Config):
 
 def make_model(config: Config) -> sj.SequenceClassifier:
   """ids [B, T] -> logits [B]."""
-  return sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
-    sj.Stack([sj.Flatten()]),
-    mask_zero=config.mask_zero,
-  )
+  return reviews.classifier(config, sj.Stack([sj.Flatten()]))
 
 
 task = reviews

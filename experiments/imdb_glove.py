@@ -41,11 +41,9 @@ def make_model(
   """ids [B, T] -> logits [B]; the embedding starts from the matrix [V, E], if given."""
   glorot = nn.initializers.glorot_uniform()
   dense = nn.Dense(config.features, kernel_init=glorot)
-  model = sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
+  model = reviews.classifier(
+    config,
     sj.Stack([sj.Flatten(), dense, nn.relu]),
-    mask_zero=config.mask_zero,
     frozen=config.embedding == 'frozen',
   )
   return model if matrix is None else model.clone(embedding_init=sj.pretrained(matrix))

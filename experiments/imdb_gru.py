@@ -17,12 +17,7 @@ Config = reviews.RecurrentConfig
 
 def make_model(config: Config) -> sj.SequenceClassifier:
   """ids [B, T] -> logits [B]."""
-  return sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
-    sj.GRU(**config.layer_options()),
-    mask_zero=config.mask_zero,
-  )
+  return reviews.classifier(config, sj.GRU(**config.layer_options()))
 
 
 task = reviews

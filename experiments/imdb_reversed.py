@@ -27,11 +27,8 @@ class Config(reviews.RecurrentConfig):
 
 def make_model(config: Config) -> sj.SequenceClassifier:
   """ids [B, T] -> logits [B]."""
-  return sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
-    sj.LSTM(**config.layer_options(), go_backwards=True),
-    mask_zero=config.mask_zero,
+  return reviews.classifier(
+    config, sj.LSTM(**config.layer_options(), go_backwards=True)
   )
 
 

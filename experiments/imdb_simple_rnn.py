@@ -16,12 +16,7 @@ Config = reviews.RecurrentConfig
 
 def make_model(config: Config) -> sj.SequenceClassifier:
   """ids [B, T] -> logits [B]."""
-  return sj.SequenceClassifier(
-    config.vocab_size,
-    config.embed_size,
-    sj.SimpleRNN(**config.layer_options()),
-    mask_zero=config.mask_zero,
-  )
+  return reviews.classifier(config, sj.SimpleRNN(**config.layer_options()))
 
 
 task = reviews

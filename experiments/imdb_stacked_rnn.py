@@ -28,9 +28,7 @@ def make_model(config: Config) -> sj.SequenceClassifier:
     sj.SimpleRNN(**config.layer_options(), return_sequences=number < config.num_layers)
     for number in range(1, config.num_layers + 1)
   ]
-  return sj.SequenceClassifier(
-    config.vocab_size, config.embed_size, sj.Stack(layers), mask_zero=config.mask_zero
-  )
+  return reviews.classifier(config, sj.Stack(layers))
 
 
 task = reviews

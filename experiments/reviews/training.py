@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+import seqjax as sj
 from experiments.suites import rows
 from seqjax import config as config_lib
 from seqjax import train as train_lib
@@ -78,6 +79,14 @@ class RecurrentConfig(Config):
       'dropout': self.dropout,
       'recurrent_dropout': self.recurrent_dropout,
     }
+
+
+def classifier(
+  config: Config, encoder: nn.Module, *, frozen: bool = False
+) -> sj.SequenceClassifier:
+  """ids [B, T] -> logits [B], by an encoder [B, T, E] -> [B, H]."""
+  V, E = config.vocab_size, config.embed_size
+  return sj.SequenceClassifier(V, E, encoder, mask_zero=config.mask_zero, frozen=frozen)
 
 
 class Data(NamedTuple):
