@@ -210,7 +210,7 @@ def test_experiments_on_reviews_run_on_generated_ones(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  'name', ['imdb_glove', 'jena_naive', 'jena_explore', 'dates', 'stories']
+  'name', ['imdb_glove', 'jena_naive', 'jena_explore', 'dates', 'answer']
 )
 def test_what_is_not_to_be_trained_with_many_seeds_says_so(name):
   with pytest.raises(InputError, match='`num_seeds`'):
