@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import classify, experiment
+from experiments import classify, experiment, prediction
 from experiments.texts import classification, running, vocabulary
 from seqjax import config as config_lib
 from seqjax.config import field
@@ -158,8 +158,7 @@ def _show_mistakes(
   source, texts, classes = data.parts[2], data.texts.test, data.classes
   params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
   logits = running.outputs(trained.model, params, source, trained.config.batch_size)
-  p = np.exp(logits - logits.max(-1, keepdims=True))
-  p /= p.sum(-1, keepdims=True)
+  p = prediction.softmax(logits)
   found, labels = p.argmax(-1), data.test_labels
   wrong = np.flatnonzero(found != labels)
   print(f'{len(wrong):,} of {len(labels):,} texts of the test set are mistaken')

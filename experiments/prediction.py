@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -190,6 +190,23 @@ def spread_line(facts: dict[str, Any]) -> str:
   if not facts:
     return ''
   return f' +- {facts["spread"]:.4f} ({facts["low"]:.4f} to {facts["high"]:.4f})'
+
+
+def of_class(
+  logits: np.ndarray, classes: Sequence[Any], name: str = 'label'
+) -> tuple[dict[str, Any], str]:
+  """The likeliest class by the members' logits [S, C], for a program and a reader."""
+  each = softmax(logits)
+  p = each.mean(0)
+  best = int(p.argmax())
+  apart = spread(each[:, best])
+  answer = {
+    name: classes[best],
+    'probability': float(p.max()),
+    **apart,
+    'probabilities': dict(zip(classes, p.tolist(), strict=True)),
+  }
+  return answer, f'{p.max():.4f}{spread_line(apart)}  {classes[best]}'
 
 
 def interval(values: np.ndarray) -> np.ndarray:

@@ -114,18 +114,9 @@ def predict(members: Members, asked: Asked) -> None:
     logits, y = members.held_out(Arrays(*members.load().parts[2]))
     prediction.say_confidence(prediction.softmax(logits), y, 'test images')
   for given, logits in running.answers(members, lines, to_source):
-    each = prediction.softmax(logits)  # [S, C]
-    p = each.mean(0)
-    digit = int(p.argmax())
-    apart = prediction.spread(each[:, digit])
-    answer = {
-      'digit': digit,
-      'probability': float(p.max()),
-      **apart,
-      'probabilities': p.tolist(),
-    }
-    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {digit}  {given[:40]}'
-    running.say(answer, line, asked.json)
+    answer, line = prediction.of_class(logits, range(pixels.NUM_CLASSES), 'digit')
+    answer['probabilities'] = list(answer['probabilities'].values())
+    running.say(answer, f'{line}  {given[:40]}', asked.json)
 
 
 def values(line: str, num_pixels: int, highest: int) -> np.ndarray:

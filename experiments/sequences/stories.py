@@ -252,20 +252,9 @@ def predict(members: Members, asked: Asked) -> None:
     return _examples(tokenizer, texts)
 
   for given, (logits, weights) in running.answers(members, texts, to_source):
-    each = prediction.softmax(logits)  # [S, C]
-    p = each.mean(0)
-    place = int(p.argmax())
-    words = vocabulary.words_of(tokenizer, given)
-    apart = prediction.spread(each[:, place])
-    answer = {
-      'answer': stories.PLACES[place],
-      'probability': float(p.max()),
-      **apart,
-      'probabilities': dict(zip(stories.PLACES, p.tolist(), strict=True)),
-      **vocabulary.word_facts(words, known, 0),
-    }
-    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {answer["answer"]}  '
-    line += vocabulary.words_line(answer)
+    answer, line = prediction.of_class(logits, stories.PLACES, 'answer')
+    answer |= vocabulary.word_facts(vocabulary.words_of(tokenizer, given), known, 0)
+    line += f'  {vocabulary.words_line(answer)}'
     sentences = [s for s in re.split(r'[.?!]', given) if s.strip()]
     if weights.shape[1] and len(sentences) > 1:
       shares = by_sentence(tokenizer, weights.mean(0), sentences[:-1])

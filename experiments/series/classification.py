@@ -274,19 +274,12 @@ def predict(members: Members, asked: Asked) -> None:
   values = scaling.normal(aligned.series.values).astype(np.float32)[-config.length :]
   one = running.arrays(values[None])
   logits = members.make_outputs()(InOrder(one, 1), 1)[:, 0]  # [S, C]
-  each = prediction.softmax(logits)
-  p = each.mean(0)
-  apart = prediction.spread(each[:, p.argmax()])
-  answer = {
-    'label': classes[int(p.argmax())],
-    'probability': float(p.max()),
-    **apart,
-    'probabilities': dict(zip(classes, p.tolist(), strict=True)),
+  answer, line = prediction.of_class(logits, classes)
+  answer |= {
     'rows': len(aligned.series.times),
     'unread': max(0, len(aligned.series.times) - config.length),
     'unknown': list(aligned.unknown),
   }
-  line = f'{p.max():.4f}{prediction.spread_line(apart)}  {answer["label"]}'
   line += f'  {answer["rows"]:,} rows'
   if answer['unread']:
     line += f', first {answer["unread"]:,} not read'

@@ -203,21 +203,11 @@ def predict(members: Members, asked: Asked) -> None:
     logits, y = members.held_out(members.load().parts[2])
     prediction.say_confidence(prediction.softmax(logits), y, 'test texts')
   for given, logits in running.answers(members, texts, to_source):
-    each = prediction.softmax(logits)  # [S, C]
-    p = each.mean(0)
-    label = int(p.argmax())
+    answer, line = prediction.of_class(logits, classes)
     words = vocabulary.words_of(tokenizer, given)
-    apart = prediction.spread(each[:, label])
-    answer = {
-      'label': classes[label],
-      'probability': float(p.max()),
-      **apart,
-      'probabilities': dict(zip(classes, p.tolist(), strict=True)),
-      **vocabulary.word_facts(words, known, len(words) - config.length),
-    }
-    line = f'{p.max():.4f}{prediction.spread_line(apart)}  {answer["label"]}  '
-    line += vocabulary.words_line(answer, config.tokens)
-    running.say(answer, line, asked.json)
+    answer |= vocabulary.word_facts(words, known, len(words) - config.length)
+    said = vocabulary.words_line(answer, config.tokens)
+    running.say(answer, f'{line}  {said}', asked.json)
 
 
 class Of(running.Of):
