@@ -14,14 +14,11 @@ from experiments.prediction import Asked, Members
 from experiments.texts import layers, running
 from seqjax import train as train_lib
 from seqjax.config import field
-from seqjax.data.batches import InOrder, Shuffled
 from seqjax.data.digits import pixels
 from seqjax.data.sources import Arrays
-from seqjax.training import losses, plan
 from seqjax.training.confusion import class_scores, confusion_matrix
 from seqjax.types import Examples, InputError, PyTree
 from seqjax.view import confusion, console
-from seqjax.workdir.progress import Monitor
 
 CONFUSION = 'confusion.png'
 INPUTS = ('dataset', 'permuted')  # what makes inputs of lines
@@ -68,7 +65,7 @@ def train(
   config: Config, data: Data, *, name: str, title: str, model: Any
 ) -> dict[str, Any]:
   """Trains a classifier; draws which digits it takes for which."""
-  first, validation, test = data.parts
+  test = data.parts[2]
 
   def finish(
     params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
@@ -82,16 +79,8 @@ def train(
 
   return train_lib.run(
     config,
-    plan.Task(
-      model,
-      losses.softmax_xent,
-      {'accuracy': losses.accuracy},
-      Monitor('accuracy', higher_is_better=True),
-    ),
-    plan.Data(
-      Shuffled(first, config.batch_size, config.seed),
-      *(InOrder(part, config.batch_size) for part in (validation, test)),
-    ),
+    running.classes(model),
+    running.feeds(config, *data.parts),
     name=name,
     title=title + (', permuted' if config.permuted else ''),
     facts=data.facts,

@@ -18,7 +18,6 @@ from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
-from seqjax.data.batches import Bucketed, InOrder
 from seqjax.data.sources import Arrays, Rows
 from seqjax.data.texts.known import Parallel
 from seqjax.files import whole
@@ -279,14 +278,10 @@ class Of(running.Of):
     ) -> dict[str, Any]:
       return _test(config, data, model, params, folder, title)
 
-    train, *held_out = data.parts
     return running.train(
       config,
       plan.Task(model, losses.softmax_xent, measures, monitor),
-      plan.Data(
-        Bucketed(train, train.lengths, config.batch_size, config.seed),
-        *(InOrder(part, config.batch_size) for part in held_out),
-      ),
+      running.feeds(config, *data.parts),
       name=name,
       title=title,
       tokenizer=data.vocabularies.source,

@@ -20,10 +20,8 @@ from seqjax.data.sources import Sequences
 from seqjax.data.texts import stories
 from seqjax.data.texts.stories import Story
 from seqjax.text import Tokenizer
-from seqjax.training import losses, plan
 from seqjax.types import Array, InputError, PyTree
 from seqjax.view import attention, means
-from seqjax.workdir.progress import Monitor
 
 ATTENTION, PICTURE = 'attention.png', 'distances.png'
 INPUTS = ('vocabulary.json', 'hops')  # what runs that answer together have in common
@@ -212,12 +210,7 @@ def train(
 
   return running.train(
     config,
-    plan.Task(
-      model,
-      losses.softmax_xent,
-      {'accuracy': losses.accuracy},
-      Monitor('accuracy', higher_is_better=True),
-    ),
+    running.classes(model),
     running.feeds(config, *data.parts),
     name=name,
     title=title,

@@ -15,12 +15,10 @@ from seqjax.config import field
 from seqjax.data.sources import Sequences
 from seqjax.data.texts.labelled import Splits, classes_of
 from seqjax.text import Tokenizer
-from seqjax.training import losses, plan
 from seqjax.training.confusion import class_scores, confusion_matrix
 from seqjax.types import InputError, PyTree
 from seqjax.view import confusion as confusion_view
 from seqjax.view import console
-from seqjax.workdir.progress import Monitor
 
 CONFUSION = 'confusion.png'
 
@@ -153,12 +151,7 @@ def train(
 
   return running.train(
     config,
-    plan.Task(
-      model,
-      losses.softmax_xent,
-      {'accuracy': losses.accuracy},
-      Monitor('accuracy', higher_is_better=True),
-    ),
+    running.classes(model),
     running.feeds(config, *data.parts),
     name=name,
     title=title,

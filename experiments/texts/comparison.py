@@ -12,7 +12,6 @@ from experiments import prediction
 from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
-from seqjax.data.batches import InOrder, Shuffled
 from seqjax.data.sources import Arrays
 from seqjax.data.texts.known import Pairs
 from seqjax.text import Tokenizer, pad_sequences
@@ -111,7 +110,6 @@ class Of(running.Of):
     self, config: Config, data: Data, *, name: str, title: str, model: Any
   ) -> dict[str, Any]:
     """Trains a comparer; returns the result."""
-    train, *held_out = data.parts
     return running.train(
       config,
       plan.Task(
@@ -120,10 +118,7 @@ class Of(running.Of):
         {'pearson_r': metrics.pearson_r},
         Monitor('pearson_r', higher_is_better=True),
       ),
-      plan.Data(
-        Shuffled(train, config.batch_size, config.seed),
-        *(InOrder(part, config.batch_size) for part in held_out),
-      ),
+      running.feeds(config, *data.parts),
       name=name,
       title=title,
       tokenizer=data.tokenizer,

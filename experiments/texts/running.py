@@ -20,14 +20,15 @@ from experiments.suites import rows
 from experiments.texts import vocabulary
 from seqjax import train as train_lib
 from seqjax.config import TrainConfig
-from seqjax.data.batches import Bucketed, InOrder
+from seqjax.data.batches import Bucketed, Feed, InOrder, Shuffled
 from seqjax.data.sources import Arrays, Sequences
 from seqjax.data.texts import tables
 from seqjax.files import texts as files
 from seqjax.text import Tokenizer
-from seqjax.training import evaluation
+from seqjax.training import evaluation, losses
 from seqjax.training.plan import Data, Task
-from seqjax.types import InputError, PyTree
+from seqjax.types import Examples, InputError, PyTree
+from seqjax.workdir.progress import Monitor
 
 _BATCH = 64
 
@@ -63,11 +64,24 @@ def arrays(x: np.ndarray) -> Arrays:
   return Arrays(x, np.zeros(len(x), np.float32))
 
 
-def feeds(config: TrainConfig, *parts: Sequences) -> Data:
-  """Training, validation and test set as the loop takes them."""
+def feeds(config: TrainConfig, *parts: Any) -> Data:
+  """Training, validation and test set as the loop takes them.
+
+  Batches are of like length, but of `Examples`, which have one.
+  """
   train, *held_out = parts
-  feed = Bucketed(train, train.lengths, config.batch_size, config.seed)
+  feed: Feed
+  if isinstance(train, Examples):
+    feed = Shuffled(train, config.batch_size, config.seed)
+  else:
+    feed = Bucketed(train, train.lengths, config.batch_size, config.seed)
   return Data(feed, *(InOrder(part, config.batch_size) for part in held_out))
+
+
+def classes(model: nn.Module) -> Task:
+  """One class an example, and the best epoch is that of the highest accuracy."""
+  monitor = Monitor('accuracy', higher_is_better=True)
+  return Task(model, losses.softmax_xent, {'accuracy': losses.accuracy}, monitor)
 
 
 def train(
