@@ -25,6 +25,7 @@ from seqjax.view import attention, means
 
 ATTENTION, PICTURE = 'attention.png', 'distances.png'
 INPUTS = ('vocabulary.json', 'hops')  # what runs that answer together have in common
+sizes = vocabulary.num_ids  # of a run
 _DRAWN = 4  # stories whose attention is drawn
 _SYNTHETIC = 600  # stories of --dataset=synthetic, for all parts
 _HELD_OUT = 1_000  # of validation and of test, for all seeds the same
@@ -121,11 +122,6 @@ class Data(NamedTuple):
   def sizes(self) -> tuple[int]:
     """What `make_model` needs beside the config."""
     return (self.tokenizer.num_ids,)
-
-
-def sizes(folder: pathlib.Path) -> tuple[int]:
-  """Those of a run."""
-  return (vocabulary.read(folder)[0].num_ids,)
 
 
 def load(config: Config) -> Data:

@@ -34,11 +34,6 @@ class Config(layers.Pooled):
     20_000, 'Ids at most, V: the most frequent words and two others.', at_least=3
   )
   length: int = field(400, 'Words of a text, T: its last ones.', at_least=1)
-  vectors: str = field(
-    '',
-    'File of word vectors that the embedding starts from, of --embed_size.',
-    path=True,
-  )
   freeze_vectors: bool = field(False, 'Leave them as they are.')
 
   def __post_init__(self) -> None:
@@ -94,11 +89,7 @@ def encode(config: Config, texts: Splits) -> Data:
   """Makes ids of texts, by the words of the training part."""
   tokenizer = vocabulary.fit(texts.train.texts, config.vocab_size, by=config.tokens)
   classes = classes_of(texts.train)
-  matrix, facts = None, {}
-  if config.vectors:
-    matrix, facts['vectors'] = vocabulary.vectors(
-      config.vectors, tokenizer, config.embed_size
-    )
+  matrix, about = vocabulary.vectors(config.vectors, tokenizer, config.embed_size)
   ids = {
     name: vocabulary.encode(tokenizer, part.texts)
     for name, part in texts._asdict().items()
@@ -119,7 +110,7 @@ def encode(config: Config, texts: Splits) -> Data:
     'classes': _shown(classes),
     config.tokens: f'{np.mean([len(r) for r in ids["train"]]):.0f} a text; '
     f'{cut:.1%} of texts cut; {tokenizer.num_ids:,} ids',
-    **facts,
+    **about,
   }
   return Data(parts, texts, tokenizer, classes, matrix, facts)  # type: ignore[arg-type]
 

@@ -1,7 +1,6 @@
 """The task of the experiments that tell how like two texts are."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,11 +31,6 @@ class Config(layers.Pooled):
   )  # fmt: skip
   length: int = field(40, 'Words of a text, T: its first ones.', at_least=1)
   comparison_size: int = field(50, 'Units that compare the two vectors.', at_least=1)
-  vectors: str = field(
-    '',
-    'File of word vectors that the embedding starts from, of --embed_size.',
-    path=True,
-  )
   batch_size: int = 32
 
 
@@ -54,11 +48,6 @@ class Data(NamedTuple):
   def sizes(self) -> tuple[int]:
     """What `make_model` needs beside the config."""
     return (self.tokenizer.num_ids,)
-
-
-def sizes(folder: pathlib.Path) -> tuple[int]:
-  """Those of a run."""
-  return (vocabulary.read(folder)[0].num_ids,)
 
 
 def make_model(config: Config, vocab_size: int) -> sj.SequenceComparer:
@@ -83,10 +72,7 @@ def encode(config: Config, parts: Mapping[str, Pairs]) -> Data:
   """Makes ids of pairs, by the words of the training part."""
   texts = [text for pair in parts['train'].pairs for text in pair]
   tokenizer = vocabulary.fit(texts, by='words', min_count=config.min_count)
-  matrix, facts = None, {}
-  if config.vectors:
-    found = vocabulary.vectors(config.vectors, tokenizer, config.embed_size)
-    matrix, facts['vectors'] = found
+  matrix, about = vocabulary.vectors(config.vectors, tokenizer, config.embed_size)
   examples = []
   for part in parts.values():
     y = (np.array(part.scores, np.float32) - LOWEST) / (HIGHEST - LOWEST)
@@ -95,7 +81,7 @@ def encode(config: Config, parts: Mapping[str, Pairs]) -> Data:
   facts = {
     'pairs': sizes.format(*(len(part.pairs) for part in parts.values())),
     'words': f'{tokenizer.num_ids:,} ids',
-    **facts,
+    **about,
   }
   return Data(tuple(examples), tokenizer, matrix, facts)
 
@@ -104,7 +90,7 @@ class Of(running.Of):
   """The task of an experiment that reads its pairs in its own way."""
 
   encode = staticmethod(encode)
-  sizes = staticmethod(sizes)
+  sizes = staticmethod(vocabulary.num_ids)
 
   def train(
     self, config: Config, data: Data, *, name: str, title: str, model: Any

@@ -53,6 +53,11 @@ class Pooled(BothWays):
   pooling: Literal['max', 'mean', 'last'] = field(
     'max', 'Of the states of all steps: their largest values, their mean, or the last.'
   )
+  vectors: str = field(
+    '',
+    'File of word vectors that the embedding starts from, of --embed_size.',
+    path=True,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -84,14 +84,24 @@ def read(folder: pathlib.Path) -> tuple[Tokenizer, Any]:
     raise InputError(f'{path}: expected a JSON file of labels: {error}') from error
 
 
-def vectors(path: str, tokenizer: Tokenizer, embed_size: int) -> tuple[np.ndarray, str]:
+def num_ids(folder: pathlib.Path) -> tuple[int]:
+  """The ids of a run, as the `sizes` of a task."""
+  return (read(folder)[0].num_ids,)
+
+
+def vectors(
+  path: str, tokenizer: Tokenizer, embed_size: int
+) -> tuple[np.ndarray | None, dict[str, str]]:
   """An embedding [V, E] to start from, of a file of word vectors, and how much it has.
 
-  Words that the file lacks start from draws as wide as the vectors are; padding is 0.
+  Without a path there is none. Words that the file lacks start from draws as wide as
+  the vectors are; padding is 0.
 
   Raises:
     InputError: The file is missing, damaged, or of another width.
   """
+  if not path:
+    return None, {}
   if not pathlib.Path(path).is_file():
     raise InputError(f'`vectors={path}` is no file')
   found = load_vectors(pathlib.Path(path), words=tokenizer.word_index)
@@ -108,7 +118,7 @@ def vectors(path: str, tokenizer: Tokenizer, embed_size: int) -> tuple[np.ndarra
   spread = float(found.matrix.std()) if found.matrix.size else 0.1
   draws = np.random.RandomState(0).normal(0, spread, (len(lacking), embed_size))
   matrix[lacking] = draws
-  return matrix, f'{pathlib.Path(path).name}: {coverage}'
+  return matrix, {'vectors': f'{pathlib.Path(path).name}: {coverage}'}
 
 
 def known_words(tokenizer: Tokenizer) -> set[str]:

@@ -76,11 +76,6 @@ class Data(NamedTuple):
     return (self.tokenizer.num_ids,)
 
 
-def sizes(folder: pathlib.Path) -> tuple[int]:
-  """Those of a run."""
-  return (vocabulary.read(folder)[0].num_ids,)
-
-
 def make_model(config: Config, vocab_size: int) -> sj.LanguageModel:
   """ids [B, T] -> (carry, logits [B, T, V])."""
   return sj.LanguageModel(
@@ -128,7 +123,7 @@ class Of(running.Of):
   """The task of an experiment that reads its text in its own way."""
 
   encode = staticmethod(encode)
-  sizes = staticmethod(sizes)
+  sizes = staticmethod(vocabulary.num_ids)
 
   def train(
     self, config: Config, data: Data, *, name: str, title: str, model: Any
