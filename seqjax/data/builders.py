@@ -12,7 +12,8 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -24,6 +25,61 @@ class Info(tfds.core.DatasetInfo):
 
   def initialize_from_bucket(self) -> None:
     """Does nothing; the original leaves an empty folder in /tmp each time."""
+
+
+class Builder(
+  tfds.core.GeneratorBasedBuilder,
+  skip_registration=True,  # type: ignore[call-arg]  # to mypy the base is unknown
+):
+  """Examples in the order that they are read in.
+
+  A kind of data adds what it is, and `_generate_examples` of what `read` finds. It is
+  not registered: some names belong to tensorflow-datasets' own builders.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  description: ClassVar[str]
+  homepage: ClassVar[str]
+  features: ClassVar[Mapping[str, tfds.features.FeatureConnector]]
+
+  def __init_subclass__(cls) -> None:
+    super().__init_subclass__(skip_registration=True)
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    read: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
+    source: pathlib.Path | str = '',
+  ):
+    """Takes where array records are, or, to write them, what reads a source's splits.
+
+    Args:
+      folder: Of the records.
+      read: File or folder -> split -> what there is to make examples of.
+      source: File or folder; or a URL, which is downloaded.
+    """
+    self._read, self._source = read, source
+    super().__init__(data_dir=folder, file_format='array_record')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return Info(
+      builder=self,
+      description=self.description,
+      homepage=self.homepage,
+      features=tfds.features.FeaturesDict(self.features),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    path = self._source
+    if isinstance(path, str):
+      path = download(dl_manager, path)
+    assert self._read is not None  # for mypy: only `prepare` comes here
+    splits = self._read(path)
+    return {name: self._generate_examples(rows) for name, rows in splits.items()}
 
 
 def prepare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,12 +20,12 @@ def prepare(folder: pathlib.Path, url: str, download_dir: pathlib.Path) -> None:
     InputError: A download failed, or is not the published file.
     OSError: A folder cannot be written, or its disk is full.
   """
-  builders.prepare(_builder(folder, url=url), folder, download_dir)
+  builders.prepare(Mnist(folder, source=url), folder, download_dir)
 
 
 def load(folder: pathlib.Path) -> tuple[pixels.Images, pixels.Images]:
   """Reads what `prepare` wrote: training and test images."""
-  source = _builder(folder).as_data_source()
+  source = Mnist(folder).as_data_source()
   found = []
   for part in ('train', 'test'):
     whole = source[part][0]
@@ -33,37 +33,21 @@ def load(folder: pathlib.Path) -> tuple[pixels.Images, pixels.Images]:
   return found[0], found[1]
 
 
-class Mnist(
-  tfds.core.GeneratorBasedBuilder,
-  skip_registration=True,  # type: ignore[call-arg]  # to mypy the base is unknown
-):
+class Mnist(builders.Builder):
   """All images of a part as one example: it is read at once or not at all."""
 
-  VERSION = tfds.core.Version('1.0.0')
-
-  def __init__(self, *, url: str = '', **kwargs: Any):
-    self._url = url
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return builders.Info(
-      builder=self,
-      description='Handwritten digits.',
-      homepage='http://yann.lecun.com/exdb/mnist/',
-      features=tfds.features.FeaturesDict(
-        {
-          'images': tfds.features.Tensor(shape=(None, 784), dtype=np.uint8),
-          'labels': tfds.features.Tensor(shape=(None,), dtype=np.uint8),
-        }
-      ),
-      disable_shuffling=True,
-    )
+  description = 'Handwritten digits.'
+  homepage = 'http://yann.lecun.com/exdb/mnist/'
+  features: ClassVar = {
+    'images': tfds.features.Tensor(shape=(None, 784), dtype=np.uint8),
+    'labels': tfds.features.Tensor(shape=(None,), dtype=np.uint8),
+  }
 
   def _split_generators(
     self, dl_manager: tfds.download.DownloadManager
   ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     paths = {
-      part: builders.download(dl_manager, self._url + name)
+      part: builders.download(dl_manager, f'{self._source}{name}')
       for part, name in pixels.FILES.items()
     }
     return {part: self._generate_examples(part, paths) for part in ('train', 'test')}
@@ -73,7 +57,3 @@ class Mnist(
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     found = pixels.images_of(paths[f'{part}_images'], paths[f'{part}_labels'])
     yield 0, {'images': found.x, 'labels': found.y.astype(np.uint8)}
-
-
-def _builder(folder: pathlib.Path, **kwargs: Any) -> Mnist:
-  return Mnist(data_dir=folder, file_format='array_record', **kwargs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow_datasets as tfds
 
@@ -46,13 +46,13 @@ def prepare(
     InputError: As `read`, or the download failed.
     OSError: `folder` or `download_dir` cannot be written, or their disk is full.
   """
-  builder = _builder(folder, read=read, source=source)
+  builder = ImdbReviews(folder, read=read, source=source)
   builders.prepare(builder, folder, download_dir)
 
 
 def load(folder: pathlib.Path) -> dict[str, list[Review]]:
   """Reads what `prepare` wrote, in the same order."""
-  sources = _builder(folder).as_data_source()
+  sources = ImdbReviews(folder).as_data_source()
   return {
     split: [
       Review(row['name'].decode(), row['text'].decode(), int(row['label']))
@@ -62,57 +62,19 @@ def load(folder: pathlib.Path) -> dict[str, list[Review]]:
   }
 
 
-# Not registered: the name belongs to tensorflow-datasets' own builder.
-class ImdbReviews(
-  tfds.core.GeneratorBasedBuilder,
-  skip_registration=True,  # type: ignore[call-arg]  # to mypy the base is unknown
-):
-  """Reviews with names and labels, in the order they were read in."""
+class ImdbReviews(builders.Builder):
+  """Reviews with names and labels; reviews.shuffle shuffles, and states its seed."""
 
-  VERSION = tfds.core.Version('1.0.0')
-
-  def __init__(
-    self,
-    *,
-    read: Callable[[pathlib.Path], Splits] | None = None,
-    source: pathlib.Path | str = '',
-    **kwargs: Any,
-  ):
-    self._read = read
-    self._source = source
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return builders.Info(
-      builder=self,
-      description='50,000 film reviews, positive or negative (Maas et al. 2011).',
-      homepage='https://ai.stanford.edu/~amaas/data/sentiment/',
-      features=tfds.features.FeaturesDict(
-        {
-          'name': tfds.features.Text(),
-          'text': tfds.features.Text(),
-          'label': tfds.features.ClassLabel(names=['neg', 'pos']),
-        }
-      ),
-      disable_shuffling=True,  # reviews.shuffle does it, and states its seed
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-    path = self._source
-    if isinstance(path, str):
-      path = builders.download(dl_manager, path)
-    assert self._read is not None  # for mypy: only `prepare` comes here
-    splits = self._read(path)
-    return {name: self._generate_examples(rows) for name, rows in splits.items()}
+  description = '50,000 film reviews, positive or negative (Maas et al. 2011).'
+  homepage = 'https://ai.stanford.edu/~amaas/data/sentiment/'
+  features: ClassVar = {
+    'name': tfds.features.Text(),
+    'text': tfds.features.Text(),
+    'label': tfds.features.ClassLabel(names=['neg', 'pos']),
+  }
 
   def _generate_examples(
     self, reviews: Sequence[Review]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     for key, review in enumerate(reviews):
       yield key, review._asdict()
-
-
-def _builder(folder: pathlib.Path, **kwargs: Any) -> ImdbReviews:
-  return ImdbReviews(data_dir=folder, file_format='array_record', **kwargs)

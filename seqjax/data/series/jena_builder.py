@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -33,66 +33,34 @@ def prepare(
     InputError: As `read`, or the download failed.
     OSError: `folder` or `download_dir` cannot be written, or their disk is full.
   """
-  builder = _builder(folder, read=read, source=source)
+  builder = JenaClimate(folder, read=lambda path: {'train': read(path)}, source=source)
   builders.prepare(builder, folder, download_dir, checksums=False)
 
 
 def load(folder: pathlib.Path) -> Series:
   """Reads what `prepare` wrote, in the same order."""
-  rows = _builder(folder).as_data_source()['train']
+  rows = JenaClimate(folder).as_data_source()['train']
   records = rows.__getitems__(range(len(rows)))
   times = np.concatenate([record['times'] for record in records])
   values = np.concatenate([record['values'] for record in records])
   return Series(times.astype('datetime64[s]'), values, COLUMNS)
 
 
-class JenaClimate(
-  tfds.core.GeneratorBasedBuilder,
-  skip_registration=True,  # type: ignore[call-arg]  # to mypy the base is unknown
-):
+class JenaClimate(builders.Builder):
   """Rows of the file in its order, faults included; many of them in a record."""
 
-  VERSION = tfds.core.Version('1.0.0')
-
-  def __init__(
-    self,
-    *,
-    read: Callable[[pathlib.Path], Series] | None = None,
-    source: pathlib.Path | str = '',
-    **kwargs: Any,
-  ):
-    self._read = read
-    self._source = source
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return builders.Info(
-      builder=self,
-      description='14 quantities every 10 minutes, measured in Jena, 2009 to 2016.',
-      homepage='https://www.bgc-jena.mpg.de/wetter/',
-      features=tfds.features.FeaturesDict(
-        {
-          'times': tfds.features.Tensor(
-            shape=(None,),
-            dtype=np.int64,
-            doc="Seconds since 1970 on the station's own clock.",
-          ),
-          'values': tfds.features.Tensor(
-            shape=(None, len(COLUMNS)), dtype=np.float32, doc=', '.join(COLUMNS)
-          ),
-        }
-      ),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-    path = self._source
-    if isinstance(path, str):
-      path = builders.download(dl_manager, path)
-    assert self._read is not None  # for mypy: only `prepare` comes here
-    return {'train': self._generate_examples(self._read(path))}
+  description = '14 quantities every 10 minutes, measured in Jena, 2009 to 2016.'
+  homepage = 'https://www.bgc-jena.mpg.de/wetter/'
+  features: ClassVar = {
+    'times': tfds.features.Tensor(
+      shape=(None,),
+      dtype=np.int64,
+      doc="Seconds since 1970 on the station's own clock.",
+    ),
+    'values': tfds.features.Tensor(
+      shape=(None, len(COLUMNS)), dtype=np.float32, doc=', '.join(COLUMNS)
+    ),
+  }
 
   def _generate_examples(self, series: Series) -> Iterator[tuple[int, dict[str, Any]]]:
     for start in range(0, len(series.times), _ROWS):
@@ -104,7 +72,3 @@ class JenaClimate(
           'values': series.values[rows],
         },
       )
-
-
-def _builder(folder: pathlib.Path, **kwargs: Any) -> JenaClimate:
-  return JenaClimate(data_dir=folder, file_format='array_record', **kwargs)

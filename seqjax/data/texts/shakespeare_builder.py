@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -19,46 +19,23 @@ def prepare(folder: pathlib.Path, url: str, download_dir: pathlib.Path) -> None:
     InputError: The download failed, or is not the published file.
     OSError: A folder cannot be written, or its disk is full.
   """
-  builders.prepare(_builder(folder, url=url), folder, download_dir)
+  builder = TinyShakespeare(
+    folder, read=lambda path: {'train': read_text(path)}, source=url
+  )
+  builders.prepare(builder, folder, download_dir)
 
 
 def load(folder: pathlib.Path) -> str:
   """Reads what `prepare` wrote."""
-  return _builder(folder).as_data_source()['train'][0]['text'].decode()
+  return TinyShakespeare(folder).as_data_source()['train'][0]['text'].decode()
 
 
-class TinyShakespeare(
-  tfds.core.GeneratorBasedBuilder,
-  skip_registration=True,  # type: ignore[call-arg]  # to mypy the base is unknown
-):
+class TinyShakespeare(builders.Builder):
   """One text."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  description = "Shakespeare's plays, in one text."
+  homepage = 'https://github.com/karpathy/char-rnn'
+  features: ClassVar = {'text': tfds.features.Text()}
 
-  def __init__(self, *, url: str = '', **kwargs: Any):
-    self._url = url
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return builders.Info(
-      builder=self,
-      description="Shakespeare's plays, in one text.",
-      homepage='https://github.com/karpathy/char-rnn',
-      features=tfds.features.FeaturesDict({'text': tfds.features.Text()}),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-    path = builders.download(dl_manager, self._url)
-    return {'train': self._generate_examples(path)}
-
-  def _generate_examples(
-    self, path: pathlib.Path
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield 0, {'text': read_text(path)}
-
-
-def _builder(folder: pathlib.Path, **kwargs: Any) -> TinyShakespeare:
-  return TinyShakespeare(data_dir=folder, file_format='array_record', **kwargs)
+  def _generate_examples(self, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield 0, {'text': text}
