@@ -10,17 +10,18 @@ import urllib.request
 
 from seqjax.types import InputError
 
+_ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
-def check_reachable(
-  url: str, *, size: int, why: str, seconds: float
-) -> email.message.Message:
+
+def check_reachable(url: str, *, size: int, why: str) -> email.message.Message:
   """Asks for the headers of a URL; tensorflow-datasets would try ten times, and wait.
+
+  What has not come after 8 s is no answer, of a name server either.
 
   Args:
     url: Of the file.
     size: Bytes that it must have.
     why: Why the network is asked, for the message.
-    seconds: Most to wait for, a name server that never answers included.
 
   Returns:
     The headers of the answer.
@@ -30,12 +31,12 @@ def check_reachable(
   """
   answers: queue.SimpleQueue[tuple[str, email.message.Message]] = queue.SimpleQueue()
   # A daemon: Python has no timeout for a name server, and must not wait for it at exit.
-  arguments = (url, size, seconds, answers)
+  arguments = (url, size, answers)
   threading.Thread(target=_ask, args=arguments, daemon=True).start()
   try:
-    reason, headers = answers.get(timeout=seconds)
+    reason, headers = answers.get(timeout=_ANSWER_SECONDS)
   except queue.Empty:
-    reason, headers = f'no answer within {seconds:g} s', email.message.Message()
+    reason, headers = f'no answer within {_ANSWER_SECONDS:g} s', email.message.Message()
   if reason:
     raise InputError(
       f'{why}, and {url} cannot be had ({reason}): get that file and give its '
@@ -47,14 +48,13 @@ def check_reachable(
 def _ask(
   url: str,
   size: int,
-  seconds: float,
   answers: queue.SimpleQueue[tuple[str, email.message.Message]],
 ) -> None:
   """Puts the reason why a URL does not lead to the file, '' when it does; headers."""
   headers = email.message.Message()
   try:
     request = urllib.request.Request(url, method='HEAD')
-    with urllib.request.urlopen(request, timeout=seconds / 2) as response:
+    with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS / 2) as response:
       headers = response.headers
   except (OSError, http.client.HTTPException, ValueError) as e:
     reason = ' '.join(str(getattr(e, 'reason', e) or type(e).__name__).split())

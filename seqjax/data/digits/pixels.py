@@ -23,7 +23,6 @@ FILES = {
 HIGHEST = {'digits': 16, 'mnist': 255, 'synthetic': 16}  # what a pixel is at most
 NUM_CLASSES = 10
 _VERSION = 1  # to be raised when the same files would be prepared otherwise
-_ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 _VALIDATION = 0.1  # of the images to train on, the last ones
 # Seven segments on 8 x 8 pixels: top, left and right below it, middle, left and right
 # below that, bottom; and which of them, from the lowest bit on, a digit has.
@@ -151,9 +150,7 @@ def _downloaded(data_dir: str, cache_dir: str) -> tuple[Images, Images]:
 
   def build(folder: pathlib.Path) -> None:
     name = FILES['train_images']
-    network.check_reachable(
-      URL + name, size=_size(name), why=why, seconds=_ANSWER_SECONDS
-    )
+    network.check_reachable(URL + name, size=_size(name), why=why)
     from seqjax.data.digits import mnist_builder  # a second, on the first start
 
     _log.info('preparing %s, once, in %s', URL, root)

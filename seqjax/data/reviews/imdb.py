@@ -33,7 +33,6 @@ URL = 'http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz'
 _LAYOUT = f'{FOLDER}/{{train,test}}/{{neg,pos}}/ID_RATING.txt'
 _FILE_NAME = re.compile(r'[0-9]+_[0-9]+\.txt')
 _PREPARED_VERSION = 3  # to be raised when the same source would be prepared otherwise
-_ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
 
@@ -119,12 +118,7 @@ def _texts(source: _Source, root: pathlib.Path) -> tuple[Reviews, Reviews]:
     downloads = root / 'downloads'
     path = source.path or _downloaded(downloads)
     if path is None:
-      network.check_reachable(
-        URL,
-        size=_published().size,
-        why=source.place,
-        seconds=_ANSWER_SECONDS,
-      )
+      network.check_reachable(URL, size=_published().size, why=source.place)
     _log.info('preparing the IMDB reviews of %s, once, in %s', path or URL, root)
     from seqjax.data.reviews import imdb_builder  # a second, on the first start alone
 

@@ -32,7 +32,6 @@ _SIZE = 13_568_290  # bytes of the published zip, as Keras's download shows
 _ROWS = 420_551  # of the published file
 _VERSION = 2  # to be raised when the same file would be read otherwise
 _MAX_BYTES = 2**31  # of an unpacked CSV
-_ANSWER_SECONDS = 8.0  # a clear error within 10 s, and imports take some of them
 
 _log = logging.getLogger(__name__)
 
@@ -141,9 +140,7 @@ def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) ->
   def build(folder: pathlib.Path) -> None:
     md5 = ''
     if source.path is None:
-      headers = network.check_reachable(
-        URL, size=_SIZE, why=source.place, seconds=_ANSWER_SECONDS
-      )
+      headers = network.check_reachable(URL, size=_SIZE, why=source.place)
       md5 = _stated_md5(headers.get_all('x-goog-hash', []))
     from seqjax.data.series import jena_builder  # a second, on the first start alone
 

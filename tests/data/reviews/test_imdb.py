@@ -18,6 +18,7 @@ import time
 import numpy as np
 import pytest
 
+from seqjax.data import network
 from seqjax.data.reviews import imdb, word_ids
 from seqjax.types import InputError
 
@@ -464,7 +465,7 @@ def test_a_name_server_that_never_answers_is_not_waited_for(
   tmp_path, load, monkeypatch
 ):
   hang = threading.Event()
-  monkeypatch.setattr(imdb, '_ANSWER_SECONDS', 0.2)
+  monkeypatch.setattr(network, '_ANSWER_SECONDS', 0.2)
   monkeypatch.setattr(socket, 'getaddrinfo', lambda *a, **k: hang.wait(30) and [])
   start = time.monotonic()
   with pytest.raises(InputError, match=r'no answer within 0\.2 s'):
