@@ -155,11 +155,12 @@ def _outstanding(part: Labelled, words: list[Any], most: int) -> dict[str, list[
 def _show_mistakes(
   trained: experiment.Run, data: classification.Data, most: int
 ) -> None:
-  source, texts, classes = data.parts[2], data.texts.test, data.classes
+  source: Any = data.parts[2]
+  texts, classes = data.texts.test, data.classes
   params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
   logits = running.outputs(trained.model, params, source, trained.config.batch_size)
   p = prediction.softmax(logits)
-  found, labels = p.argmax(-1), data.test_labels
+  found, labels = p.argmax(-1), source.labels
   wrong = np.flatnonzero(found != labels)
   print(f'{len(wrong):,} of {len(labels):,} texts of the test set are mistaken')
   pairs = Counter((classes[labels[i]], classes[found[i]]) for i in wrong)

@@ -12,15 +12,13 @@ import seqjax as sj
 from experiments import prediction
 from experiments.prediction import Asked, Members
 from experiments.texts import layers, running
+from experiments.texts.classification import by_class
 from seqjax import train as train_lib
 from seqjax.config import field
 from seqjax.data.digits import pixels
 from seqjax.data.sources import Arrays
-from seqjax.training.confusion import class_scores, confusion_matrix
 from seqjax.types import Examples, InputError, PyTree
-from seqjax.view import confusion, console
 
-CONFUSION = 'confusion.png'
 INPUTS = ('dataset', 'permuted')  # what makes inputs of lines
 _CLASSES = [str(digit) for digit in range(pixels.NUM_CLASSES)]
 
@@ -65,17 +63,12 @@ def train(
   config: Config, data: Data, *, name: str, title: str, model: Any
 ) -> dict[str, Any]:
   """Trains a classifier; draws which digits it takes for which."""
-  test = data.parts[2]
 
   def finish(
     params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
   ) -> dict[str, Any]:
-    logits = running.outputs(model, params, Arrays(*test), config.batch_size)
-    matrix = confusion_matrix(test.y, logits.argmax(-1), pixels.NUM_CLASSES)
-    scores = class_scores(matrix, _CLASSES)
-    console.results_table(scores, title='Test, by class')
-    confusion.draw(matrix, _CLASSES, folder / CONFUSION, title=f'{title}: test set')
-    return {'classes': scores, 'confusion': matrix.tolist()}
+    test = Arrays(*data.parts[2])
+    return by_class(config, model, params, test, _CLASSES, folder, title)
 
   return train_lib.run(
     config,

@@ -200,8 +200,8 @@ def train(
   def finish(
     params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
   ) -> dict[str, Any]:
-    logits = running.outputs(model, params, data.parts[2], config.batch_size)
-    scores = of_texts.by_class(logits, data.labels[2], data.classes, folder, title)
+    test = data.parts[2]
+    scores = of_texts.by_class(config, model, params, test, data.classes, folder, title)
     return {**scores, 'naive_accuracy': naive[0], 'naive_test_accuracy': naive[1]}
 
   classes = to_json(data.classes, indent=2).encode() + b'\n'

@@ -2,16 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
 from experiments import prediction
 from experiments.prediction import Asked, Members
 from experiments.texts import layers, running, vocabulary
-from seqjax.config import field
+from seqjax.config import TrainConfig, field
 from seqjax.data.sources import Sequences
 from seqjax.data.texts.labelled import Splits, classes_of
 from seqjax.text import Tokenizer
@@ -53,12 +54,6 @@ class Data(NamedTuple):
   classes: list[str]
   matrix: np.ndarray | None
   facts: dict[str, str]
-
-  @property
-  def test_labels(self) -> np.ndarray:
-    """Numbers of the classes of the test texts, [N]."""
-    number = {name: i for i, name in enumerate(self.classes)}
-    return np.array([number[label] for label in self.texts.test.labels])
 
   @property
   def sizes(self) -> tuple[int, int]:
@@ -120,50 +115,18 @@ def _shown(names: list[str], most: int = 12) -> str:
   return ', '.join(names[:most]) + more
 
 
-def train(
-  config: Config, data: Data, *, name: str, title: str, model: Any, real: bool = False
-) -> dict[str, Any]:
-  """Trains a classifier; returns the result, with the scores of each class.
-
-  Args:
-    config: With the flags of the experiment.
-    data: From `encode`.
-    name: Of the experiment, as in its command.
-    title: The model, for the picture.
-    model: int ids [B, T] -> logits [B, C].
-    real: As for `running.train`.
-  """
-
-  def finish(
-    params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
-  ) -> dict[str, Any]:
-    logits = running.outputs(model, params, data.parts[2], config.batch_size)
-    return by_class(logits, data.test_labels, data.classes, folder, title)
-
-  return running.train(
-    config,
-    running.classes(model),
-    running.feeds(config, *data.parts),
-    name=name,
-    title=title,
-    tokenizer=data.tokenizer,
-    labels=data.classes,
-    facts=data.facts,
-    real=real,
-    matrix=data.matrix,
-    finish=finish,
-  )
-
-
 def by_class(
-  logits: np.ndarray,
-  labels: np.ndarray,
-  classes: list[str],
+  config: TrainConfig,
+  model: nn.Module,
+  params: PyTree,
+  part: Any,
+  classes: Sequence[str],
   folder: pathlib.Path,
   title: str,
 ) -> dict[str, Any]:
-  """Scores of each class on the test set, [N, C] and [N]; shows and draws them."""
-  matrix = confusion_matrix(labels, logits.argmax(-1), len(classes))
+  """Scores of each class on the test set, a source; shows and draws them."""
+  logits = running.outputs(model, params, part, config.batch_size)
+  matrix = confusion_matrix(part.labels, logits.argmax(-1), len(classes))
   scores = class_scores(matrix, classes)
   console.results_table(scores, title='Test, by class')
   confusion_view.draw(matrix, classes, folder / CONFUSION, title=f'{title}: test set')
@@ -201,6 +164,27 @@ class Of(running.Of):
   sizes = staticmethod(sizes)
   predict = staticmethod(predict)
 
-  def train(self, config: Any, data: Data, **named: Any) -> dict[str, Any]:
-    """See `train`."""
-    return train(config, data, real=self.real(config), **named)
+  def train(
+    self, config: Config, data: Data, *, name: str, title: str, model: Any
+  ) -> dict[str, Any]:
+    """Trains a classifier; returns the result, with the scores of each class."""
+
+    def finish(
+      params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
+    ) -> dict[str, Any]:
+      test = data.parts[2]
+      return by_class(config, model, params, test, data.classes, folder, title)
+
+    return running.train(
+      config,
+      running.classes(model),
+      running.feeds(config, *data.parts),
+      name=name,
+      title=title,
+      tokenizer=data.tokenizer,
+      labels=data.classes,
+      facts=data.facts,
+      real=self.real(config),
+      matrix=data.matrix,
+      finish=finish,
+    )

@@ -12,7 +12,7 @@ import seqjax as sj
 from experiments import compose, experiment, predict
 from experiments.sequences import images, memory, music, stories
 from experiments.suites import rows as suites
-from experiments.texts import vocabulary
+from experiments.texts import classification, vocabulary
 from seqjax import config as config_lib
 from seqjax.data.digits import pixels
 from seqjax.data.music import midi, rolls
@@ -185,7 +185,7 @@ def test_digits_are_told_by_their_pixels(tmp_path, capsys, permuted):
   result = _run('pixels', tmp_path, *flags, order, '--batch_size=32')
   assert result['test_accuracy'] > 0.25  # and chance has 0.14 at most
   _check_result('pixels_permuted' if permuted else 'pixels', result, tmp_path)
-  assert (tmp_path / images.CONFUSION).exists()
+  assert (tmp_path / classification.CONFUSION).exists()
   assert np.sum(result['confusion']) == 120
   # What predict says of the test set is the run's accuracy.
   seen = pixels.synthetic(0, 600)
