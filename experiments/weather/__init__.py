@@ -1,16 +1,7 @@
 """The task of the experiments on weather: flags, windows, training, forecasts."""
 
-from experiments.weather.data import (
-  MOST_STEPS,
-  SCALING_FILE,
-  Config,
-  Data,
-  Scaling,
-  Untrained,
-  column,
-  load,
-  read,
-)
+from experiments.series.data import SCALING_FILE
+from experiments.weather.data import Config, Data, Untrained, column, load, read
 from experiments.weather.prediction import about, predict
 from experiments.weather.training import (
   PLACES,
@@ -31,12 +22,10 @@ INPUTS = (
 
 __all__ = [
   'INPUTS',
-  'MOST_STEPS',
   'PLACES',
   'SCALING_FILE',
   'Config',
   'Data',
-  'Scaling',
   'Untrained',
   'about',
   'column',

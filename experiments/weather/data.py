@@ -6,24 +6,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments.series import data as series_data
-from experiments.series.data import MOST_STEPS, SCALING_FILE, Scaling
+from experiments.series.data import Scaling
 from seqjax.config import field
 from seqjax.data.series import book_windows, csv_files, jena, quality, windows
 from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import Series
 from seqjax.data.series.windows import Shape, WindowSet
 from seqjax.types import InputError
-
-__all__ = [
-  'MOST_STEPS',
-  'SCALING_FILE',
-  'Config',
-  'Data',
-  'Scaling',
-  'column',
-  'load',
-  'read',
-]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

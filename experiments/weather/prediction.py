@@ -16,7 +16,9 @@ from experiments.prediction import (
   say_coverage,
   spread_out,
 )
-from experiments.weather.data import SCALING_FILE, Config, Data, Scaling
+from experiments.series import reading
+from experiments.series.data import SCALING_FILE, Scaling
+from experiments.weather.data import Config, Data
 from experiments.weather.training import CHUNK
 from seqjax.data.series import book_windows, csv_files, quality, windows
 from seqjax.data.series.windows import Shape
@@ -38,16 +40,16 @@ def predict(members: Members, asked: Asked) -> None:
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it; or the data of the run, which an interval needs.
   """
-  trained, file = members.first, asked.file
+  trained = members.first
   for flag, value in (('--text', asked.text), ('--text_column', asked.text_column)):
     if value is not None:
       raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is weather
   scaling = Scaling.load(trained.folder / SCALING_FILE)
-  name = 'standard input' if file is None else f'--file={file}'
+  content, name = reading.content(asked.file)
   raw = csv_files.read_csv(
-    _content(file),
+    content,
     name,
     time_column=config.time_column,
     date_format=config.date_format,
@@ -131,16 +133,6 @@ def _shape(config: Config) -> Shape:
   return (
     book_windows.shape(*sizes) if config.windows == 'book' else windows.sampled(*sizes)
   )
-
-
-def _content(file: str | None) -> bytes:
-  if file is None:
-    return sys.stdin.buffer.read()
-  try:
-    with open(file, 'rb') as opened:
-      return opened.read()
-  except OSError as error:
-    raise InputError(f'--file={file}: {error.strerror}') from error
 
 
 def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:

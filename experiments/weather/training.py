@@ -13,8 +13,9 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from experiments.series.data import MOST_STEPS, SCALING_FILE
 from experiments.suites import rows as suites
-from experiments.weather.data import MOST_STEPS, SCALING_FILE, Config, Data
+from experiments.weather.data import Config, Data
 from seqjax import train as train_lib
 from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
 from seqjax.training import evaluation, losses, plan
