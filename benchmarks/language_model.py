@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
 from benchmarks import cli
 from benchmarks.jax_runner import step_runner
 from benchmarks.ours import LAYERS
-from benchmarks.peers import torch_layer
+from benchmarks.peers import keras_step, torch_layer
 from benchmarks.report import Row
 from benchmarks.timing import Runner, Timing, interleave
 from benchmarks.workload import GATES
@@ -117,25 +116,7 @@ def _keras(sizes: Sizes) -> Runner | None:
   x, y = np.asarray(batch.x), np.asarray(batch.y)
   model.build(x.shape)
   optimizer = keras.optimizers.Adam(1e-3)
-  optimizer.build(model.trainable_variables)
-
-  def step(state: Any, x: Any, y: Any) -> Any:
-    trainable, fixed, slots = state
-
-    def loss(trainable: Any) -> Any:
-      logits, new = model.stateless_call(trainable, fixed, x, training=True)
-      return losses.softmax_xent(logits, y).mean(), new
-
-    grads, fixed = jax.grad(loss, has_aux=True)(trainable)
-    trainable, slots = optimizer.stateless_apply(slots, grads, trainable)
-    return trainable, fixed, slots
-
-  variables = (
-    model.trainable_variables,
-    model.non_trainable_variables,
-    optimizer.variables,
-  )
-  state = tuple([jnp.array(v.value) for v in group] for group in variables)
+  step, state = keras_step(model, optimizer, losses.softmax_xent)
   return step_runner('Keras (JAX)', step, state, [(x, y)], trains=True)
 
 

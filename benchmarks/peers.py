@@ -127,31 +127,41 @@ def keras_runner(workload: Workload) -> Runner | None:
   x, y = data(workload)
   model.build(x.shape)
   optimizer = keras.optimizers.RMSprop(1e-3, rho=0.9)
-  optimizer.build(model.trainable_variables)
-
-  def train(state: Any, x: Any, y: Any) -> Any:
-    trainable, fixed, slots = state
-
-    def loss(trainable: Any) -> Any:
-      z, new = model.stateless_call(trainable, fixed, x, training=True)
-      return optax.sigmoid_binary_cross_entropy(z[:, 0], y).mean(), new
-
-    grads, fixed = jax.grad(loss, has_aux=True)(trainable)
-    trainable, slots = optimizer.stateless_apply(slots, grads, trainable)
-    return trainable, fixed, slots
+  train, state = keras_step(
+    model, optimizer, lambda z, y: optax.sigmoid_binary_cross_entropy(z[:, 0], y)
+  )
 
   def infer(state: Any, x: Any, y: Any) -> Any:
     del y
     return model.stateless_call(state[0], state[1], x, training=False)[0]
+
+  step = train if workload.training else infer
+  return step_runner('Keras (JAX)', step, state, [(x, y)], trains=workload.training)
+
+
+def keras_step(
+  model: Any, optimizer: Any, loss: Callable[[Any, Any], Any]
+) -> tuple[Callable[[Any, Any, Any], Any], Any]:
+  """(state, x, y) -> state of a Keras model with loss (outputs, y), and the first."""
+  optimizer.build(model.trainable_variables)
+
+  def step(state: Any, x: Any, y: Any) -> Any:
+    trainable, fixed, slots = state
+
+    def mean_loss(trainable: Any) -> Any:
+      outputs, new = model.stateless_call(trainable, fixed, x, training=True)
+      return loss(outputs, y).mean(), new
+
+    grads, fixed = jax.grad(mean_loss, has_aux=True)(trainable)
+    trainable, slots = optimizer.stateless_apply(slots, grads, trainable)
+    return trainable, fixed, slots
 
   variables = (
     model.trainable_variables,
     model.non_trainable_variables,
     optimizer.variables,
   )
-  state = tuple([jnp.array(v.value) for v in group] for group in variables)
-  step = train if workload.training else infer
-  return step_runner('Keras (JAX)', step, state, [(x, y)], trains=workload.training)
+  return step, tuple([jnp.array(v.value) for v in group] for group in variables)
 
 
 def torch_runner(workload: Workload, device: str = 'cpu') -> Runner | None:
