@@ -9,20 +9,11 @@ sentences. Source: Weston et al. 2015, arXiv:1502.05698, tasks 1 to 3, of which 
 without attention answers 50, 20 and 20 %, from 1,000 stories each.
 """
 
-import dataclasses
-
 from experiments import experiment
 from experiments.sequences import stories
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(stories.Config):
-  """What it can be told; see --help."""
-
-  num_epochs: int = 30
-
-
+Config = stories.Config
 make_model = stories.make_model
 task = stories
 run = experiment.training(

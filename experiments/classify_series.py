@@ -8,18 +8,11 @@ A folder holds a folder of CSV files for each class; or a table of labels says w
 file, or which rows of a file, are what. See docs/own_data.md.
 """
 
-import dataclasses
-
 from experiments import experiment
 from experiments.series import classification
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(classification.Config):
-  """What it can be told; see --help."""
-
-
+Config = classification.Config
 make_model = classification.make_model
 task = classification
 run = experiment.training(

@@ -9,18 +9,11 @@ the last value, and the value a day before, on the very same windows. See
 docs/own_data.md.
 """
 
-import dataclasses
-
 from experiments import experiment
 from experiments.series import forecasting
 from seqjax import config as config_lib
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(forecasting.Config):
-  """What it can be told; see --help."""
-
-
+Config = forecasting.Config
 make_model = forecasting.make_model
 task = forecasting
 run = experiment.training(task, 'forecast', '{layer}({features})', make_model)

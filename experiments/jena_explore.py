@@ -21,10 +21,7 @@ from seqjax.view import console, time_plots
 
 _DAYS = 10
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(weather.Untrained):
-  """The chapter's settings; see --help."""
+Config = weather.Untrained
 
 
 def run(config: Config) -> dict[str, Any]:

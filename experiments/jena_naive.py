@@ -16,10 +16,7 @@ from seqjax import config as config_lib
 from seqjax import workdir
 from seqjax.view import console
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(weather.Untrained):
-  """The chapter's settings; see --help."""
+Config = weather.Untrained
 
 
 def run(config: Config) -> dict[str, Any]:

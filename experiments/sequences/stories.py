@@ -46,6 +46,7 @@ class Config(layers.BothWays):
     3, 'How often it looks back at the story; 0: never, without attention.', at_least=0
   )
   batch_size: int = 32
+  num_epochs: int = 30
 
   def __post_init__(self) -> None:
     super().__post_init__()
