@@ -11,14 +11,12 @@ import dataclasses
 import functools
 import importlib
 import pathlib
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from seqjax import train as train_lib
 from seqjax import workdir
 from seqjax.config import TrainConfig
 from seqjax.types import InputError, PyTree
@@ -38,13 +36,7 @@ def training(
   """
 
   def run(config: Any) -> dict[str, Any]:
-    # Meanwhile: reading is waiting for the disk and checksums, which let others run.
-    start = threading.Thread(target=train_lib.warm_up, args=(config,))
-    start.start()
-    try:
-      data = task.load(config)
-    finally:
-      start.join()
+    data = task.load(config)
     return task.train(
       config,
       data,

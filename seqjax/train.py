@@ -1,8 +1,6 @@
 """`run`: a command's run, from a config to result.json and a picture."""
 
-import contextlib
 import dataclasses
-import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from seqjax import workdir
-from seqjax.cluster import compilation_cache, mesh, processes, signals
+from seqjax.cluster import compilation_cache, processes, signals
 from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.files import whole
 from seqjax.loop import DivergedError, Outcome, Show, train, train_seeds
@@ -167,18 +165,6 @@ def _run_seeds(
 
 def _folder(config: TrainConfig, name: str) -> Path:
   return Path(config.workdir or f'runs/{name}')
-
-
-def warm_up(config: TrainConfig) -> None:
-  """Does what each run needs, whatever its data: for a thread, while they are read."""
-  # JAX lowers the draw of an orthogonal matrix by its LAPACK.
-  importlib.import_module('scipy.linalg')
-  if config.distributed:  # no device may be asked for before all processes are there
-    return
-  mesh.lend_cpu_cores(config.num_devices)
-  with contextlib.suppress(InputError):  # `run` says so, once the data are there
-    compilation_cache.use_compilation_cache(config.compilation_cache)
-  jax.random.split(jax.random.key(config.seed))
 
 
 def disk_record(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import seqjax as sj
+from experiments import jena_gru_dropout
 from seqjax import config as config_lib
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.data.series import synthetic as synthetic_weather
@@ -246,7 +247,12 @@ def test_commands_run_in_another_folder(tmp_path, monkeypatch, capsys, linked):
       continue
     of_weather = '--file=FILE.csv' in arguments
     names = {'FILE.csv': f'{folder}/jena_climate_2020.csv', '=DIR': f'={folder}'}
-    names['=RUN'] = f'={runs}/{"jena_gru" if of_weather else "imdb_lstm"}'
+    run = 'jena_gru' if of_weather else 'imdb_lstm'
+    if any('--samples' in a for a in arguments):  # of a run with dropout
+      run = 'jena_gru_dropout'
+      flags = [f'--data_dir={folder}', f'--workdir={runs}/{run}', *_SHORT['jena_gru']]
+      jena_gru_dropout.run(config_lib.parse(jena_gru_dropout.Config, flags))
+    names['=RUN'] = f'={runs}/{run}'
     for old, new in names.items():
       arguments = [a.replace(old, new) for a in arguments]
     found = importlib.import_module(module)

@@ -70,7 +70,8 @@ def test_predictions_are_the_runs_own(module, settings, tmp_path, capsys):
   subprocess.run([sys.executable, '-c', _ALONE, *files], check=True)
   params = experiment.best_params(trained, x[:1])
   run = jax.jit(lambda x: trained.model.apply({'params': params}, x, train=False))
-  found = np.load(tmp_path / 'y.npz')
+  with np.load(tmp_path / 'y.npz') as file:
+    found = dict(file)
   for key, size in zip(found, (1, 7, 128), strict=True):
     np.testing.assert_allclose(found[key], run(x[:size]), atol=1e-6)
   assert (out / 'step.jax').exists() == (module is not imdb_bidirectional)
