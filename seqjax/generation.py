@@ -25,6 +25,7 @@ import numpy as np
 
 from seqjax.layers import RecurrentLayer, Stack
 from seqjax.layers.base import call_options, declared
+from seqjax.layers.stack import from_the_end
 from seqjax.models import LanguageModel
 from seqjax.types import Array, PyTree
 
@@ -110,7 +111,8 @@ def generate(
     raise ValueError(f'top_k must be at least 1, got {top_k}')
   if top_p is not None and not 0 < top_p <= 1:
     raise ValueError(f'top_p must be in (0, 1], got {top_p}')
-  _check_forward(model.encoder)
+  for part in from_the_end(model.encoder):
+    raise ValueError(f'{type(part).__name__} reads from the end: it cannot write')
   sampling = _Sampling(temperature, top_k, top_p, tuple(never))
   return _run(model, num_steps, sampling, params, text)
 
@@ -205,11 +207,3 @@ def _draw(logits: Array, key: Array, sampling: _Sampling) -> Array:
     rank = jnp.argsort(order, -1)
     logits = jnp.where(jnp.take_along_axis(kept, rank, -1), logits, -jnp.inf)
   return jax.random.categorical(key, logits)
-
-
-def _check_forward(layer: Any) -> None:
-  for part in layer.layers if isinstance(layer, Stack) else (layer,):
-    if isinstance(part, Stack):
-      _check_forward(part)
-    elif getattr(part, 'go_backwards', False) or hasattr(part, 'backward_layer'):
-      raise ValueError(f'{type(part).__name__} reads from the end: it cannot write')

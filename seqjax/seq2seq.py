@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import dropout as dropout_lib
-from seqjax.layers import Embedding, Stack
+from seqjax.layers import Embedding
 from seqjax.layers.base import TrainedLayer, call_options, declared, dropout_key
 from seqjax.layers.checks import check_layer, check_sizes, mask_of
+from seqjax.layers.stack import from_the_end
 from seqjax.types import Array, PyTree
 
 Attention = Literal['additive', 'dot'] | None
@@ -101,7 +102,7 @@ class EncoderDecoder(TrainedLayer):
       told = declared(layer)
       if not told.return_sequences or not told.return_carry:
         raise ValueError(f'{name} needs return_sequences=True and return_carry=True')
-    if _reads_from_the_end(self.decoder):
+    if from_the_end(self.decoder):
       raise ValueError('decoder reads from the end: it cannot write')
     if self.attention not in ('additive', 'dot', None):
       raise ValueError(
@@ -351,9 +352,3 @@ def _run(
 def _over(rows: Array, like: Array) -> Array:
   """bool [B] for each number of [B, H]."""
   return jnp.broadcast_to(rows[:, None], like.shape)
-
-
-def _reads_from_the_end(layer: Any) -> bool:
-  if isinstance(layer, Stack):
-    return any(map(_reads_from_the_end, layer.layers))
-  return getattr(layer, 'go_backwards', False) or hasattr(layer, 'backward_layer')

@@ -157,3 +157,13 @@ class Stack(TrainedLayer):
     for layer in self.layers:
       reset = declared(layer).compute_reset(reset)
     return reset
+
+
+def from_the_end(layer: Any) -> list[Any]:
+  """The layers of a layer, itself or a Stack's, that read from the last step on."""
+  parts = [p for _, p in layer.leaves()] if isinstance(layer, Stack) else [layer]
+  return [
+    part
+    for part in parts
+    if getattr(part, 'go_backwards', False) or hasattr(part, 'backward_layer')
+  ]
