@@ -68,7 +68,9 @@ std::vector<uint8_t> flags(int64_t size, int percent) {
 
 template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int number, unsigned seed, bool leaves) {
   generator.seed(seed);
-  const int64_t B = draw(1, 70), T = draw(1, 13), D = draw(1, 40), H = draw(1, 40), V = draw(0, 1) * draw(1, 90);
+  const bool stream = !draw(0, 3);  // one step of few rows, which has a way of its own
+  const int64_t B = draw(1, stream ? 4 : 70), T = stream ? 1 : draw(1, 13), D = draw(1, 40);
+  const int64_t H = stream ? 16 * draw(1, 6) : draw(1, 40), V = draw(0, 1) * draw(1, 90);
   const int64_t G = Cell::gates * H, states = 1 + Cell::memory, models = draw(1, 2);
   const auto x = normal(V ? V * D : B * T * D), W = normal(D * G), U = normal(H * G), bias = normal(2 * G);
   const auto h0 = normal(B * H), c0 = normal(B * H), dys = normal(B * T * H), dh = normal(B * H), dc = normal(B * H);
@@ -78,15 +80,15 @@ template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int nu
   Problem p{};
   p.B = B, p.T = T, p.D = D, p.H = H, p.V = V;
   p.options = {draw(TANH, LINEAR), draw(0, 2) ? SIGMOID : HARD_SIGMOID, draw(0, 1), draw(0, 1), draw(0, 3), draw(1, 6), draw(0, 1)};
-  p.x_masks = draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
-  p.h_masks = draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
+  p.x_masks = !stream * draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
+  p.h_masks = !stream * draw(0, 1) * (draw(0, 1) ? 1 : Cell::gates);
   const auto x_mask = normal(p.x_masks * B * D), h_mask = normal(p.h_masks * B * H);
   p.x = x.data(), p.W = W.data(), p.U = U.data(), p.x_mask = x_mask.data(), p.h_mask = h_mask.data();
   if (draw(0, 1)) p.bias = bias.data();
-  if (draw(0, 1)) p.h0 = h0.data(), p.c0 = c0.data();
+  if (draw(0, 1) || stream) p.h0 = h0.data(), p.c0 = c0.data();
   if (V) p.ids = ids.data();
-  if (draw(0, 1)) p.mask = mask.data();
-  if (draw(0, 1)) p.reset = reset.data();
+  if (draw(0, 1) && !stream) p.mask = mask.data();
+  if (draw(0, 1) && !stream) p.reset = reset.data();
   const bool sequences = draw(0, 1), wants_dx = draw(0, 1);
   std::vector<std::vector<float>> out;
   std::vector<Problem> problems;

@@ -106,6 +106,22 @@ def test_values_equal_a_loop_in_float64():
   parity.for_all(cases(), 5, 40, check_values)
 
 
+@pytest.mark.parametrize('cell', list(CELLS))
+@pytest.mark.parametrize('vocab_size', [0, 7])
+def test_one_step_of_few_rows(cell, vocab_size):
+  """As in a stream: the weights are not packed, and a row of another way has its bits."""
+  shape = {'T': 1, 'D': 5, 'H': 80, 'vocab_size': vocab_size, 'seed': 2}
+  for rows in (1, 4, 5):
+    check_values(Case(cell, (rows,), **shape))
+  parts = make(Case(cell, (4,), **shape))
+  few, _ = fast.recur(*parts, 'fast')
+  _, params, sequence, options = parts
+  # A mask of ones takes the other way.
+  sequence = sequence._replace(mask=jnp.ones((4, 1), bool))
+  whole, _ = fast.recur(parts[0], params, sequence, options, 'fast')
+  jax.tree.map(np.testing.assert_array_equal, few, whole)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', SEEDS)
 def test_values_equal_a_loop_in_float64_400_times(seed):

@@ -630,8 +630,56 @@ template <class Cell> float* ticket(const Problem& p) {
   return p.kept + p.chunks() * p.B * (1 + Cell::memory) * p.H;
 }
 
+// One step of few rows, as in a stream, by the weights as they lie, to the same bits: to pack
+// them, to share the work and to make room would take ten times as long. Whether it was one.
+template <class Cell> bool one_step(const Problem& p) {
+  constexpr int G = Cell::gates, S = Cell::groups, MOST = 256;
+  const int64_t H = p.H, D = p.D;
+  const bool options = p.mask || p.reset || p.x_masks || p.h_masks || !p.h0 || (Cell::memory && !p.c0);
+  if (p.T > 1 || p.B > 4 || H % W || H > MOST || options || Cell::two_phases) return false;
+  for (int64_t b = 0; b < p.B; ++b) if (p.ids && (p.ids[b] < 0 || p.ids[b] >= p.V)) return false;
+  const Kinds kinds{int(p.options.activation), int(p.options.gate)};
+  float s[S * MOST];
+  // Adds to a group's sums a row times a gate's columns of a kernel.
+  auto add = [&](float* to, const float* row, int64_t K, const float* columns) {
+    for (int64_t u = 0; u < H;) {
+      auto a = [&](int64_t k, int) { return row[k]; };
+      auto b = [&](int64_t k) { return columns + k * G * H + u; };
+      auto from = [&](int) { return to + u; };
+      if (H - u >= 4 * W) tile<1, 4>(K, a, b, from, to + u, 0), u += 4 * W;
+      else tile<1, 1>(K, a, b, from, to + u, 0), u += W;
+    }
+  };
+  for (int64_t row = 0; row < p.B; ++row) {
+    const float *x = p.x + (p.ids ? p.ids[row] : row) * D, *h = p.h0 + row * H;
+    const float* c = Cell::memory ? p.c0 + row * H : h;
+    for (int64_t u = 0; u < S * H; ++u) s[u] = 0;
+    for (int g = 0; g < G && p.bias; ++g) for (int64_t u = 0; u < H; ++u) {
+      s[g * H + u] += p.bias[Cell::x_order[g] * H + u];
+      if (Weights<Cell>::two_biases) s[(Cell::h_first + g) * H + u] += p.bias[G * H + g * H + u];
+    }
+    for (int g = 0; g < G; ++g) add(s + g * H, x, D, p.W + Cell::x_order[g] * H);
+    for (int g = 0; g < G; ++g) add(s + (Cell::h_first + g) * H, h, H, p.U + g * H);
+    for (int64_t u = 0; u < H; u += W) {
+      Vector v[S], y = load(h + u), memory = load(c + u);
+      for (int g = 0; g < S; ++g) v[g] = Cell::gate(kinds, g, load(s + g * H + u));
+      Cell::combine(kinds, v, y, memory);
+      store(p.h1 + row * H + u, y);
+      if (p.ys) store(p.ys + row * H + u, y);
+      if (Cell::memory) store(p.c1 + row * H + u, memory);
+    }
+    float* kept = p.kept + row * (1 + Cell::memory) * H;
+    std::memcpy(kept, h, H * 4);
+    if (Cell::memory) std::memcpy(kept + H, c, H * 4);
+  }
+  float* none = ticket<Cell>(p);
+  std::fill(none, none + 2 * H, 0.f);
+  return true;
+}
+
 template <class Cell>
 void forward(const Threads& threads, std::vector<Problem> problems, bool leaves) {
+  if (problems.size() == 1 && !leaves && one_step<Cell>(problems[0])) return;
   const auto weights = pack<Cell>(threads, problems, false);
   const Scratch tables = make_tables<Cell>(threads, weights, problems, true);
   const int64_t tasks = problems[0].tasks(), size = left_floats<Cell>(problems[0]);
