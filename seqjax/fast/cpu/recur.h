@@ -124,6 +124,9 @@ inline std::vector<const float*> row_list(const float* from, int64_t width, int6
 }
 
 template <class Cell> class Task {
+  // Where forward leaves nothing behind its steps go a few at a time, so that they stay
+  // in the first cache.
+  enum { FEW = 4 };
   static constexpr int G = Cell::gates, S = Cell::groups;
   static constexpr int64_t STATES = 1 + Cell::memory;
   typedef const float* const* Rows;
@@ -132,7 +135,7 @@ template <class Cell> class Task {
   // `left` is where forward leaves the chunks, and backward finds them; or null.
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
-        HP(padded(H)), K(p.options.chunk), stride(S * HP + W),
+        HP(padded(H)), K(backward || left ? p.options.chunk : std::min<int64_t>(p.options.chunk, FEW)), stride(S * HP + W),
         width(p.table ? S * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
         alike(alike_steps(p, b0, n)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
@@ -140,7 +143,7 @@ template <class Cell> class Task {
     int64_t size = 0;
     auto part = [&](int64_t floats) { return std::exchange(size, size + floats); };
     const int64_t offsets[] = {
-        part(chunk_floats(p, n)), part(p.x_masks * many * D), part(p.h_masks * many * HP), part(state),
+        part(chunk_floats(p, n, K)), part(p.x_masks * many * D), part(p.h_masks * many * HP), part(state),
         part(backward * state),
         part(backward * (Cell::memory || Cell::two_phases) * state),
         part(backward * many * padded(D)), part(2 * width)};
@@ -157,24 +160,26 @@ template <class Cell> class Task {
     locate(0);
   }
 
-  // What a chunk of n rows finds: s, the states before each step and after the last, r h.
-  static int64_t chunk_floats(const Problem& p, int64_t n) {
-    const int64_t K = p.options.chunk, HP = padded(p.H);
+  // What K steps of n rows find: s, the states before each step and after the last, r h.
+  static int64_t chunk_floats(const Problem& p, int64_t n, int64_t K) {
+    const int64_t HP = padded(p.H);
     return n * (K * (S * HP + W) + (K + 1) * HP * STATES + K * HP * Cell::two_phases);
   }
 
   void forward() {
     begin(h, p.h0);
     if (Cell::memory) begin(c, p.c0);
-    for (int64_t first = 0; first < p.T; first += K) {
-      const int64_t steps = std::min(K, p.T - first), m = rows(first);
+    const int64_t chunk = p.options.chunk;
+    for (int64_t first = 0, steps; first < p.T; first += steps) {
+      steps = std::min({K, p.T - first, chunk - first % chunk});
+      const int64_t m = rows(first);
       if (first && first == alike) spread();
-      for (int64_t r = 0; r < n; ++r) each_state([&](float* state, int64_t i) {
+      for (int64_t r = 0; r < n && first % chunk == 0; ++r) each_state([&](float* state, int64_t i) {
         std::memcpy(kept(first, r, i), state + (rows(first) == 1 ? 0 : r) * HP, H * 4);
       });
       run(first, steps, true);
       const float* last[] = {h + steps * m * HP, c + steps * m * HP};
-      locate(first + K);
+      if (left) locate(first + K);
       each_state([&](float* state, int64_t i) { std::memmove(state, last[i], m * HP * 4); });
     }
     if (alike == p.T) spread();
@@ -233,7 +238,7 @@ template <class Cell> class Task {
   // Points s, h, c and r h at the chunk that begins with a step.
   void locate(int64_t first) {
     const int64_t many = K * n;
-    s = left && first < p.T ? left + first / K * chunk_floats(p, n) : own;
+    s = left && first < p.T ? left + first / K * chunk_floats(p, n, K) : own;
     h = s + many * stride;
     c = h + (many + n) * HP;
     reset_h = c + Cell::memory * (many + n) * HP;
@@ -255,7 +260,7 @@ template <class Cell> class Task {
     return false;
   }
   float* kept(int64_t first, int64_t r, int64_t state) {
-    return p.kept + ((first / K * p.B + b0 + r) * STATES + state) * H;
+    return p.kept + ((first / p.options.chunk * p.B + b0 + r) * STATES + state) * H;
   }
   template <class F> void each_state(F f) {
     f(h, 0);
@@ -346,6 +351,7 @@ template <class Cell> class Task {
           std::fill(state + (k * m + r) * HP, state + (k * m + r + 1) * HP, 0.f);
         });
       const bool runs = any && any_real(step);
+      for (int64_t r = 0; r < m && p.table && any && k + 1 < steps; ++r) prefetch(x_rows[(k + 1) * m + r], width);
       // The gradients of U take all rows of a chunk, those of other steps times zero.
       if (any) mask_state(k, m);
       if (Cell::two_phases && any && !runs)
@@ -623,7 +629,7 @@ Scratch make_tables(const Threads& threads, const PerModel<Cell>& weights, std::
 
 // Floats that all tasks of a model leave behind, each the same.
 template <class Cell> int64_t left_floats(const Problem& p) {
-  return p.tasks() * p.chunks() * Task<Cell>::chunk_floats(p, p.rows());
+  return p.tasks() * p.chunks() * Task<Cell>::chunk_floats(p, p.rows(), p.options.chunk);
 }
 // Where a model's ticket lies, behind the carries.
 template <class Cell> float* ticket(const Problem& p) {
