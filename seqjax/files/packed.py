@@ -73,11 +73,28 @@ def open_stream(
       stack.callback(buffered.close)
       yield Stream(name, buffered)
   except zips.DAMAGE as e:
-    raise InputError(f'{name}: the packed file is damaged or cut short: {e}') from e
+    raise InputError(
+      f'{name}: cannot be read: the packed file is damaged or cut short: {e}'
+    ) from e
   except NotImplementedError as e:  # zipfile, on an unknown way of packing
     raise InputError(f'{name}: cannot be unpacked: {e}') from e
   except OSError as e:  # gzip's own error is one too
     raise InputError(f'{name}: cannot be read: {e.strerror or e}') from e
+
+
+def read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+  """All of a plain, gzip or zip file, as `open_stream` tells them apart.
+
+  Raises:
+    InputError: As `open_stream`, or there are more than `max_bytes`.
+  """
+  content = bytearray()
+  with open_stream(path) as stream:
+    while piece := stream.file.read(_BUFFER):
+      content += piece
+      if len(content) > max_bytes:
+        raise InputError(f'{stream.name}: unpacks to more than {max_bytes:,} bytes')
+  return bytes(content)
 
 
 def _pick(archive: zipfile.ZipFile, member: str | None, name: str) -> zipfile.ZipInfo:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqjax.files.packed import open_stream
+from seqjax.files.packed import open_stream, read
 from seqjax.types import InputError
 
 CONTENT = b''.join(b'line %d %r\n' % (i, i * 7919 % 1000) for i in range(500))
@@ -204,3 +204,6 @@ def test_a_bomb_is_read_in_pieces(tmp_path, kind):
   assert path.stat().st_size < 200_000
   with open_stream(path) as stream:
     assert stream.file.readline(1000) == bytes(1000)
+  with pytest.raises(InputError, match=r'bomb.*: unpacks to more than 9,999,999 bytes'):
+    read(path, 9_999_999)
+  assert read(path, 64 << 20) == bytes(64 << 20)

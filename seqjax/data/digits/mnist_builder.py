@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from seqjax.data import builders
-from seqjax.data.digits import pixels
+from seqjax.data.digits import idx
 
 
 def prepare(folder: pathlib.Path, url: str, download_dir: pathlib.Path) -> None:
@@ -23,13 +23,13 @@ def prepare(folder: pathlib.Path, url: str, download_dir: pathlib.Path) -> None:
   builders.prepare(Mnist(folder, source=url), folder, download_dir)
 
 
-def load(folder: pathlib.Path) -> tuple[pixels.Images, pixels.Images]:
+def load(folder: pathlib.Path) -> tuple[idx.Images, idx.Images]:
   """Reads what `prepare` wrote: training and test images."""
   source = Mnist(folder).as_data_source()
   found = []
   for part in ('train', 'test'):
     whole = source[part][0]
-    found.append(pixels.Images(whole['images'], whole['labels'].astype(np.int32)))
+    found.append(idx.Images(whole['images'], whole['labels'].astype(np.int32)))
   return found[0], found[1]
 
 
@@ -48,12 +48,12 @@ class Mnist(builders.Builder):
   ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     paths = {
       part: builders.download(dl_manager, f'{self._source}{name}')
-      for part, name in pixels.FILES.items()
+      for part, name in idx.FILES.items()
     }
     return {part: self._generate_examples(part, paths) for part in ('train', 'test')}
 
   def _generate_examples(
     self, part: str, paths: dict[str, pathlib.Path]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = pixels.images_of(paths[f'{part}_images'], paths[f'{part}_labels'])
+    found = idx.images_of(paths[f'{part}_images'], paths[f'{part}_labels'])
     yield 0, {'images': found.x, 'labels': found.y.astype(np.uint8)}

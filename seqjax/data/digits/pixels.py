@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import pathlib
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqjax.data import cache, network
+from seqjax.data.digits.idx import FILES, NUM_CLASSES, Images, images_of
 from seqjax.types import Examples, InputError
 
 URL = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
-FILES = {
-  'train_images': 'train-images-idx3-ubyte.gz',
-  'train_labels': 'train-labels-idx1-ubyte.gz',
-  'test_images': 't10k-images-idx3-ubyte.gz',
-  'test_labels': 't10k-labels-idx1-ubyte.gz',
-}
 HIGHEST = {'digits': 16, 'mnist': 255, 'synthetic': 16}  # what a pixel is at most
-NUM_CLASSES = 10
 _VERSION = 1  # to be raised when the same files would be prepared otherwise
 _VALIDATION = 0.1  # of the images to train on, the last ones
 # Seven segments on 8 x 8 pixels: top, left and right below it, middle, left and right
@@ -34,13 +26,6 @@ _LIT = (0b1110111, 0b0100100, 0b1011101, 0b1101101, 0b0101110, 0b1101011, 0b1111
         0b0100101, 0b1111111, 0b1101111)  # fmt: skip
 
 _log = logging.getLogger(__name__)
-
-
-class Images(NamedTuple):
-  """Some images and what they show."""
-
-  x: np.ndarray  # uint8 [N, T], row by row
-  y: np.ndarray  # int32 [N]
 
 
 class Parts(NamedTuple):
@@ -167,33 +152,3 @@ def _size(name: str) -> int:
   table = pathlib.Path(__file__).with_name('checksums.tsv').read_text(encoding='ascii')
   rows = (row.split('\t') for row in table.splitlines())
   return next(int(size) for _, size, _, file in rows if file == name)
-
-
-def images_of(images: pathlib.Path, labels: pathlib.Path) -> Images:
-  """The images and labels of two IDX files, gzip or not.
-
-  Raises:
-    InputError: A file cannot be read or is no such file, or they are not as many.
-  """
-  x, y = _idx(images, 3), _idx(labels, 1)
-  if len(x) != len(y) or not len(x) or y.max() >= NUM_CLASSES:
-    raise InputError(
-      f'{images} has {len(x)} images and {labels} {len(y)} labels: expected as many, '
-      f'of 0 to {NUM_CLASSES - 1}'
-    )
-  return Images(x.reshape(len(x), -1), y.astype(np.int32))
-
-
-def _idx(path: pathlib.Path, rank: int) -> np.ndarray:
-  """An IDX file of bytes: two zeros, a type, the rank, the sizes, the values."""
-  try:
-    content = path.read_bytes()
-    content = gzip.decompress(content) if content[:2] == b'\x1f\x8b' else content
-  except (OSError, EOFError, zlib.error) as error:
-    raise InputError(f'{path}: cannot be read: {error}') from error
-  head = 4 + 4 * rank
-  sizes = [int.from_bytes(content[i : i + 4], 'big') for i in range(4, head, 4)]
-  wanted = bytes([0, 0, 8, rank])
-  if content[:4] != wanted or len(content) != head + int(np.prod(sizes)):
-    raise InputError(f'{path}: no IDX file of bytes [{", ".join("N" * rank)}], or cut')
-  return np.frombuffer(content, np.uint8, offset=head).reshape(sizes)

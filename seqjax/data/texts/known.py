@@ -1,16 +1,16 @@
 """Known collections of texts, from a folder of the user's: each its own layout."""
 
-import gzip
 import pathlib
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from seqjax.data.texts.labelled import Splits, of_rows, split
 from seqjax.data.texts.tables import Row, read_lines, read_table
-from seqjax.files import texts
+from seqjax.files import packed, strangers, texts
 from seqjax.files.litter import inside
 from seqjax.types import InputError
+
+_MAX_BYTES = 2**30  # of an unpacked file
 
 
 class Tagged(NamedTuple):
@@ -197,10 +197,9 @@ def _aligned(folder: pathlib.Path, source: str, target: str) -> Parallel:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-  try:
-    raw = gzip.decompress(path.read_bytes())
-  except (OSError, EOFError, zlib.error) as error:
-    raise InputError(f'{path}: no whole gzip file: {error}') from error
+  if not (start := strangers.head(path)).startswith(b'\x1f\x8b'):
+    raise InputError(f'{path}: no gzip file{strangers.looks_like(start)}')
+  raw = packed.read(path, _MAX_BYTES)
   lines = texts.decode(raw, str(path)).removesuffix('\n').split('\n')
   for number, line in enumerate(lines, 1):
     if not line.strip():

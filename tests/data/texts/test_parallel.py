@@ -99,9 +99,14 @@ def test_captions_are_read_line_by_line_and_faults_are_named(tmp_path):
   with pytest.raises(InputError, match=r'as many lines, got 2 and 1'):
     known.multi30k(str(tmp_path))
   whole = (tmp_path / 'val.de.gz').read_bytes()
-  for damaged in (whole[:-9], b'no gzip', whole[:12] + b'xxx' + whole[15:]):
-    (tmp_path / 'val.en.gz').write_bytes(damaged)
-    with pytest.raises(InputError, match=r'val.en.gz: no whole gzip file'):
+  for content, message in (
+    (whole[:-9], 'cannot be read: the packed file is damaged or cut short'),
+    (whole[:12] + b'xxx' + whole[15:], 'cannot be read: '),
+    (b'no gzip', 'no gzip file'),
+    (b'<html>', 'no gzip file; it looks like a web page'),
+  ):
+    (tmp_path / 'val.en.gz').write_bytes(content)
+    with pytest.raises(InputError, match=f'val.en.gz: {message}'):
       known.multi30k(str(tmp_path))
 
 
