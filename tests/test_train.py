@@ -243,8 +243,11 @@ def test_a_changed_config_is_refused_by_name(uninterrupted):
 
 
 def test_two_runs_on_one_workdir_are_refused(tmp_path):
-  with workdir.lock(tmp_path), pytest.raises(InputError, match=str(tmp_path)):
+  half = tmp_path / 'checkpoints' / '000001-step3.unfinished'
+  half.mkdir(parents=True)
+  with workdir.lock(tmp_path), pytest.raises(InputError, match=f'{tmp_path} is in use'):
     toy.train(tmp_path)
+  assert half.is_dir()  # what the other one is writing
 
 
 def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from seqjax.files import sealed, whole
+from seqjax.files import sealed
 from seqjax.types import InputError
 
 _MANIFEST = 'entry.json'
@@ -145,7 +145,7 @@ def _damage(target: pathlib.Path, fields: object) -> str | None:
 
 @contextlib.contextmanager
 def _writing(root: pathlib.Path) -> Iterator[None]:
-  """Turns the system's errors into one line that names the flag."""
+  """Turns the system's errors into one line that names the argument."""
   try:
     yield
   except OSError as e:
@@ -172,8 +172,8 @@ def _publish(part: pathlib.Path, target: pathlib.Path, fields: object) -> None:
   """Renames a built entry into its place, unless another process was quicker."""
   for attempt in range(_PUBLISH_ATTEMPTS):
     try:
-      part.rename(target)
-      break
+      sealed.publish(part, target)
+      return
     except OSError as e:
       taken = e.errno in (errno.ENOTEMPTY, errno.EEXIST)
       if not taken or attempt == _PUBLISH_ATTEMPTS - 1:
@@ -184,7 +184,6 @@ def _publish(part: pathlib.Path, target: pathlib.Path, fields: object) -> None:
     with contextlib.suppress(FileNotFoundError):  # another process moved it away
       target.rename(away)
     shutil.rmtree(away, ignore_errors=True)  # else _remove_stale does it, in a day
-  whole.sync(target.parent)
 
 
 def _remove_stale(root: pathlib.Path) -> None:

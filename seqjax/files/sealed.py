@@ -43,6 +43,16 @@ def seal(folder: Path, manifest: str, encode: Callable[[Checksums], bytes]) -> N
   whole.sync(folder)
 
 
+def publish(folder: Path, target: Path) -> None:
+  """Gives a sealed folder the name under which it counts, and forces that to disk.
+
+  Raises:
+    OSError: As the system says it; ENOTEMPTY or EEXIST where the name is taken.
+  """
+  folder.rename(target)
+  whole.sync(target.parent)
+
+
 def check(folder: Path, expected: Checksums) -> None:
   """Compares the files under a folder with their checksums.
 

@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,11 +62,12 @@ class Checkpoints:
     """Opens or makes `directory`, and removes what a kill left half done.
 
     Args:
-      directory: Folder for the checkpoints of this run alone.
+      directory: Folder for the checkpoints of this run alone, which holds the lock of
+        its workdir.
       keep: How many of the last saves stay; the best stays besides.
 
     Raises:
-      InputError: the directory cannot be made or written, or another run has it.
+      InputError: the directory cannot be made or written.
     """
     if keep < 1:
       raise ValueError(f'keep must be at least 1, got {keep}')
@@ -78,7 +78,7 @@ class Checkpoints:
     self._is_first = jax.process_index() == 0
     self._number = 0
     if self._is_first:
-      self._release = weakref.finalize(self, os.close, integrity.lock(self.directory))
+      integrity.prepare(self.directory)
       self._number = max(saves(self.directory), default=0)
     if jax.process_count() > 1:
       number = multihost_utils.broadcast_one_to_all(np.int32(self._number))
@@ -154,13 +154,11 @@ class Checkpoints:
         raise error
 
   def close(self) -> None:
-    """Waits as `wait` does, then gives the directory back."""
+    """Waits as `wait` does, then ends the thread."""
     try:
       self.wait()
     finally:
       self._thread.shutdown()
-      if self._is_first:
-        self._release()
 
   def __enter__(self) -> Checkpoints:
     return self

@@ -1,4 +1,4 @@
-"""Folders of saves: committed whole with a manifest, and written by one run at a time.
+"""Folders of saves, each committed whole with a manifest.
 
 A folder is filled under a name that marks it unfinished, then sealed and renamed. Its
 manifest is two lines of JSON: the checksum of the second; the record and the files.
@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from seqjax.files import sealed, whole
+from seqjax.files import sealed
 from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError
 
@@ -28,38 +28,25 @@ class SaveError(InputError, OSError):
   """A save did not reach the disk: it is full, gone, or not writable."""
 
 
-def lock(directory: pathlib.Path) -> int:
-  """Makes `directory` if need be, and takes it for this process alone.
+def prepare(directory: pathlib.Path) -> None:
+  """Makes `directory` if need be, and removes what a kill left unfinished in it.
 
-  What another process left unfinished, when it was killed, is removed.
-
-  Returns:
-    A descriptor. Closing it gives the directory back, as does the end of the process.
+  Only for who holds the workdir (`folder.lock`): it would remove what another run is
+  writing.
 
   Raises:
-    InputError: the directory cannot be made or written, or another process has it.
+    InputError: the directory cannot be made or written.
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
       pass
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-      _lock_if_possible(descriptor)
-      for path in directory.glob(f'*{UNFINISHED}'):
-        shutil.rmtree(path)
-    except BaseException:
-      os.close(descriptor)
-      raise
-  except BlockingIOError as error:
-    raise InputError(
-      f'{directory}: another run is writing here; end it or choose another folder'
-    ) from error
+    for path in directory.glob(f'*{UNFINISHED}'):
+      shutil.rmtree(path)
   except OSError as error:
     raise InputError(
       f'{directory}: expected a folder that can be written to: {one_line(error)}'
     ) from error
-  return descriptor
 
 
 def commit(
@@ -75,8 +62,7 @@ def commit(
     return _seal(body) + body
 
   sealed.seal(unfinished, _MANIFEST, encode)
-  unfinished.rename(final)
-  whole.sync(final.parent)
+  sealed.publish(unfinished, final)
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -106,15 +92,6 @@ def one_line(error: BaseException) -> str:
   if code := re.search(r"os_error_code='(\d+)'", text):
     return os.strerror(int(code[1]))  # TensorStore buries a full disk in 20 lines
   return text if len(text) <= 300 else f'{text[:100]} ... {text[-200:]}'
-
-
-def _lock_if_possible(descriptor: int) -> None:
-  try:
-    sealed.lock(descriptor)
-  except BlockingIOError:
-    raise
-  except OSError:
-    pass  # some network file systems have no locks: there the user must take care
 
 
 def _seal(body: bytes) -> bytes:

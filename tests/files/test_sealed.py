@@ -1,5 +1,6 @@
 """A folder is what was sealed, or its damage is told; a lock is held by one."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from seqjax.files import sealed
+from seqjax.files import sealed, whole
 from seqjax.files.sealed import DamagedError
 
 
@@ -47,6 +48,24 @@ def test_each_damage_is_told_by_the_name_of_the_file(tmp_path, with_size):
       path.write_bytes(content)
     with pytest.raises(DamagedError, match=f'file deep/file {reason}'):
       sealed.check(tmp_path, expected)
+
+
+def test_a_name_is_given_once_and_for_good(tmp_path, monkeypatch):
+  synced, sync = [], whole.sync
+
+  def spy(path):
+    synced.append((path, (tmp_path / 'two').exists()))
+    sync(path)
+
+  _sealed(tmp_path / 'one')
+  monkeypatch.setattr(whole, 'sync', spy)
+  sealed.publish(tmp_path / 'one', tmp_path / 'two')
+  assert synced == [(tmp_path, True)]
+  assert not (tmp_path / 'one').exists()
+  _sealed(tmp_path / 'one')
+  with pytest.raises(OSError, match=r'\[Errno') as caught:
+    sealed.publish(tmp_path / 'one', tmp_path / 'two')
+  assert caught.value.errno in (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def test_a_lock_is_held_until_its_descriptor_is_closed(tmp_path):

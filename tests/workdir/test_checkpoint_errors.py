@@ -77,16 +77,6 @@ def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path):
     assert '\n' not in str(caught.value)
 
 
-def test_a_folder_belongs_to_one_at_a_time(tmp_path):
-  checkpoints = Checkpoints(tmp_path)
-  with pytest.raises(InputError, match=f'^{tmp_path}: another run is writing here'):
-    Checkpoints(tmp_path)
-  checkpoints.close()
-  checkpoints = Checkpoints(tmp_path)
-  del checkpoints  # never closed: given back all the same
-  Checkpoints(tmp_path).close()
-
-
 def test_what_cannot_be_saved_is_refused_at_once(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     with pytest.raises(

@@ -1,16 +1,12 @@
-"""A folder counts whole or not at all, and belongs to one process."""
+"""A folder counts whole or not at all."""
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from seqjax.files import sealed
 from seqjax.files.sealed import DamagedError
-from seqjax.types import InputError
 from seqjax.workdir import integrity
 
 
@@ -86,27 +82,13 @@ def test_removal_never_shows_half_a_folder(tmp_path, monkeypatch):
   integrity.remove(folder)
 
 
-# Written down a second time, not imported: it starts in a fraction of the time.
-_TAKE = """
-import fcntl, os, sys, time
-fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
-print('taken', flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_directory_is_free_again_when_its_process_is_killed(tmp_path):
-  command = [sys.executable, '-c', _TAKE, str(tmp_path)]
-  other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-  assert other.stdout.readline() == 'taken\n'
-  (tmp_path / f'half{integrity.UNFINISHED}' / 'deep').mkdir(parents=True)
-  with pytest.raises(InputError, match=f'^{tmp_path}: another run is writing here'):
-    integrity.lock(tmp_path)
-  assert len(list(tmp_path.iterdir())) == 1  # what the other one is about is left alone
-  other.kill()
-  other.communicate()
-  os.close(integrity.lock(tmp_path))
-  assert list(tmp_path.iterdir()) == []
+def test_what_a_kill_left_half_done_is_removed(tmp_path):
+  whole = committed(tmp_path / 'saves', {})
+  (tmp_path / 'saves' / f'half{integrity.UNFINISHED}' / 'deep').mkdir(parents=True)
+  integrity.prepare(tmp_path / 'saves')
+  assert list((tmp_path / 'saves').iterdir()) == [whole]
+  integrity.prepare(tmp_path / 'a' / 'b')
+  assert (tmp_path / 'a' / 'b').is_dir()
 
 
 def test_an_error_becomes_one_line():
