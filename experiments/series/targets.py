@@ -120,10 +120,10 @@ def load(config: Config) -> Data:
   raw = reading.read(config)
   _check_targets(config, raw, name)
   cleaned = reading.clean(config, raw, name, config.step_minutes)
-  first, second = series_data.borders(config, cleaned.file_rows, name)
+  borders = series_data.borders(config, cleaned.file_rows, name)
   whole_series = cleaned.series
-  head = whole_series._replace(values=whole_series.values[:first])
-  if not first:
+  head = whole_series._replace(values=whole_series.values[: borders[0]])
+  if not borders[0]:
     raise InputError(f'{name}: there is no row to train on')
   scaling = reading.scaling(config, head, cleaned.report.step_seconds)
   series = reading.align(config, whole_series, scaling.columns, name).series
@@ -136,25 +136,24 @@ def load(config: Config) -> Data:
   targets = Targets(columns, config.horizons)
   places = [whole_series.columns.index(target) for target in config.targets]
   filled = np.any(cleaned.filled[:, places], axis=1)  # [N]
-  sets = []
-  borders = (0, first, second, len(series.times))
-  for split, start, stop in zip(
-    ('training', 'validation', 'test'), borders[:-1], borders[1:], strict=True
-  ):
+
+  def anchors_of(start: int, stop: int) -> np.ndarray:
     rows = windows.anchors(
       cleaned.segments, start, stop, shape, across_gaps=config.across_gaps
     )
     # What was made up is no measurement to learn from or to be compared with.
     made_up = filled[rows[:, None] + np.array(config.horizons)]  # [M, K]
-    rows = rows[~np.any(made_up, axis=1)]
-    if not len(rows):
-      raise InputError(
-        f'{name}: the {split} split, {stop - start:,} rows, has no window: one needs '
-        f'{shape.ahead - shape.offsets[0] + 1:,} rows without a gap, and targets that '
-        'were measured; lower `lookback` or `horizon`, or give the split more rows'
-      )
-    sets.append(WindowSet(series.values, targets, shape, rows))
-  training, validation, test = sets
+    return rows[~np.any(made_up, axis=1)]
+
+  training, validation, test = windows.in_splits(
+    series.values,
+    targets,
+    shape,
+    borders,
+    anchors_of,
+    name,
+    ', and targets that were measured; lower `lookback` or `horizon`',
+  )
   return Data(
     series=series,
     targets=targets,

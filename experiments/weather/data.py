@@ -109,8 +109,8 @@ def load(config: Config) -> Data:
     segments, file_rows = np.zeros(len(series.times)), np.arange(len(series.times))
   else:
     series = cleaned.series
-  first, second = series_data.borders(config, file_rows, name)
-  mean, std = series_data.moments(series.values[:first])
+  borders = series_data.borders(config, file_rows, name)
+  mean, std = series_data.moments(series.values[: borders[0]])
   scaling = Scaling(series.columns, mean, std, cleaned.report.step_seconds)
   if not std[target]:
     raise InputError(f'{name}: {config.target!r} is constant over the training rows')
@@ -119,20 +119,15 @@ def load(config: Config) -> Data:
   shape = windows.sampled(*sizes)  # checks the sizes
   if config.windows == 'book':
     shape = book_windows.shape(*sizes)
-  sets = []
-  borders = (0, first, second, len(series.times))
-  for split, start, stop in zip(
-    ('training', 'validation', 'test'), borders[:-1], borders[1:], strict=True
-  ):
-    rows = _anchors(config, segments, shape, start, stop)
-    if not len(rows):
-      raise InputError(
-        f'{name}: the {split} split, {stop - start:,} rows, has no window: one needs '
-        f'{shape.ahead - shape.offsets[0] + 1:,} rows without a gap; lower --lookback '
-        'or --delay, or give the split more rows'
-      )
-    sets.append(WindowSet(series.values, target, shape, rows))
-  training, validation, test = sets
+  training, validation, test = windows.in_splits(
+    series.values,
+    target,
+    shape,
+    borders,
+    lambda start, stop: _anchors(config, segments, shape, start, stop),
+    name,
+    '; lower `lookback` or `delay`',
+  )
   return Data(
     series=series,
     target=target,

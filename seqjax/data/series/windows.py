@@ -174,6 +174,42 @@ class WindowSet:
     return Batch(x, x + np.int32(self.shape.ahead), weight)  # type: ignore[arg-type]
 
 
+def in_splits(
+  values: np.ndarray,
+  target: int | Targets,
+  shape: Shape,
+  borders: tuple[int, int],
+  anchors_of: Callable[[int, int], np.ndarray],
+  name: str,
+  remedy: str,
+) -> list[WindowSet]:
+  """The windows to train, to validate and to test on, in time order.
+
+  Args:
+    values, target, shape: As for `WindowSet`.
+    borders: First rows of the validation and of the test split.
+    anchors_of: (first row, end) of a split -> the anchors of its windows.
+    name: Of the series, for messages.
+    remedy: What a window needs besides, and what to lower, for messages.
+
+  Raises:
+    InputError: A split has no window.
+  """
+  sets, edges = [], (0, *borders, len(values))
+  for split, start, stop in zip(
+    ('training', 'validation', 'test'), edges[:-1], edges[1:], strict=True
+  ):
+    rows = anchors_of(start, stop)
+    if not len(rows):
+      raise InputError(
+        f'{name}: the {split} split, {stop - start:,} rows, has no window: one needs '
+        f'{shape.ahead - shape.offsets[0] + 1:,} rows without a gap{remedy}, or give '
+        'the split more rows'
+      )
+    sets.append(WindowSet(values, target, shape, rows))
+  return sets
+
+
 class RandomWindows:
   """A feed of windows drawn at random for each step; the same step, the same windows.
 
