@@ -8,8 +8,7 @@ Sums are generated; none of the test is seen in training, nor the same one turne
 An LSTM reads the sum from its end, and hands its state to another, which writes; there
 is no attention. `test_accuracy` is over characters with the end, after right ones;
 `test_exact_match` over whole numbers. Source: keras-io, "Sequence to sequence learning
-for performing number addition": 99 % of characters for three digits, LSTM 128, of
-50,000 sums.
+for performing number addition": three digits, LSTM 128, 50,000 sums.
 """
 
 import dataclasses

@@ -5,8 +5,8 @@ python -m experiments.predict --workdir=DIR \
   --text="Anna went to the hall. Bruno moved to the attic. Where is Anna?"
 
 Stories are generated, so no data is needed; answers follow from one, two or three
-sentences. Source: Weston et al. 2015, arXiv:1502.05698, tasks 1 to 3, of which an LSTM
-without attention answers 50, 20 and 20 %, from 1,000 stories each.
+sentences. Source: Weston et al. 2015, arXiv:1502.05698, tasks 1 to 3, there with 1,000
+stories each.
 """
 
 from experiments import experiment

@@ -5,9 +5,8 @@ python -m experiments.compare --flagfile=experiments/flags/compare.flags \
 
 DIR holds sick/SICK_{train,trial,test_annotated}.txt: 4,500 pairs to learn from, 4,927
 to test on, scored 1 to 5. Loss and outputs are of scores put into [0, 1]; r is
-Pearson's. Source: Mueller & Thyagarajan 2016 (AAAI), r 0.88, with word vectors
-pretrained on 100 billion words, a model pretrained on other pairs, and pairs made by
-synonyms.
+Pearson's. Source: Mueller & Thyagarajan 2016 (AAAI), with word vectors pretrained on
+100 billion words, a model pretrained on other pairs, and pairs made by synonyms.
 """
 
 import dataclasses

@@ -4,9 +4,9 @@ python -m experiments.cookbook_simple_rnn \
   --flagfile=experiments/flags/cookbook_simple_rnn.flags --data_dir=DIR --workdir=DIR
 
 Prints the first training review as the model sees it: with 1,000 ids every fourth word
-or so is a '?'. As in the recipe, the last epoch is tested, not the best one: test loss
-0.856 and accuracy 0.716 show a network that has long begun to overfit. Its remedies are
-flag files too: cookbook_simple_rnn_clipped.flags bounds the norm of the gradient,
+or so is a '?'. As in the recipe, the last epoch is tested, not the best one: it has
+long begun to overfit. Its remedies are flag files too:
+cookbook_simple_rnn_clipped.flags bounds the norm of the gradient,
 cookbook_simple_rnn_relu.flags replaces tanh. Source: the cookbook's recipe for a simple
 RNN on IMDB.
 """

@@ -5,7 +5,7 @@ python -m experiments.imdb_embedding --flagfile=experiments/flags/imdb_embedding
 
 The last 20 words of a review, each 8 numbers, side by side in front of a single logit:
 what can be told from words alone, each in its place. Source: the chapter, section
-6.1.2, validation accuracy about 0.76.
+6.1.2.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ Word order matters less to sentiment than one would think: the accuracy is close
 of reading forwards. The padding is masked: it stands in front of a review, so a model
 that runs over it reads it last, up to hundreds of steps, and forgets the review (0.51
 without --mask_zero). The chapter turns the words round before it pads. Source: the
-chapter, section 6.3.8, validation accuracy 0.877.
+chapter, section 6.3.8.
 """
 
 import dataclasses

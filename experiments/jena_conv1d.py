@@ -4,8 +4,7 @@ python -m experiments.jena_conv1d \
   --flagfile=experiments/flags/jena_conv1d.flags --data_dir=DIR --workdir=DIR
 
 It finds patterns of a few hours and does not know where in the ten days they were.
-Source: the chapter, section 6.4.3: validation MAE in the 0.40s, 0.45, worse than the
-naive forecast.
+Source: the chapter, section 6.4.3: worse than the naive forecast.
 """
 
 import dataclasses

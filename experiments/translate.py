@@ -6,8 +6,8 @@ python -m experiments.predict --workdir=DIR --text="Ein Hund rennt am Strand."
 
 DIR holds multi30k/{train,val,test_2016_flickr}.{de,en}.gz. Words in lower case, with
 the signs between them; `test_bleu` is sacrebleu's of the test's captions, which takes
-upper and lower case for the same. About 33 is what full-size models with attention have
-on flickr 2016. BLEU needs sacrebleu, an extra: pip install sacrebleu.
+upper and lower case for the same. BLEU needs sacrebleu, an extra: pip
+install sacrebleu.
 """
 
 import dataclasses
