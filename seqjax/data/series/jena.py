@@ -87,13 +87,14 @@ def load(
   told = _Layout(**layout)
   fields = {'source': identity, **told._asdict(), 'version': _VERSION}
 
+  if source.is_published and told == _Layout():
+    return _published(source, root, fields)
+  path = source.path
+  if path is None:
+    raise InputError(f'{source.place}: only a file there can be read in another way')
+
   def build() -> dict[str, np.ndarray]:
-    if source.is_published and told == _Layout():
-      series = _published(source, root, fields)
-    else:
-      assert source.path is not None  # for mypy: `find` took a file
-      series = _read(source.path, told)
-    times, values, columns = series
+    times, values, columns = _read(path, told)
     return {'times': times, 'values': values, 'columns': np.array(columns)}
 
   arrays = cache.arrays(root, 'series', fields, build)
@@ -135,7 +136,7 @@ def find(data_dir: str, csv: str = '') -> Source:
 
 
 def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) -> Series:
-  """Prepares the published file with tensorflow-datasets, and reads it from there."""
+  """Prepares the published file with tensorflow-datasets, once, and reads that."""
 
   def build(folder: pathlib.Path) -> None:
     md5 = ''

@@ -77,7 +77,9 @@ def test_which_file_is_meant(folder):
 
 
 @pytest.mark.parametrize('packed', [False, True])
-def test_the_published_file_goes_through_its_builder(folder, tmp_path, packed):
+def test_the_published_file_goes_through_its_builder_and_is_cached_once(
+  folder, tmp_path, packed, monkeypatch
+):
   series = synthetic_weather.weather(1, 9000, faults=True)  # of more than one record
   write_csv(series, folder / jena.PUBLISHED, quoted=True)
   if packed:
@@ -89,9 +91,14 @@ def test_the_published_file_goes_through_its_builder(folder, tmp_path, packed):
   np.testing.assert_array_equal(found.values, series.values)
   (records,) = (tmp_path / 'c').glob('jena-rows-*')
   assert list(records.glob('**/*.array_record*'))
-  for path in (tmp_path / 'c').glob('series-*'):
-    shutil.rmtree(path)
+  assert [path.name for path in (tmp_path / 'c').glob('*-*')] == [records.name]
+  monkeypatch.setattr(jena.csv_files, 'read_csv', None)  # the second time unused
   np.testing.assert_array_equal(_load(folder, tmp_path).values, series.values)
+
+
+def test_the_download_is_read_in_no_other_way(tmp_path):
+  with pytest.raises(InputError, match=r'`data_dir` is not given: only a file there'):
+    jena.load(jena.find(''), cache_dir=str(tmp_path), decimal=',')
 
 
 def test_another_station_s_file_of_the_published_name_is_refused(folder, tmp_path):
