@@ -50,11 +50,8 @@ def reviews(seed: int, num_train: int, num_test: int) -> tuple[Reviews, Reviews]
   Raises:
     InputError: A number is negative.
   """
-  for name, value in (
-    ('seed', seed),
-    ('num_train', num_train),
-    ('num_test', num_test),
-  ):
+  given = {'seed': seed, 'num_train': num_train, 'num_test': num_test}
+  for name, value in given.items():
     if value < 0:
       raise InputError(f'{name}: expected an integer >= 0, got {value}')
   return _draw(seed, 0, num_train), _draw(seed, 1, num_test)
@@ -121,12 +118,23 @@ def _negation(dice: Iterator[int], praise: bool) -> str:
   frame = _pick(dice, _FRAMES)
   good_first = next(dice) % 2 == 0
   words = _opinions(dice, good_first)
-  aspects = _pick_two(dice, _ASPECTS)
   # The first clause is negated if it holds what the verdict is not.
   negate_first = good_first != praise
-  first = _clause(frame, negate_first, aspects[0], words[0])
-  second = _clause(frame, not negate_first, aspects[1], words[1])
-  return first + _pick(dice, _AND) + second
+  clauses = _clauses(dice, frame, words, (negate_first, not negate_first))
+  return _pick(dice, _AND).join(clauses)
+
+
+def _weight(dice: Iterator[int], praise: bool) -> str:
+  """Two clauses that count: the verdict's word has the strong adverb."""
+  frame = _pick(dice, _FRAMES)
+  good_first = next(dice) % 2 == 0
+  words = _opinions(dice, good_first)
+  adverbs = [_pick(dice, _STRONG), _pick(dice, _WEAK)]
+  if good_first != praise:
+    adverbs.reverse()
+  words = [f'{adverb} {word}' for adverb, word in zip(adverbs, words, strict=True)]
+  clauses = _clauses(dice, frame, words)
+  return _pick(dice, _AND).join(clauses)
 
 
 def _contrast(dice: Iterator[int], praise: bool) -> str:
@@ -138,28 +146,8 @@ def _contrast(dice: Iterator[int], praise: bool) -> str:
   # A weight changes nothing here: the other clause does not count at all.
   if next(dice) % 3 == 0:
     words = [f'{_pick(dice, _STRONG + _WEAK)} {word}' for word in words]
-  first, second = (
-    _clause(frame, negated, aspect, word)
-    for aspect, word in zip(_pick_two(dice, _ASPECTS), words, strict=True)
-  )
+  first, second = _clauses(dice, frame, words, (negated, negated))
   return pattern.format(first=first, second=second, a=words[0], b=words[1])
-
-
-def _weight(dice: Iterator[int], praise: bool) -> str:
-  """Two clauses that count: the verdict's word has the strong adverb."""
-  frame = _pick(dice, _FRAMES)
-  good_first = next(dice) % 2 == 0
-  words = _opinions(dice, good_first)
-  adverbs = [_pick(dice, _STRONG), _pick(dice, _WEAK)]
-  if good_first != praise:
-    adverbs.reverse()
-  first, second = (
-    _clause(frame, False, aspect, f'{adverb} {word}')
-    for aspect, adverb, word in zip(
-      _pick_two(dice, _ASPECTS), adverbs, words, strict=True
-    )
-  )
-  return first + _pick(dice, _AND) + second
 
 
 def _opinions(dice: Iterator[int], good_first: bool) -> list[str]:
@@ -167,8 +155,18 @@ def _opinions(dice: Iterator[int], good_first: bool) -> list[str]:
   return [good, bad] if good_first else [bad, good]
 
 
-def _clause(frame: tuple[str, str], negated: bool, aspect: str, word: str) -> str:
-  return frame[negated].format(aspect=aspect, word=word)
+def _clauses(
+  dice: Iterator[int],
+  frame: tuple[str, str],
+  words: list[str],
+  negated: tuple[bool, bool] = (False, False),
+) -> list[str]:
+  """What is said of two aspects."""
+  aspects = _pick_two(dice, _ASPECTS)
+  return [
+    frame[no].format(aspect=aspect, word=word)
+    for no, aspect, word in zip(negated, aspects, words, strict=True)
+  ]
 
 
 def _remark(dice: Iterator[int]) -> str:

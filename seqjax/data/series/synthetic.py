@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -124,9 +123,7 @@ def shapes(seed: int, num_series: int) -> Labelled:
     size = rng.uniform(0.5, 2)
     clean = np.stack([waves[label](at), waves[label](at - 0.25)], 1)  # [T, 2]
     values = size * (clean + 0.2 * rng.standard_normal((T, 2)))
-    times = np.datetime64('2020-01-01T00', 's') + np.arange(T) * np.timedelta64(
-      3600, 's'
-    )
+    times = np.datetime64('2020-01-01T00', 's') + 3600 * np.arange(T)
     found.series.append(Series(times, values.astype(np.float32), ('x', 'y')))
     found.labels.append(label)
     found.places.append(f'generated series {i}')
@@ -145,16 +142,15 @@ def _simulate(seed: int, times: np.ndarray, step_hours: float) -> np.ndarray:
 
   front_rng = np.random.Generator(np.random.PCG64(sources[0]))
   hours = step_hours * np.arange(N)
-  fronts = _fronts(front_rng, hours)
+  since, until, behind, ahead = _fronts(front_rng, hours)
+  phase = since / (since + until)  # 0 behind the last front, 1 before the next one
   summer, hour = _calendar(times)
 
-  sky = 2.2 * np.exp(-fronts.until / 10) + 1.2 * np.exp(-fronts.since / 6) - 0.6
+  sky = 2.2 * np.exp(-until / 10) + 1.2 * np.exp(-since / 6) - 0.6
   cover = 1 / (1 + np.exp(-sky - 1.2 * noise(1, 10, 0.5)))  # 0 clear, 1 overcast
 
   # The air mass, without the day: a sawtooth of slow warming and sudden cooling.
-  sawtooth = 3.6 * (
-    fronts.next_strength * fronts.phase - fronts.last_strength * (1 - fronts.phase)
-  )
+  sawtooth = 3.6 * (ahead * phase - behind * (1 - phase))
   regime = 2.0 * noise(2, 100, 2)
   air = 9.5 + 10.0 * summer + regime + _follow(sawtooth, 1.0 / step_hours)
   day = np.cos(2 * np.pi * (hour - 15) / 24) + 0.2 * np.cos(np.pi * (hour - 14.5) / 6)
@@ -168,19 +164,19 @@ def _simulate(seed: int, times: np.ndarray, step_hours: float) -> np.ndarray:
   pressure = (
     996.0
     + 6.0 * noise(6, 120, 12)
-    - 13.0 * fronts.next_strength * np.exp(-fronts.until / 24)
-    - 13.0 * fronts.last_strength * np.exp(-fronts.since / 8)
+    - 13.0 * ahead * np.exp(-until / 24)
+    - 13.0 * behind * np.exp(-since / 8)
     + 0.3 * np.cos(np.pi * (hour - 10) / 6)  # the half-daily tide of the air
     + 0.03 * noise(7, 0.05)
   )
 
-  gale = 1 + 0.6 * fronts.next_strength * np.exp(-fronts.until / 5)
-  gale += 0.6 * fronts.last_strength * np.exp(-fronts.since / 9)
+  gale = 1 + 0.6 * ahead * np.exp(-until / 5)
+  gale += 0.6 * behind * np.exp(-since / 9)
   mixing = 1 + 0.35 * day * (1 - 0.5 * cover)
   wind = 1.8 * gale * mixing * np.exp(0.4 * noise(8, 4) + 0.25 * noise(9, 0.2))
   gust = wind * (1.3 + 0.25 * np.abs(noise(10, 0.1))) + 0.15
   turbulence = 25 / (0.5 + wind) * noise(11, 0.1)
-  direction = 295 - 130 * fronts.phase + 30 * noise(12, 15, 1) + turbulence
+  direction = 295 - 130 * phase + 30 * noise(12, 15, 1) + turbulence
 
   p, T, dew = (np.round(x, 2) for x in (pressure, temperature, dew_point))
   moist = _moist_air(p, T, dew)
@@ -223,32 +219,22 @@ def _moist_air(p: np.ndarray, T: np.ndarray, dew: np.ndarray) -> list[np.ndarray
   return [np.round(column, 2) for column in columns]
 
 
-class _Fronts(NamedTuple):
-  """Where each row stands between two cold fronts; all [N]."""
+def _fronts(
+  rng: np.random.Generator, hours: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Cold fronts 54 hours apart or more, four days in the mean.
 
-  since: np.ndarray  # hours since the last one
-  until: np.ndarray  # hours until the next one
-  phase: np.ndarray  # 0 behind the last one, 1 ahead of the next one
-  last_strength: np.ndarray  # about 1
-  next_strength: np.ndarray
-
-
-def _fronts(rng: np.random.Generator, hours: np.ndarray) -> _Fronts:
-  """Fronts 54 hours apart or more, four days in the mean."""
+  Returns:
+    Of each row, [N]: hours since the front behind it and until that ahead, and the
+    strengths of the two, about 1.
+  """
   num_fronts = int(hours[-1] / 54) + 12  # enough, were they all as close as can be
   draws = rng.standard_exponential((num_fronts, 2))
   passages = np.cumsum(54 + 42 * draws[:, 0]) - 360
   strengths = np.minimum(0.4 + 0.6 * draws[:, 1], 2.5)
-  following = np.searchsorted(passages, hours, side='right')
-  since = hours - passages[following - 1]
-  until = passages[following] - hours
-  return _Fronts(
-    since,
-    until,
-    since / (since + until),
-    strengths[following - 1],
-    strengths[following],
-  )
+  ahead = np.searchsorted(passages, hours, side='right')
+  since, until = hours - passages[ahead - 1], passages[ahead] - hours
+  return since, until, strengths[ahead - 1], strengths[ahead]
 
 
 def _calendar(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -295,11 +281,5 @@ def _plant_faults(
   missing, repeated, gap = (round(share * N) for share in (0.14, 0.36, 0.41))
   values = values.copy()
   values[missing, -3:] = (-9999, 0, 0)
-  rows = np.concatenate(
-    [
-      np.arange(repeated + 1),
-      np.arange(repeated, gap),
-      np.arange(gap + _GAP_ROWS, N),
-    ]
-  )
+  rows = np.r_[: repeated + 1, repeated:gap, gap + _GAP_ROWS : N]
   return times[rows], values[rows]

@@ -10,6 +10,7 @@ import datetime
 import numpy as np
 
 from seqjax.data.texts.known import Parallel
+from seqjax.data.texts.synthetic import cut
 from seqjax.types import InputError
 
 
@@ -136,10 +137,4 @@ def captions(seed: int, number: int) -> dict[str, Parallel]:
 def _cut(whole: Parallel) -> dict[str, Parallel]:
   """Eight tenths to train on, a tenth to validate and one to test."""
   number = len(whole.sources)
-  ends = number * 8 // 10, number * 9 // 10
-  rows = {
-    'train': slice(ends[0]),
-    'validation': slice(*ends),
-    'test': slice(ends[1], None),
-  }
-  return {k: Parallel(whole.sources[v], whole.targets[v]) for k, v in rows.items()}
+  return cut(whole, number * 8 // 10, number * 9 // 10)

@@ -51,36 +51,28 @@ class _World:
 
   def go_on(self, rng: np.random.RandomState, *, moves_alone: bool) -> None:
     """Adds a sentence."""
-    person = _pick(rng, PERSONS)
+    person, now = _pick(rng, PERSONS), len(self.sentences)
     held = [thing for thing in THINGS if self.holder.get(thing) == person]
     here = self.place.get(person)
     free = [t for t in THINGS if t not in self.holder and here is not None
             and (t not in self.places or self.places[t][-1][0] == here)]  # fmt: skip
     chance = 1.0 if moves_alone else rng.random_sample()
     if chance < 0.3 and free:
-      self._take(person, _pick(rng, free), _pick(rng, _TAKES))
+      thing = _pick(rng, free)
+      self.places.setdefault(thing, [(self.place[person], (self.said[person], now))])
+      self.holder[thing], self.said[thing] = person, now
+      done = f'{_pick(rng, _TAKES)} the {thing}'
     elif chance < 0.4 and held:
       thing = _pick(rng, held)
       del self.holder[thing]
-      self.sentences.append(f'{person} {_pick(rng, _DROPS)} the {thing}')
+      done = f'{_pick(rng, _DROPS)} the {thing}'
     else:
       there = _pick(rng, [place for place in PLACES if place != here])
-      self._move(person, there, _pick(rng, _GOES), held)
-
-  def _take(self, person: str, thing: str, verb: str) -> None:
-    now = len(self.sentences)
-    self.holder[thing] = person
-    if thing not in self.places:
-      self.places[thing] = [(self.place[person], (self.said[person], now))]
-    self.sentences.append(f'{person} {verb} the {thing}')
-    self.said[thing] = now
-
-  def _move(self, person: str, there: str, verb: str, held: list[str]) -> None:
-    now = len(self.sentences)
-    self.place[person], self.said[person] = there, now
-    for thing in held:
-      self.places[thing].append((there, (self.said[thing], now)))
-    self.sentences.append(f'{person} {verb} the {there}')
+      self.place[person], self.said[person] = there, now
+      for thing in held:
+        self.places[thing].append((there, (self.said[thing], now)))
+      done = f'{_pick(rng, _GOES)} the {there}'
+    self.sentences.append(f'{person} {done}')
 
 
 def tell(rng: np.random.RandomState, task: int) -> Story:

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from seqjax.data.texts.known import Pairs, Tagged
+from seqjax.data.texts.known import Pairs, Parallel, Tagged
 from seqjax.data.texts.labelled import Labelled, Splits, split
 
-_T = TypeVar('_T', Tagged, Pairs)
+_T = TypeVar('_T', Tagged, Pairs, Parallel)
 
 _VALIDATION = _TEST = 0.15
 
@@ -120,10 +120,9 @@ def commands(seed: int, number: int) -> dict[str, Tagged]:
     slots: list[str] = []
     for part in _pick(rng, _COMMANDS[intent]).split():
       name = part.strip('{}')
-      filler = [part] if name == part else _pick(rng, _SLOTS[name]).split()
-      line += filler
-      inside = ['O'] if name == part else [f'B-{name}', *[f'I-{name}'] * len(filler)]
-      slots += inside[: len(filler)]
+      first, *rest = [part] if name == part else _pick(rng, _SLOTS[name]).split()
+      line += [first, *rest]
+      slots += ['O'] if name == part else [f'B-{name}', *[f'I-{name}'] * len(rest)]
     words.append(line)
     tags.append(slots)
     classes.append(intent)
@@ -174,14 +173,17 @@ def _split(texts: list[str], labels: list[str]) -> Splits:
 
 
 def _parts(whole: _T) -> dict[str, _T]:
-  """The examples of each part: a slice of all columns that there are."""
   number = len(whole[0])
-  test = int(number * (1 - _TEST))
-  train = int(number * (1 - _TEST - _VALIDATION))
+  ends = int(number * (1 - _TEST - _VALIDATION)), int(number * (1 - _TEST))
+  return cut(whole, *ends)
+
+
+def cut(whole: _T, train: int, test: int) -> dict[str, _T]:
+  """The examples of each part: those before row `train`, up to `test`, and from it."""
   rows = {
     'train': slice(train),
     'validation': slice(train, test),
-    'test': slice(test, number),
+    'test': slice(test, None),
   }
   return {
     name: type(whole)._make(column and column[part] for column in whole)
