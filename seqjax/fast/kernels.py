@@ -12,7 +12,7 @@ the reference's.
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,58 +21,17 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from seqjax import cells, scan
-from seqjax.cells import Cell
+from seqjax.fast.call import ACTIVATIONS, CELLS, Sizes, Static
 from seqjax.fast.cpu import library
 from seqjax.fast.gpu import launch as gpu_launch
 from seqjax.fast.gpu import recur as gpu
 from seqjax.types import Array
 
-# The orders are those of kernels.cc and cells.h.
-CELLS = ('simple_rnn', 'lstm', 'gru', 'gru_reset_before')
-ACTIVATIONS: dict[Any, int] = {
-  jnp.tanh: 0,
-  jax.nn.sigmoid: 1,
-  jax.nn.relu: 2,
-  cells.linear: 3,
-  jax.nn.hard_sigmoid: 4,
-  cells.hard_sigmoid_keras2: 5,
-}
 _NAMES = (
   'x', 'recurrent_kernel', 'kernel', 'bias', 'ids', 'h', 'c', 'mask', 'reset',
   'x_mask', 'h_mask', 'kept', 'dys', 'dh', 'dc',
 )  # fmt: skip
 _CHUNK_FLOATS = 6 * 2**14  # of a task's chunk: 384 KiB of a core's second cache
-
-
-class Static(NamedTuple):
-  """What a call's program depends on, besides shapes."""
-
-  cell: Cell
-  options: scan.Options
-  given: tuple[str, ...] = ()  # names of the arrays, in the order of `_NAMES`
-  wants_dx: bool = True
-  leaves: bool = False  # forward, for the way back; see cpu/memory.h
-  precision: str | None = None  # of matmuls outside of kernels: JAX's setting
-
-  @property
-  def states(self) -> int:
-    """Fields of the carry."""
-    return len(self.cell.carry._fields)  # type: ignore[attr-defined]
-
-
-class Sizes(NamedTuple):
-  """Of one call."""
-
-  models: int
-  B: int
-  T: int
-  D: int
-  H: int
-  V: int  # rows of x
-  chunks: int
-  K: int  # steps of a chunk
-  kept: int  # rows of H numbers that forward keeps for the way back
-  gpu_chunk: int | None = None  # steps of a chunk there, or all at once
 
 
 def sizes_of(static: Static, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import scan
 from seqjax.cells import Cell
 from seqjax.fast import kernels
+from seqjax.fast.call import ACTIVATIONS, CELLS, Static
 from seqjax.fast.cpu import library
 from seqjax.fast.devices import over_devices
 from seqjax.fast.gpu import launch as gpu_launch
@@ -99,10 +100,10 @@ def check_implementation(implementation: str) -> None:
 
 def _unsupported(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
   """Why the kernels can't compute this, on any machine; None if they can."""
-  if cell.name not in kernels.CELLS:
+  if cell.name not in CELLS:
     return f'there is no kernel for the cell {cell.name!r}'
   for activation in (cell.activation, cell.recurrent_activation):
-    if activation is not None and activation not in kernels.ACTIVATIONS:
+    if activation is not None and activation not in ACTIVATIONS:
       return f'the kernels do not know the activation {activation!r}'
   x = sequence.x
   sizes = (*x.shape, params.recurrent_kernel.shape[0], *sequence.values.shape)
@@ -167,7 +168,7 @@ def _by_kernels(
     if a is not None
   }
   precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-  outputs = kernels.run(kernels.Static(cell, options, precision=precision), arrays)
+  outputs = kernels.run(Static(cell, options, precision=precision), arrays)
   last = cell.carry(
     *(outputs[k].reshape(*batch, H) for k in cell.carry._fields)  # type: ignore[attr-defined]
   )

@@ -15,6 +15,7 @@ from fast_cases import Case, make
 
 from seqjax import fast, layers, scan
 from seqjax.fast import kernels
+from seqjax.fast.call import Static
 from seqjax.fast.cpu import build, library
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def test_sizes_that_do_not_fit_are_an_error_that_names_the_array(name):
     'x': (1, B, T, D), 'recurrent_kernel': (1, H, 4 * H), 'kernel': (1, D, 4 * H),
     'h': (1, B, H), 'c': (1, B, H), 'mask': (1, B, T), 'x_mask': (1, 1, B, D),
   }  # fmt: skip
-  static = kernels.Static(scan_cell(), fast.Options(), tuple(shapes))
+  static = Static(scan_cell(), fast.Options(), tuple(shapes))
   sizes = kernels.sizes_of(static, shapes)
   header = kernels._header(static, sizes)
   arrays = {

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seqjax import cells, fast, scan
 from seqjax.fast import kernels
+from seqjax.fast.call import Static
 
 BY_KERNELS = functools.partial(fast.recur, implementation='fast')
 
@@ -239,7 +240,7 @@ def test_memory_of_a_training_step_is_what_is_said(cell, T):
   temporary = compiled.memory_analysis().temp_size_in_bytes
   arrays = {'x': x.shape, 'recurrent_kernel': (1, *params.recurrent_kernel.shape)}
   arrays['x'] = (1, *x.shape)
-  sizes = kernels.sizes_of(kernels.Static(cell, fast.Options()), arrays)
+  sizes = kernels.sizes_of(Static(cell, fast.Options()), arrays)
   states = len(cell.carry._fields)
   said = kernels.memory(B, T, H, sizes.chunks, states, sequences=False)
   # And a few arrays of the size of the weights and of a step.

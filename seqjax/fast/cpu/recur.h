@@ -49,7 +49,7 @@ template <class F> void deal(const Threads& threads, int64_t tasks, const F& f) 
   while (state->done.load(std::memory_order_acquire) < tasks) std::this_thread::yield();
 }
 
-struct Options {  // in the order of `Static` in kernels.py
+struct Options {  // in the order of `_header` in kernels.py
   int64_t activation, gate, go_backwards, zero_output_for_mask, bptt_steps, chunk, time_first;
 };
 

@@ -4,27 +4,23 @@ What needs no state is a matmul for all of T each: the inputs' part of the sums 
 the forward kernel, the gradients of weights and inputs behind the backward one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import cells
+from seqjax.fast.call import ACTIVATIONS, Sizes, Static
 from seqjax.fast.gpu import launch as launch_lib
 from seqjax.scan import Lookup, Options
 from seqjax.types import Array
 
-if TYPE_CHECKING:
-  from seqjax.fast.kernels import Sizes, Static
-
 _MOST_NUMBERS = 2**31 - 1  # of an array in a kernel
 # As `launch.launch`: (kernel, macros, grid, block, shared memory, results, operands).
 Launch = Callable[..., list[Array]]
-# In the order of `CELLS` in kernels.py: the class in cells.h, and its groups of sums.
+# In the order of `CELLS` in call.py: the class in cells.h, and its groups of sums.
 _CLASSES = {
   'simple_rnn': ('SimpleRnn', 1),
   'lstm': ('Lstm', 4),
@@ -425,8 +421,6 @@ def _build(
   static: Static, H: int, room: int, arrays: dict[str, Array], **more: bool
 ) -> tuple[tuple[tuple[str, Any], ...], int, int]:
   """(macros of recur.cu, threads of a block, bytes of shared memory)."""
-  from seqjax.fast.kernels import ACTIVATIONS
-
   cell, options = static.cell, static.options
   block = launch_lib.sizes(H, cell.num_gates, room)
   macros: dict[str, Any] = {
