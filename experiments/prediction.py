@@ -18,7 +18,7 @@ import numpy as np
 from experiments import experiment
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.data.batches import InOrder, Resident
+from seqjax.data.batches import NOT_RESIDENT, InOrder
 from seqjax.training import evaluation
 from seqjax.types import Batch, InputError, PyTree
 
@@ -84,7 +84,7 @@ class Members:
     for other in self.runs[1:]:
       _check_alike(self.first, other)
 
-  def make_outputs(self, resident: Resident | None = None) -> Callable[..., PyTree]:
+  def make_outputs(self) -> Callable[..., PyTree]:
     """Returns (batches, N, start=0) -> outputs for N examples, leaves [S, N, ...].
 
     See `evaluation.make_outputs`.
@@ -92,17 +92,15 @@ class Members:
     asked = self.asked
     params: list[PyTree] = []
     programs = [
-      evaluation.make_outputs(
-        run.model, resident=resident, samples=asked.samples, seed=asked.seed + i
-      )
+      evaluation.make_outputs(run.model, samples=asked.samples, seed=asked.seed + i)
       for i, run in enumerate(self.runs)
     ]
 
     def outputs(batches: Iterable[Batch], num_examples: int, start: int = 0) -> PyTree:
       if not params:
         batch = next(iter(batches))
-        if resident is not None:
-          batch = jax.eval_shape(resident.gather, resident.arrays, batch)
+        arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+        batch = jax.eval_shape(gather, arrays, batch)
         params.extend(experiment.best_params(run, batch.x) for run in self.runs)
       found = [
         program(of_run, batches, num_examples, start)

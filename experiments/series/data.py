@@ -1,4 +1,4 @@
-"""What the experiments on series share: flags, splits, normal values."""
+"""What the experiments on series share: flags, splits, normal values, windows."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import numpy as np
 
 from seqjax import config as config_lib
 from seqjax.config import field
+from seqjax.data.series.windows import Shape, WindowSet, WindowsInOrder
 from seqjax.files import whole
 from seqjax.types import InputError
 from seqjax.workdir.folder import to_json
@@ -17,6 +18,8 @@ from seqjax.workdir.folder import to_json
 MOST_STEPS = 500  # of an epoch, the chapter's
 # The file in a workdir that makes a series what the run was trained on.
 SCALING_FILE = 'scaling.json'
+
+_CHUNK = 256  # windows at a time, where they are forecast outside of the loop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,13 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   mean = values.mean(axis=0, dtype=np.float64)
   std = values.std(axis=0, dtype=np.float64)
   return mean.astype(np.float32), std.astype(np.float32)
+
+
+def to_forecast_from(
+  values: np.ndarray, shape: Shape, rows: np.ndarray
+) -> WindowsInOrder:
+  """The windows with anchors [M] of a series [N, D], whose targets it need not have."""
+  return WindowsInOrder(WindowSet(values, 0, Shape(shape.offsets, 0), rows), _CHUNK)
 
 
 def unit(column: str) -> str:

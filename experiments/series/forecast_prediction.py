@@ -7,12 +7,11 @@ import numpy as np
 
 from experiments.prediction import Asked, Members
 from experiments.series import reading
-from experiments.series.data import SCALING_FILE, Scaling
+from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
 from experiments.series.targets import Config, point, said
-from experiments.weather.training import CHUNK
 from seqjax.data.series import windows
 from seqjax.data.series.series import Series
-from seqjax.data.series.windows import Shape, WindowSet, WindowsInOrder
+from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
 
 
@@ -50,9 +49,8 @@ def predict(members: Members, asked: Asked) -> None:
       f'{name}: no row has the {-shape.offsets[0]} rows before it, without a gap, that '
       'a forecast needs'
     )
-  chosen = WindowSet(scaling.normal(series.values), 0, Shape(shape.offsets, 0), rows)
-  outputs = members.make_outputs(chosen.resident)
-  each = outputs(WindowsInOrder(chosen, CHUNK), len(rows))  # [S, M, K, C(, Q)]
+  batches = to_forecast_from(scaling.normal(series.values), shape, rows)
+  each = members.make_outputs()(batches, len(rows))  # [S, M, K, C(, Q)]
   spread = point(config, each).std(0, ddof=1) if members.size > 1 else None
   found = each.mean(0)
   _answer(config, scaling, series, cleaned.filled, rows, found, spread, asked.json)

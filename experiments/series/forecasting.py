@@ -13,7 +13,7 @@ import numpy as np
 import seqjax as sj
 from experiments.series import data as series_data
 from experiments.series import reading
-from experiments.series.data import MOST_STEPS, SCALING_FILE
+from experiments.series.data import MOST_STEPS, SCALING_FILE, to_forecast_from
 from experiments.series.forecast_prediction import predict
 from experiments.series.targets import (
   Config,
@@ -27,12 +27,11 @@ from experiments.series.targets import (
   season_values,
 )
 from experiments.texts import layers
-from experiments.weather.training import forecast
 from seqjax import train as train_lib
 from seqjax.data.series import synthetic
 from seqjax.data.series.windows import RandomWindows, WindowSet, WindowsInOrder
 from seqjax.files import whole
-from seqjax.training import losses, plan
+from seqjax.training import evaluation, losses, plan
 from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
@@ -98,12 +97,13 @@ def train(
   metrics |= {m: functools.partial(of_target, c) for c, m in enumerate(names)}
 
   def finish(params: PyTree, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    found = {
-      split: forecast(model, params, data.series.values, data.shape, chosen.rows)
-      for split, chosen in _held_out(data).items()
-    }
-    _draw(config, data, title, found['test'], folder)
-    return numbers(config, data, found)
+    outputs = evaluation.make_outputs(model)
+    forecasts = {}
+    for split, chosen in _held_out(data).items():
+      batches = to_forecast_from(data.series.values, data.shape, chosen.rows)
+      forecasts[split] = outputs(params, batches, len(chosen.rows))
+    _draw(config, data, title, forecasts['test'], folder)
+    return numbers(config, data, forecasts)
 
   steps = -(-len(data.train.rows) // config.batch_size)
   steps = config.steps_per_epoch or min(MOST_STEPS, steps)

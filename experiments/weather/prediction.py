@@ -17,9 +17,8 @@ from experiments.prediction import (
   spread_out,
 )
 from experiments.series import reading
-from experiments.series.data import SCALING_FILE, Scaling
+from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
 from experiments.weather.data import Config, Data
-from experiments.weather.training import CHUNK
 from seqjax.data.series import book_windows, csv_files, quality, windows
 from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
@@ -160,9 +159,7 @@ def _forecasts(
   members: Members, values: np.ndarray, shape: Shape, rows: np.ndarray
 ) -> np.ndarray:
   """Those of all members for the windows with anchors [M], normal: [S, M]."""
-  chosen = windows.WindowSet(values, 0, Shape(shape.offsets, 0), rows)
-  outputs = members.make_outputs(chosen.resident)
-  return outputs(windows.WindowsInOrder(chosen, CHUNK), len(rows))
+  return members.make_outputs()(to_forecast_from(values, shape, rows), len(rows))
 
 
 def _calibrate(members: Members) -> Calibration:

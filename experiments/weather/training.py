@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from experiments.series.data import MOST_STEPS, SCALING_FILE
+from experiments.series.data import MOST_STEPS, SCALING_FILE, to_forecast_from
 from experiments.suites import rows as suites
 from experiments.weather.data import Config, Data
 from seqjax import train as train_lib
@@ -27,7 +27,6 @@ from seqjax.workdir.progress import Monitor
 PLACES = frozenset(['data_dir', 'cache_dir', 'workdir'])
 
 _PICTURE_DAYS = 10
-CHUNK = 256  # windows at a time, where they are forecast outside of the loop
 
 
 def train(
@@ -154,9 +153,8 @@ def forecast(
 
   The inputs have to lie in the series, values [N, D]; the targets need not.
   """
-  chosen = WindowSet(values, 0, Shape(shape.offsets, 0), rows)
-  outputs = evaluation.make_outputs(model, resident=chosen.resident)
-  return outputs(params, WindowsInOrder(chosen, CHUNK), len(rows))
+  batches = to_forecast_from(values, shape, rows)
+  return evaluation.make_outputs(model)(params, batches, len(rows))
 
 
 def draw_forecasts(

@@ -17,6 +17,10 @@ class Resident(NamedTuple):
   gather: Callable[[PyTree, Batch], Batch]  # (arrays, indices) -> examples, when jitted
 
 
+# Of batches that are examples themselves.
+NOT_RESIDENT = Resident((), lambda arrays, batch: batch)
+
+
 class Batches(Protocol):
   """What an evaluation runs through."""
 

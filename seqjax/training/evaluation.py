@@ -1,6 +1,7 @@
 """Exact means, and outputs, over a set of examples, each seen once."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.signals import Stop
 from seqjax.cluster.watchdog import Watchdog
-from seqjax.data.batches import Resident
+from seqjax.data.batches import NOT_RESIDENT
 from seqjax.training import steps
 from seqjax.types import Array, Batch, InputError, PyTree
 from seqjax.workdir.progress import Values, means
@@ -94,7 +95,6 @@ def make(
 def make_outputs(
   model: nn.Module,
   dtype: str = 'float32',
-  resident: Resident | None = None,
   *,
   samples: int | None = None,
   seed: int = 0,
@@ -109,14 +109,14 @@ def make_outputs(
   Args:
     model: Called as (x, train=, mask=), as far as it takes them.
     dtype: As of `steps.apply`.
-    resident: Its arrays, into which batches are indices then.
     samples: S, or None to answer once, without dropout.
     seed: Of the masks.
 
   Returns of the function:
     Leaves [N, ...], or [S, N, ...], on the host. The batches are those of an `InOrder`:
     what fills the last one up is cut off. Masks follow from the seed and a batch's
-    number, the first one's being `start`.
+    number, the first one's being `start`. Where they are indices, they say by
+    `resident` into what.
 
   Raises of the function:
     InputError: `samples` of a model that drops nothing.
@@ -127,8 +127,15 @@ def make_outputs(
     train = samples is not None
     return steps.apply(model, params, batch, dtype, train=train, rngs=rngs)[0]
 
-  def apply(params: PyTree, batch: Batch, number: Array, *arrays: PyTree) -> PyTree:
-    batch = resident.gather(arrays[0], batch) if resident else batch
+  @functools.partial(jax.jit, static_argnums=0)
+  def apply(
+    gather: Callable[..., Batch],
+    arrays: PyTree,
+    params: PyTree,
+    batch: Batch,
+    number: Array,
+  ) -> PyTree:
+    batch = gather(arrays, batch)
     if samples is None:
       return once(params, batch, None)
     of_batch = jax.random.fold_in(key, number)
@@ -139,17 +146,11 @@ def make_outputs(
     # One after the other: the kernels use all cores for one, and memory is that of one.
     return jax.lax.map(sample, jnp.arange(samples))
 
-  program, checked = jax.jit(apply), samples is None
-  arrays = [] if resident is None else [jax.device_put(resident.arrays)]
+  checked = samples is None
 
-  def check_drops(params: PyTree, batch: Batch) -> None:
-    def without_key(params: PyTree, batch: Batch, *arrays: PyTree) -> PyTree:
-      return once(
-        params, resident.gather(arrays[0], batch) if resident else batch, None
-      )
-
+  def check_drops(params: PyTree, examples: Batch) -> None:
     with contextlib.suppress(InvalidRngError):
-      jax.eval_shape(without_key, params, batch, *arrays)
+      jax.eval_shape(lambda params, x: once(params, x, None), params, examples)
       raise InputError(
         f'`samples={samples}`: the model has no dropout: all samples would be alike'
       )
@@ -158,12 +159,14 @@ def make_outputs(
     params: PyTree, batches: Iterable[Batch], num_examples: int, start: int = 0
   ) -> PyTree:
     nonlocal checked
+    arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+    arrays = jax.device_put(arrays)
     found = []
     for number, batch in enumerate(batches, start):
       if not checked:
-        check_drops(params, batch)
+        check_drops(params, jax.eval_shape(gather, arrays, batch))
         checked = True
-      found.append(jax.device_get(program(params, batch, number, *arrays)))
+      found.append(jax.device_get(apply(gather, arrays, params, batch, number)))
     if samples is None:
       return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
     return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *found)

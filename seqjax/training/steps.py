@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.data.batches import Resident
+from seqjax.data.batches import NOT_RESIDENT, Resident
 from seqjax.layers.base import call_options
 from seqjax.training import metrics as metrics_lib
 from seqjax.training.losses import ExampleFn
@@ -36,8 +36,6 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Returns a jitted (state, batch, key) -> (state, sums); donates state.
 
-  With `resident` the batch holds indices and becomes the examples within the step.
-
   The gradient is that of the mean loss of the global batch, whatever the number of
   devices, of parts that it is computed in, and for jit and pmap. `key` is the run's,
   the same for every step: it is folded with `state.step`, so that a resumed run draws
@@ -50,7 +48,9 @@ def make_train_step(
     metrics: More of such, to be summed up.
     tx: The optimiser.
     mesh: Devices that share the batch.
-    resident: Its arrays already lie on all devices of the mesh.
+    resident: Of the feed: its batches hold indices, and become the examples within the
+      step. The arrays already lie on all devices of the mesh; they are an argument of
+      the program, or each would hold a copy.
     parts: k: the batch comes as k parts, [k, B/k, ...], which a device works on one
       after the other: it holds the activations of one.
     pmap: The twin by jax.pmap; the batch is then [n, B/n, ...] or [n, k, B/n/k, ...].
@@ -66,9 +66,10 @@ def make_train_step(
     metric (see `metrics.sums`), 'weight' (the number of examples), 'grad_norm' (before
     clipping).
   """
+  arrays, gather = resident or NOT_RESIDENT
 
   def train_step(
-    state: TrainState, batch: Batch, key: Array, *arrays: PyTree
+    state: TrainState, batch: Batch, key: Array, arrays: PyTree
   ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(key, state.step)
     total = jnp.sum(batch.weight, dtype=jnp.float32)
@@ -78,7 +79,7 @@ def make_train_step(
 
     def of_part(part: Batch, key: Array) -> tuple[PyTree, tuple[dict, PyTree]]:
       """Gradient of the part's share of the mean loss; the part's sums, the carry."""
-      part = resident.gather(arrays[0], part) if resident else part
+      part = gather(arrays, part)
 
       def share(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         rngs = {'dropout': key}
@@ -116,33 +117,32 @@ def make_train_step(
     return TrainState(state.step + 1, params, opt_state, carry), sums
 
   def train_steps(
-    state: TrainState, batches: Batch, key: Array, *arrays: PyTree
+    state: TrainState, batches: Batch, key: Array, arrays: PyTree
   ) -> tuple[TrainState, dict[str, Array]]:
     return jax.lax.scan(
-      lambda state, batch: train_step(state, batch, key, *arrays), state, batches
+      lambda state, batch: train_step(state, batch, key, arrays), state, batches
     )
 
   call = train_step if together == 1 else train_steps
-  number = 4 if resident else 3
   if pmap:
     twin = jax.pmap(
       call,
       axis_name=BATCH_AXIS,
-      in_axes=(None, 0, None, None)[:number],
+      in_axes=(None, 0, None, None),
       out_axes=(None, None),
       devices=list(mesh.devices.flat),
       donate_argnums=0,
     )
-    return _bind(twin, resident)
+    return lambda *given: twin(*given, arrays)
   axis = int(parts > 1) + int(together > 1)
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, axis)
   program = jax.jit(
     call if models is None else _at_once(call, 3, models),
-    in_shardings=(whole, split, whole, whole)[:number],
+    in_shardings=(whole, split, whole, whole),
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
-  return _bind(program, resident)
+  return lambda *given: program(*given, arrays)
 
 
 def dispatches(
@@ -180,11 +180,12 @@ def make_eval_step(
   batch go on where those before ended. `resident`, `dtype` and `models` are as in
   `make_train_step`; the batch is one for all models.
   """
+  arrays, gather = resident or NOT_RESIDENT
 
   def eval_step(
-    params: PyTree, carry: PyTree, batch: Batch, *arrays: PyTree
+    params: PyTree, carry: PyTree, batch: Batch, arrays: PyTree
   ) -> tuple[dict[str, Array], PyTree]:
-    batch = resident.gather(arrays[0], batch) if resident else batch
+    batch = gather(arrays, batch)
     with mesh_lib.on_mesh(mesh):
       output, carry = apply(model, params, batch, dtype, carry, train=False)
     return _sums(output, batch, loss, metrics), carry
@@ -192,10 +193,10 @@ def make_eval_step(
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh)
   program = jax.jit(
     eval_step if models is None else _at_once(eval_step, 2, models),
-    in_shardings=(whole, whole, split, whole)[: 4 if resident else 3],
+    in_shardings=(whole, whole, split, whole),
     out_shardings=(whole, whole),
   )
-  return _bind(program, resident)
+  return lambda *given: program(*given, arrays)
 
 
 def _at_once(step: Callable[..., tuple], own: int, number: int) -> Callable[..., tuple]:
@@ -210,14 +211,6 @@ def _at_once(step: Callable[..., tuple], own: int, number: int) -> Callable[...,
     )
 
   return steps
-
-
-def _bind(program: Callable[..., Any], resident: Resident | None) -> Callable[..., Any]:
-  """The program with the resident arrays as its last argument.
-
-  An argument and not a constant of the program, or each program would hold a copy.
-  """
-  return program if resident is None else lambda *args: program(*args, resident.arrays)
 
 
 def apply(

@@ -258,6 +258,10 @@ class WindowsInOrder:
   def fingerprint(self) -> str:
     return self._windows.fingerprint
 
+  @property
+  def resident(self) -> Resident:
+    return self._windows.resident
+
   def __iter__(self) -> Iterator[Batch]:
     rows = self._windows.rows
     for start in range(0, len(rows), self._batch_size):
