@@ -18,7 +18,6 @@ from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.types import InputError
 
-FLAGS = pathlib.Path(__file__).parent / 'flags'
 _QUICK = ('--dataset=synthetic', '--num_epochs=1', '--warmup_steps=0')
 
 
@@ -67,7 +66,7 @@ def run(config: Config) -> None:
 
   def arguments(row: suites.Row) -> list[str]:
     return [
-      f'--flagfile={FLAGS / row.name}.flags',
+      f'--flagfile={runs.FLAGS / row.name}.flags',
       *row.flags,
       *(_QUICK if config.quick else ()),
       *(f'--{name}={value}' for name, value in places.items()),

@@ -15,7 +15,6 @@ import pathlib
 
 import numpy as np
 
-from experiments.reproduce import FLAGS
 from experiments.suites import runs, tables
 from experiments.suites.rows import Number, Row
 from seqjax import config as config_lib
@@ -63,7 +62,7 @@ def run(config: Config) -> None:
       f'`experiment` must be one of experiments/, got {config.experiment!r}'
     ) from error
   base = [f'--{flag}' for flag in config.flags]
-  file = FLAGS / f'{config.experiment}.flags'
+  file = runs.FLAGS / f'{config.experiment}.flags'
   if file.exists():
     base.insert(0, f'--flagfile={file}')
   for name in ('data_dir', 'cache_dir'):

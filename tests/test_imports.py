@@ -1,4 +1,4 @@
-"""Imports point to a lower rank; each part imports only what it may."""
+"""Imports point to a lower rank and in no circle; each part imports what it may."""
 
 import ast
 import pathlib
@@ -36,6 +36,19 @@ _RANKS = {
   'train': 11,
   'fitting': 12,
 }
+# Rooms of experiments/, and what all share; its other files are commands, above them.
+_EXPERIMENTS = {
+  'experiment': 0,
+  'suites': 0,
+  'prediction': 1,
+  'texts': 2,
+  'reviews': 3,
+  'sequences': 3,
+  'series': 3,
+  'weather': 4,
+}
+_COMMAND = 5
+_OF_COMMANDS = {'classify_explore': 'classify'}  # looks at the data of that command
 # Who alone may import a package: a room, or a file in it.
 _OWNERS = {
   'orbax': {'workdir/storage'},
@@ -56,12 +69,39 @@ _NEVER = {
   'tensorflow': set(_RANKS),
 }
 _FILES = sorted((_ROOT / 'seqjax').rglob('*.py'))
+_MODULES = {
+  '.'.join(path.relative_to(_ROOT).with_suffix('').parts).removesuffix(
+    '.__init__'
+  ): path
+  for path in (*_FILES, *sorted((_ROOT / 'experiments').rglob('*.py')))
+}
 
 
 def _rooms(path: pathlib.Path) -> list[str]:
   """data/series/jena.py -> data, data/series, data/series/jena."""
   parts = path.relative_to(_ROOT / 'seqjax').with_suffix('').parts
   return ['/'.join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _imported(module: str) -> set[str]:
+  """The modules of this repository that one imports, in functions too."""
+  found = set()
+  for name in _imports(_MODULES[module]):
+    while name and name not in _MODULES:
+      name = name.rpartition('.')[0]
+    found.add(name)
+  return found - {'', module}
+
+
+def _circle(edges: dict[str, set[str]]) -> list[str]:
+  """Names each of which imports the next, and the last the first; or none."""
+  left = {name: set(others) for name, others in edges.items()}
+  while ends := {name for name in left if not left[name] & set(left)}:
+    left = {name: others for name, others in left.items() if name not in ends}
+  path = list(left)[:1]
+  while path and path[-1] not in path[:-1]:
+    path.append(min(left[path[-1]] & set(left)))
+  return path[path.index(path[-1]) :] if path else []
 
 
 def _imports(path: pathlib.Path) -> list[str]:
@@ -104,6 +144,43 @@ def test_imports_point_to_a_lower_rank(path):
     for package, parts in _NEVER.items():
       if (name + '.').startswith(package + '.'):
         assert part not in parts, f'{part} imports {package}'
+
+
+def test_no_module_imports_itself_by_way_of_others():
+  assert not _circle({module: _imported(module) for module in _MODULES})
+
+
+_FOLDERS = sorted({module.rpartition('.')[0] for module in _MODULES} - {''})
+
+
+@pytest.mark.parametrize('folder', _FOLDERS)
+def test_what_lies_side_by_side_has_an_order(folder):
+  """Files and folders of a folder, each with all that is in it."""
+  edges: dict[str, set[str]] = {}
+  depth = len(folder.split('.'))
+  for module in _MODULES:
+    if module.startswith(folder + '.'):
+      names = (o for o in _imported(module) if o.startswith(folder + '.'))
+      part = module.split('.')[depth]
+      others = {name.split('.')[depth] for name in names} - {part}
+      edges[part] = edges.get(part, set()) | others
+  assert not _circle(edges)
+
+
+@pytest.mark.parametrize(
+  'module', [m for m in _MODULES if m.startswith('experiments.')]
+)
+def test_experiments_import_rooms_below_them(module):
+  part = module.split('.')[1]
+  rank = _EXPERIMENTS.get(part, _COMMAND)
+  assert (part in _EXPERIMENTS) or module.count('.') == 1, f'{part} has no rank'
+  for name in _imported(module):
+    if name.startswith('experiments.'):
+      other = name.split('.')[1]
+      below = _EXPERIMENTS.get(other, _COMMAND) < rank
+      assert other in (part, _OF_COMMANDS.get(part)) or below, (
+        f'{part} (rank {rank}) imports {other}'
+      )
 
 
 def test_text_and_data_start_no_jax():

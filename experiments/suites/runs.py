@@ -25,6 +25,8 @@ from seqjax.train import FREE_FIELDS, SEEDS
 from seqjax.types import CommandError, InputError
 from seqjax.view import console
 
+FLAGS = pathlib.Path(__file__).parents[1] / 'flags'  # what an experiment is run with
+
 
 def run(
   folder: pathlib.Path,

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import imdb_explore
+from experiments.reviews import explore
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.data.reviews.word_ids import Reviews, Vocabulary, split_words
 from seqjax.types import InputError
@@ -11,7 +12,7 @@ from seqjax.types import InputError
 @pytest.fixture
 def texts(monkeypatch) -> tuple[Reviews, Reviews]:
   pair = synthetic_reviews.reviews(3, 60, 20)
-  monkeypatch.setattr(imdb_explore.reviews, 'load_texts', lambda config: pair)
+  monkeypatch.setattr(explore.training, 'load_texts', lambda config: pair)
   return pair
 
 
