@@ -11,7 +11,7 @@ from faults.jobs import ROOT, Job, Row, same
 _TESTS = {
   'tar and zip: traversal, links, bombs, lies about sizes': [
     'tests/data/test_archives.py',
-    'tests/interop/test_archives.py',
+    'tests/interop/keras/test_files_hostile.py',
   ],
   'HDF5 and .pt files, pickles that run code': [
     'tests/interop/keras/test_files.py',

@@ -369,3 +369,20 @@ def test_one_array_is_no_carry_of_several(layer, bad, message):
 def test_what_makes_no_layer_is_refused_when_it_is_made(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32', 'float64'])
+@pytest.mark.parametrize(
+  'layer',
+  [sj.ConvLSTM(2, (2,)), sj.RNN(sj.PeepholeLSTMCell(2)), sj.MinGRU(2)],
+  ids=['ConvLSTM', 'PeepholeLSTMCell', 'MinGRU'],
+)
+def test_parameters_are_float32_whatever_x_is(layer, dtype):
+  axes = (2, 3, 4, 1) if isinstance(layer, sj.ConvLSTM) else (2, 3, 4)
+  with jax.enable_x64(True):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(axes), dtype)
+    y, variables = layer.init_with_output(jax.random.key(0), x, train=False)
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
+    assert y.dtype == max(dtype, 'float32')
+    exact = layer.apply(variables, x.astype('float64'), train=False)
+  assert np.abs(np.float64(y) - np.float64(exact)).max() < 1e-5
