@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from seqjax.types import NO_LABEL, Array, InputError
 
@@ -36,10 +37,7 @@ def binary_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> A
   logits, labels = logits.astype(jnp.float32), _real(labels, counts)
   if label_smoothing:
     labels = labels * (1 - label_smoothing) + label_smoothing / 2
-  # -y log p - (1 - y) log(1 - p). softplus(logits) - labels * logits is the same with
-  # the digits of a small loss cancelled.
-  losses = labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
-  return _mean_where(losses, counts)
+  return _mean_where(optax.sigmoid_binary_cross_entropy(logits, labels), counts)
 
 
 def frame_xent(logits: Array, labels: Array) -> Array:
@@ -65,9 +63,16 @@ def softmax_xent(logits: Array, labels: Array, label_smoothing: float = 0.0) -> 
     ValueError: if the shapes do not fit, or the labels are no integers.
   """
   _check_classes(logits, labels)
-  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-  chosen = jnp.take_along_axis(log_p, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
-  values = -(1 - label_smoothing) * chosen - label_smoothing * jnp.mean(log_p, -1)
+  logits = logits.astype(jnp.float32)
+  # optax subtracts the label's logit from the sum's logarithm: of large ones the digits
+  # of a small loss would cancel.
+  logits -= jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True))
+  values = optax.softmax_cross_entropy_with_integer_labels(
+    logits, jnp.maximum(labels, 0)
+  )
+  if label_smoothing:
+    of_all = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
+    values += label_smoothing * (of_all - values)
   return _mean_where(values, labels >= 0)
 
 
