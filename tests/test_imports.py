@@ -29,6 +29,7 @@ _RANKS = {
   'nnx': 5,
   'cluster': 6,
   'serving': 6,
+  'parallel': 7,
   'workdir': 7,
   'training': 8,
   'view': 9,
@@ -199,6 +200,21 @@ def test_text_and_data_start_no_jax():
   )
   assert len(names) > 20
   assert done.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize(
+  'statement',
+  ['import seqjax.parallel', 'from seqjax import parallel', 'import seqjax'],
+)
+def test_what_was_public_is_found_under_its_old_name(statement):
+  code = (
+    f'import warnings; warnings.simplefilter("always"); {statement}; '
+    'import seqjax; from seqjax.cluster import mesh; assert seqjax.parallel is mesh'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert '<string>:1: DeprecationWarning: seqjax.parallel is' in done.stderr
 
 
 # What a save, a picture, a download or another library needs, and no first step.
