@@ -3,10 +3,12 @@
 import pathlib
 import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.interop import gates, linen
 
 B, T, D, H = 2, 5, 3, 4
 _ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -52,6 +54,20 @@ def test_the_cell_of_the_guide_is_its_equations():
   params['bias'] = rng.normal(size=2 * H).astype(np.float32)
   y = layer.apply(variables, x, train=False, mask=mask, reset=reset)
   np.testing.assert_allclose(y, loop(params, x, mask, reset), rtol=1e-5, atol=1e-6)
+
+
+def test_a_line_in_each_table_brings_weights_of_linen(monkeypatch):
+  monkeypatch.setitem(gates.GATES, 'MGU', 2)
+  monkeypatch.setitem(linen._CELLS, 'MGU', ('fn', {'if', 'in'}))
+  x = np.zeros((B, T, D), np.float32)
+  theirs = nn.RNN(nn.MGUCell(H, reset_gate=False)).init(jax.random.key(0), x)['params']
+  ours = sj.RNN(shown()['MGUCell'](H)).init(jax.random.key(1), x, train=False)['params']
+  loaded = linen.load_into(ours, theirs)
+  cell = theirs['cell']
+  for name, parts in (('kernel', ('if', 'in')), ('recurrent_kernel', ('hf', 'hn'))):
+    expected = np.concatenate([cell[part]['kernel'] for part in parts], 1)
+    np.testing.assert_array_equal(loaded['cell'][name], expected)
+  jax.tree.map(np.testing.assert_array_equal, linen.from_params(loaded, theirs), theirs)
 
 
 def test_the_layer_of_the_guide_goes_both_ways():
