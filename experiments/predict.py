@@ -36,7 +36,7 @@ from experiments import prediction
 from seqjax import config as config_lib
 from seqjax.types import InputError
 
-Config = prediction.Asked
+Config = prediction.Request
 
 
 def run(config: Config) -> None:

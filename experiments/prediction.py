@@ -1,6 +1,6 @@
 """How trained runs are asked: one, or several at once; plainly, or by samples.
 
-Each task's `predict` takes what was `Asked` and the `Members` that answer. Each member
+Each task's `predict` takes the `Request` and the `Members` that answer. Each member
 is a run, or a sample of one with its dropout left on. Outputs have the members as their
 first axis; a task makes an answer of their mean, and says how far they are apart.
 """
@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked(config_lib.Flags):
+class Request(config_lib.Flags):
   """See --help."""
 
   workdir: str = field(
@@ -72,15 +72,15 @@ class Members:
   Attributes:
     runs: One at least, of one task and with inputs alike.
     first: The first of them: its folder and config say what the inputs are.
-    asked: What they are asked.
+    request: What they are asked.
     size: S, how many answers an example gets.
   """
 
-  def __init__(self, asked: Asked) -> None:
-    self.runs = _open_runs(asked.workdir)
+  def __init__(self, request: Request) -> None:
+    self.runs = _open_runs(request.workdir)
     self.first = self.runs[0]
-    self.size = len(self.runs) * (asked.samples or 1)
-    self.asked = asked
+    self.size = len(self.runs) * (request.samples or 1)
+    self.request = request
     for other in self.runs[1:]:
       _check_alike(self.first, other)
 
@@ -89,10 +89,10 @@ class Members:
 
     See `evaluation.make_outputs`.
     """
-    asked = self.asked
+    request = self.request
     params: list[PyTree] = []
     programs = [
-      evaluation.make_outputs(run.model, samples=asked.samples, seed=asked.seed + i)
+      evaluation.make_outputs(run.model, samples=request.samples, seed=request.seed + i)
       for i, run in enumerate(self.runs)
     ]
 
@@ -102,13 +102,13 @@ class Members:
         arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
         batch = jax.eval_shape(gather, arrays, batch)
         params.extend(experiment.best_params(run, batch.x) for run in self.runs)
-      found = [
+      of_runs = [
         program(of_run, batches, num_examples, start)
         for program, of_run in zip(programs, params, strict=True)
       ]
-      if asked.samples is None:
-        found = jax.tree.map(lambda a: a[None], found)
-      return jax.tree.map(lambda *a: np.concatenate(a), *found)
+      if request.samples is None:
+        of_runs = jax.tree.map(lambda a: a[None], of_runs)
+      return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
 
     return outputs
 
@@ -119,13 +119,13 @@ class Members:
       InputError: They are not there.
     """
     config = self.first.config
-    if self.asked.data_dir:
-      config = dataclasses.replace(config, data_dir=self.asked.data_dir)
+    if self.request.data_dir:
+      config = dataclasses.replace(config, data_dir=self.request.data_dir)
     return self.first.task.load(config)
 
   def held_out(self, source: Any) -> tuple[PyTree, np.ndarray]:
     """Outputs, leaves [S, N, ...], and labels of some examples from all over a set."""
-    chosen: Any = Chosen(source, spread_out(len(source), self.asked.held_out or 0))
+    chosen: Any = Chosen(source, spread_out(len(source), self.request.held_out or 0))
     labels = source.take(chosen.rows).y
     return self.make_outputs()(InOrder(chosen, _BATCH), len(chosen)), labels
 
@@ -157,19 +157,19 @@ def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
       'answer the same'
     )
   for name in first.task.INPUTS:
-    found = []
+    inputs = []
     for run in (first, other):
       path = run.folder / name
       kept = path.read_bytes() if path.exists() else None
-      found.append(getattr(run.config, name, None) if '.' not in name else kept)
-    if found[0] != found[1]:
-      what = 'content' if '.' in name else f'{found[0]!r} and {found[1]!r}'
+      inputs.append(getattr(run.config, name, None) if '.' not in name else kept)
+    if inputs[0] != inputs[1]:
+      what = 'content' if '.' in name else f'{inputs[0]!r} and {inputs[1]!r}'
       raise InputError(f'{pair} take other inputs: {name} differs ({what})')
 
 
 def check_no_held_out(members: Members) -> None:
   """Raises InputError if examples are asked for: there are none to compare with."""
-  if members.asked.held_out:
+  if members.request.held_out:
     raise InputError(
       f'--held_out: a run of {members.first.experiment} has no right answers'
     )
@@ -250,17 +250,17 @@ class Confidence(NamedTuple):
   """How often the likeliest class is right, and how often the members say it is."""
 
   right: float
-  said: float  # mean probability of the likeliest class
+  confidence: float  # mean probability of the likeliest class
   error: float  # expected calibration error, of ten bins (Guo et al., arXiv:1706.04599)
 
   @classmethod
   def of(cls, probabilities: np.ndarray, y: np.ndarray) -> 'Confidence':
     """From the members' mean [N, C] and classes [N]."""
-    said, right = probabilities.max(-1), probabilities.argmax(-1) == y
-    bins = np.minimum((said * 10).astype(int), 9)
-    gaps = np.bincount(bins, right - said, minlength=10)
+    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == y
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = np.bincount(bins, right - confidence, minlength=10)
     return cls(
-      float(right.mean()), float(said.mean()), float(np.abs(gaps).sum()) / len(y)
+      float(right.mean()), float(confidence.mean()), float(np.abs(gaps).sum()) / len(y)
     )
 
 
@@ -295,8 +295,8 @@ def say_confidence(probabilities: np.ndarray, y: np.ndarray, of: str) -> None:
   )
   print(
     f'held out, {len(y):,} {of}: {together.right:.4f} right, mean probability '
-    f'{together.said:.4f}, calibration error {together.error:.4f} '
-    f'(one of {len(probabilities)} alone: {first.right:.4f}, {first.said:.4f}, '
+    f'{together.confidence:.4f}, calibration error {together.error:.4f} '
+    f'(one of {len(probabilities)} alone: {first.right:.4f}, {first.confidence:.4f}, '
     f'{first.error:.4f})',
     file=sys.stderr,
   )

@@ -60,7 +60,7 @@ def run(config: Config) -> None:
     for name, value in (('data_dir', config.data_dir), ('cache_dir', config.cache_dir))
   }
 
-  def wanted(row: suites.Row) -> int:
+  def num_seeds(row: suites.Row) -> int:
     seeds = max(config.seeds, row.fewest)
     return min(seeds, row.most or seeds) if row.name in names else 0
 
@@ -74,7 +74,7 @@ def run(config: Config) -> None:
 
   folder = pathlib.Path(config.workdir or f'runs/{config.suite}').absolute()
   at_once = config.seeds_at_once
-  runs.run(folder, config.suite, rows, wanted, arguments, at_once)
+  runs.run(folder, config.suite, rows, num_seeds, arguments, at_once)
 
 
 if __name__ == '__main__':

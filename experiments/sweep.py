@@ -72,9 +72,9 @@ def run(config: Config) -> None:
   metric = config.metric or (
     'best.val_accuracy' if hasattr(parsed, 'vocab_size') else 'best.val_loss'
   )
-  said, metric = metric, metric.removeprefix('min:').removeprefix('max:')
+  with_direction, metric = metric, metric.removeprefix('min:').removeprefix('max:')
   name = metric.split('.')[-1].removeprefix('val_').removeprefix('test_')
-  higher = is_higher_better(name if said == metric else said)
+  higher = is_higher_better(name if with_direction == metric else with_direction)
   rows = []
   for choice in combinations(config.grid):
     flags = tuple(f'--{name}={value}' for name, value in choice)
@@ -110,10 +110,10 @@ def combinations(grid: tuple[str, ...]) -> list[tuple[tuple[str, str], ...]]:
     axes[name] = [(name, value) for value in chosen]
   if not axes:
     raise InputError('`grid` is empty: give FLAG=VALUE,VALUE,...')
-  found = list(itertools.product(*axes.values()))
-  if len(found) > _MOST:
-    raise InputError(f'`grid` has {len(found)} combinations, more than {_MOST}')
-  return found
+  choices = list(itertools.product(*axes.values()))
+  if len(choices) > _MOST:
+    raise InputError(f'`grid` has {len(choices)} combinations, more than {_MOST}')
+  return choices
 
 
 def _show(folder: pathlib.Path, metric: str, higher: bool) -> None:

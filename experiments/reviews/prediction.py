@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments import experiment, prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.reviews.training import VOCABULARY_FILE, Data
 from experiments.texts import running
 from experiments.texts.vocabulary import known_words, word_facts, words_line
@@ -19,7 +19,7 @@ from seqjax.text.tokenizer import FILTERS
 
 def predict(
   members: Members,
-  asked: Asked,
+  request: Request,
   *,
   load_vocabulary: Callable[[Path], Vocabulary | Tokenizer] = Vocabulary.load,
   data_of: Callable[[Any], Data] = lambda loaded: loaded,
@@ -28,14 +28,14 @@ def predict(
 
   Args:
     members: Runs of an experiment on reviews.
-    asked: The reviews.
+    request: The reviews.
     load_vocabulary: Reads what the run left in `VOCABULARY_FILE`.
     data_of: What the task's `load` returned -> the data.
 
   Raises:
     InputError: The run or the input cannot be used.
   """
-  texts, trained = running.read_texts(asked), members.first
+  texts, trained = running.read_texts(request), members.first
   vocabulary = load_vocabulary(trained.folder / VOCABULARY_FILE)
   known = _known_words(vocabulary)
   length = trained.config.length  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def predict(
   def to_source(texts: list[str]) -> Arrays:
     return running.arrays(pad_sequences(ids_of(texts), length))
 
-  if asked.held_out:
+  if request.held_out:
     logits, y = members.held_out(Arrays(*data_of(members.load()).test))
     p = _sigmoid(logits)
     prediction.say_confidence(np.stack([1 - p, p], -1), y, 'test reviews')
@@ -61,7 +61,7 @@ def predict(
       **word_facts(words, known, len(row) - length),
     }
     line = f'{probability:.4f}{prediction.spread_line(apart)}  {answer["label"]}  '
-    running.say(answer, line + words_line(answer), asked.json)
+    running.say(answer, line + words_line(answer), request.json)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

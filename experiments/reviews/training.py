@@ -110,17 +110,17 @@ def load(config: Config) -> Data:
   """The reviews that the flags ask for, as ids."""
   sizes = {'vocab_size': config.vocab_size, 'length': config.length}
   if config.dataset == 'imdb':
-    found = imdb.load(config.data_dir, **sizes, cache_dir=config.cache_dir)
+    encoded = imdb.load(config.data_dir, **sizes, cache_dir=config.cache_dir)
   else:
     train_texts, test_texts = load_texts(config)
-    found = word_ids.encode(train_texts, test_texts, **sizes)
-  train, validation = word_ids.split_validation(found.train, config.validation_split)
-  stats = found.train_stats
+    encoded = word_ids.encode(train_texts, test_texts, **sizes)
+  train, validation = word_ids.split_validation(encoded.train, config.validation_split)
+  stats = encoded.train_stats
   facts = {
     'words': f'{stats.mean_length:.0f} a review; {stats.share_truncated:.1%} of '
     f'reviews cut, {stats.share_oov:.1%} of words unknown'
   }
-  return Data(train, validation, found.test, found.vocabulary, facts)
+  return Data(train, validation, encoded.test, encoded.vocabulary, facts)
 
 
 def train(

@@ -10,7 +10,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running
 from experiments.texts.classification import by_class
 from seqjax import train as train_lib
@@ -81,9 +81,9 @@ def train(
   )
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints the digit that each line shows: its pixels, row by row."""
-  lines = running.read_texts(asked)
+  lines = running.read_texts(request)
   config: Any = members.first.config
   highest, T = pixels.HIGHEST[config.dataset], 784 if config.dataset == 'mnist' else 64
   order = pixels.order(T, permuted=config.permuted)
@@ -92,13 +92,13 @@ def predict(members: Members, asked: Asked) -> None:
     x = np.stack([values(line, T, highest) for line in lines])
     return running.arrays(x[:, order, None] / np.float32(highest))
 
-  if asked.held_out:
+  if request.held_out:
     logits, y = members.held_out(Arrays(*members.load().parts[2]))
     prediction.say_confidence(prediction.softmax(logits), y, 'test images')
   for given, logits in running.answers(members, lines, to_source):
     answer, line = prediction.of_class(logits, range(pixels.NUM_CLASSES), 'digit')
     answer['probabilities'] = list(answer['probabilities'].values())
-    running.say(answer, f'{line}  {given[:40]}', asked.json)
+    running.say(answer, f'{line}  {given[:40]}', request.json)
 
 
 def values(line: str, num_pixels: int, highest: int) -> np.ndarray:
@@ -108,11 +108,11 @@ def values(line: str, num_pixels: int, highest: int) -> np.ndarray:
     InputError: They are not as many, or one is no number from 0 to `highest`.
   """
   try:
-    found = np.array(line.replace(',', ' ').split(), np.float32)
+    numbers = np.array(line.replace(',', ' ').split(), np.float32)
   except ValueError:
-    found = np.zeros(0, np.float32)
-  if len(found) != num_pixels or not ((found >= 0) & (found <= highest)).all():
+    numbers = np.zeros(0, np.float32)
+  if len(numbers) != num_pixels or not ((numbers >= 0) & (numbers <= highest)).all():
     raise InputError(
       f'expected {num_pixels} numbers from 0 to {highest}, row by row, got {line!r:.60}'
     )
-  return found
+  return numbers

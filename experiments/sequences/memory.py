@@ -15,7 +15,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running
 from seqjax import train as train_lib
 from seqjax.config import field
@@ -116,15 +116,15 @@ class Adding:
     """Trains; draws the error over how long the first number is to be kept."""
 
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
-      found = running.outputs(model, params, Arrays(*data.test), config.batch_size)
-      error = np.square(found - data.test.y)
+      sums = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      error = np.square(sums - data.test.y)
       kept = config.span - data.test.x[..., 1].argmax(1)
       means.draw(
         kept, error, folder / PICTURE, title=f'{title}: test set',
         xlabel='Steps from the first marked number to the end',
         ylabel='Squared error', levels={'without memory': 1 / 6},
       )  # fmt: skip
-      right = float(np.mean(np.abs(found - data.test.y) < 0.04))
+      right = float(np.mean(np.abs(sums - data.test.y) < 0.04))
       return {'test_right': right}
 
     return _train(
@@ -137,7 +137,7 @@ class Adding:
       finish=finish,
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints the sum of the marked numbers of each line, as found and as it is."""
 
     def to_source(texts: list[str]) -> Sequences:
@@ -145,19 +145,19 @@ class Adding:
       T = 64 * -(-max(map(len, x)) // 64)  # few lengths, so few programs
       return Sequences(x, np.zeros(len(x), np.float32), longest=T)
 
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     prediction.check_no_held_out(members)
-    for given, found in running.answers(members, texts, to_source):
+    for given, sums in running.answers(members, texts, to_source):
       values, marks = _numbers(given).T
       answer = {
-        'sum': float(found.mean()),
-        **(apart := prediction.spread(found)),
+        'sum': float(sums.mean()),
+        **(apart := prediction.spread(sums)),
         'true': float(values @ marks),
         'steps': len(values),
       }
       line = f'{answer["sum"]:.4f}{prediction.spread_line(apart)}  truly '
       line += f'{answer["true"]:.4f}, {len(values)} steps'
-      running.say(answer, line, asked.json)
+      running.say(answer, line, request.json)
 
 
 def _numbers(line: str) -> np.ndarray:
@@ -200,9 +200,9 @@ class Copying:
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
       logits = running.outputs(model, params, Arrays(*data.test), config.batch_size)
       right = logits[:, -n:].argmax(-1) == data.test.y[:, -n:]
-      place = np.broadcast_to(np.arange(1, n + 1), right.shape)
+      position = np.broadcast_to(np.arange(1, n + 1), right.shape)
       means.draw(
-        place.reshape(-1), right.reshape(-1), folder / PICTURE,
+        position.reshape(-1), right.reshape(-1), folder / PICTURE,
         title=f'{title}: test set', xlabel='Which of the symbols',
         ylabel='Share recalled', levels={'without memory': 1 / memory.NUM_SYMBOLS},
       )  # fmt: skip
@@ -218,7 +218,7 @@ class Copying:
       finish=finish,
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints what is recalled of the ten symbols of each line."""
     n, config = memory.NUM_COPIED, members.first.config
     assert isinstance(config, Config)  # for mypy: the task of the run is this one
@@ -229,20 +229,20 @@ class Copying:
       x[:, -n - 1 :] = memory.CALL
       return running.arrays(x)
 
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     prediction.check_no_held_out(members)
     for given, logits in running.answers(members, texts, to_source):
-      wanted = _symbols(given)
+      expected = _symbols(given)
       p = prediction.softmax(logits[:, -n:]).mean(0)
       recalled = p.argmax(-1).tolist()
-      right = sum(a == b for a, b in zip(recalled, wanted, strict=True))
+      right = sum(a == b for a, b in zip(recalled, expected, strict=True))
       answer = {
         'recalled': recalled,
         'probabilities': p.max(-1).tolist(),
         'right': right,
       }
       line = f'{" ".join(map(str, recalled))}  {right} of {n} right'
-      running.say(answer, line, asked.json)
+      running.say(answer, line, request.json)
 
 
 def _symbols(line: str) -> list[int]:
@@ -280,5 +280,5 @@ def _remembering(config: Config, encoder: Any) -> Any:
   if isinstance(encoder, sj.Stack):
     return sj.Stack([_remembering(config, layer) for layer in encoder.layers])
   num_gates = encoder.cell().num_gates
-  more = {'unit_forget_bias': False} if num_gates == 4 else {}
-  return encoder.clone(bias_init=chrono(config.longest_memory, num_gates), **more)
+  options = {'unit_forget_bias': False} if num_gates == 4 else {}
+  return encoder.clone(bias_init=chrono(config.longest_memory, num_gates), **options)

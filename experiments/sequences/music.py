@@ -13,7 +13,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.suites import rows
 from experiments.texts import layers, running
 from seqjax import train as train_lib
@@ -148,22 +148,26 @@ class Of(running.Of):
       finish=finish,
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints how likely a piece is, a MIDI file, frame by frame.
 
     Raises:
       InputError: It is no MIDI file of two frames at least.
     """
-    if asked.text is not None or asked.text_column is not None or asked.file is None:
+    if (
+      request.text is not None
+      or request.text_column is not None
+      or request.file is None
+    ):
       raise InputError(f'a run of {members.first.experiment} needs --file=FILE.mid')
-    if asked.picture:
+    if request.picture:
       raise InputError('--picture is of forecasts: music has none')
     prediction.check_no_held_out(members)
     config: Any = members.first.config
-    path = pathlib.Path(asked.file)
+    path = pathlib.Path(request.file)
     roll = midi.read(path, frames_per_beat=config.frames_per_beat)
     if len(roll) < 2:
-      raise InputError(f'--file={asked.file}: needs two frames at least')
+      raise InputError(f'--file={request.file}: needs two frames at least')
     logits = members.make_outputs()(InOrder(examples([roll]), 1), 1)[:, 0]
     signed = np.where(roll[1:], logits, -logits)
     each = np.logaddexp(0, -signed).sum(-1)  # -log p, [S, T]
@@ -176,7 +180,7 @@ class Of(running.Of):
     }
     line = f'{nats.mean():.4f}{prediction.spread_line(apart)} nats a frame  '
     line += f'{len(roll)} frames, the least likely is {int(nats.argmax()) + 1}, '
-    running.say(answer, f'{line}{nats.max():.2f} nats', asked.json)
+    running.say(answer, f'{line}{nats.max():.2f} nats', request.json)
 
 
 def compose(
@@ -195,8 +199,8 @@ def compose(
   """
   key, model = jax.random.key(seed), _model(config, return_carry=True)
   frames = jnp.asarray(begin, jnp.float32)
-  found = _compose(model, num_frames, temperature, params, frames, key)
-  return np.asarray(found) > 0.5
+  drawn = _compose(model, num_frames, temperature, params, frames, key)
+  return np.asarray(drawn) > 0.5
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -211,8 +215,8 @@ def _compose(
   def apply(x: Array, carry: Any) -> tuple[Any, Array]:
     """x [T, 88] -> (carry, logits [88] after the last)."""
     given = {'params': params}
-    found: Any = model.apply(given, x[None], train=False, initial_carry=carry)
-    return found[0], found[1][0, -1]
+    result: Any = model.apply(given, x[None], train=False, initial_carry=carry)
+    return result[0], result[1][0, -1]
 
   def step(now: Any, key: Array) -> tuple[Any, Array]:
     carry, logits = now

@@ -14,7 +14,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import experiment, prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
@@ -215,29 +215,29 @@ def _ids(
   config: Config, tokenizer: Tokenizer, texts: Sequence[str], reverse: bool = False
 ) -> list[np.ndarray]:
   rows = [tokens_of(config, text)[: config.length] for text in texts]
-  found = vocabulary.encode(tokenizer, rows)
-  return [row[::-1] for row in found] if reverse else found
+  encoded = vocabulary.encode(tokenizer, rows)
+  return [row[::-1] for row in encoded] if reverse else encoded
 
 
 def encode(config: Config, parts: Mapping[str, Parallel]) -> Data:
   """Makes ids of texts, by the tokens of the training part."""
   train = parts['train']
   both = Vocabularies(_fit(config, train.sources), _fit(config, train.targets))
-  found = [
+  examples = [
     (
       _ids(config, both.source, part.sources, config.reverse),
       _ids(config, both.target, part.targets),
     )
     for part in parts.values()
   ]
-  unknown = [np.mean(np.concatenate(rows) == 1) for rows in found[-1]]
+  unknown = [np.mean(np.concatenate(rows) == 1) for rows in examples[-1]]
   counts = '{:,} training, {:,} validation, {:,} test'
   facts = {
     'pairs': counts.format(*(len(part.sources) for part in parts.values())),
     str(config.tokens): f'{both.sizes[0]:,} ids read, {unknown[0]:.1%} of the test '
     f'unknown; {both.sizes[1]:,} written, {unknown[1]:.1%}',
   }
-  pairs = tuple(Pairs(*ids, both.first) for ids in found)
+  pairs = tuple(Pairs(*ids, both.first) for ids in examples)
   return Data(pairs, parts['test'], both, facts)
 
 
@@ -291,7 +291,7 @@ class Of(running.Of):
       files={TARGET_FILE: data.vocabularies.target.save},
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints what each text becomes."""
     trained = members.first
     prediction.check_no_held_out(members)
@@ -301,10 +301,10 @@ class Of(running.Of):
     config: Any = trained.config
     model: Any = trained.model
     params = experiment.best_params(trained, np.ones((1, 2, 1), np.int32))
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     while chunk := list(itertools.islice(texts, _BATCH)):
-      found = write(config, model, params, both, chunk, config.beam_size)
-      for given, (written, score) in zip(chunk, found, strict=True):
+      outputs = write(config, model, params, both, chunk, config.beam_size)
+      for given, (written, score) in zip(chunk, outputs, strict=True):
         tokens = tokens_of(config, given)
         known = vocabulary.known_words(both.source)
         answer = {
@@ -313,9 +313,9 @@ class Of(running.Of):
           'unknown': [t.strip() or t for t in tokens if t not in known],
           'unread': max(len(tokens) - config.length, 0),
         }
-        more = f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
-        more += f', last {answer["unread"]} not read' if answer['unread'] else ''
-        running.say(answer, f'{written}  ({score:.2f}{more})', asked.json)
+        suffix = f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
+        suffix += f', last {answer["unread"]} not read' if answer['unread'] else ''
+        running.say(answer, f'{written}  ({score:.2f}{suffix})', request.json)
 
 
 _EXACT = metrics.Compound(
@@ -343,7 +343,7 @@ def write(
     source = pad_sequences(batch, T, padding='post')
     # Filled up to a whole batch: all are one program for each T.
     source = np.pad(source, ((0, _BATCH - len(batch)), (0, 0)), mode='edge')
-    found = jax.device_get(
+    decoded = jax.device_get(
       decoding.decode(
         model,
         params,
@@ -357,10 +357,10 @@ def write(
       )
     )
     if beam_size > 1:
-      found = jax.tree.map(lambda a: a[:, 0], found)
+      decoded = jax.tree.map(lambda a: a[:, 0], decoded)
     for i in range(len(batch)):
-      ids = [t for t in found.ids[i].tolist() if 0 < t < both.first]
-      yield text_of(config, both.target, ids), float(found.scores[i])
+      ids = [t for t in decoded.ids[i].tolist() if 0 < t < both.first]
+      yield text_of(config, both.target, ids), float(decoded.scores[i])
 
 
 def _test(
@@ -372,7 +372,7 @@ def _test(
   title: str,
 ) -> dict[str, Any]:
   """What the test's texts become: a table, a picture, and more of the result."""
-  sources, wanted = data.test
+  sources, targets = data.test
   by_beam = {
     size: [
       text for text, _ in write(config, model, params, data.vocabularies, sources, size)
@@ -382,17 +382,17 @@ def _test(
   best = by_beam[config.beam_size]
   rows = [
     'source\twanted\twritten',
-    *map('\t'.join, zip(sources, wanted, best, strict=True)),
+    *map('\t'.join, zip(sources, targets, best, strict=True)),
   ]
   whole.write(folder / WRITTEN, '\n'.join([*rows, '']).encode())
   if config.attention != 'none':
     _draw(config, data, model, params, best, folder / PICTURE, title)
   if config.tokens == 'words':
     bleu = {
-      size: corpus_bleu(texts, wanted, lower=True) for size, texts in by_beam.items()
+      size: corpus_bleu(texts, targets, lower=True) for size, texts in by_beam.items()
     }
     return {'test_bleu': bleu[config.beam_size], 'test_bleu_greedy': bleu[1]}
-  right = [text == other for text, other in zip(best, wanted, strict=True)]
+  right = [text == other for text, other in zip(best, targets, strict=True)]
   return {'test_exact_written': float(np.mean(right))}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
@@ -94,15 +94,15 @@ class Reader(nn.Module):
     if self.hops:
       keys = nn.Dense(H, kernel_init=glorot, name='keys')(h)
     for hop in range(self.hops):
-      asked = nn.Dense(H, use_bias=False, kernel_init=glorot, name=f'query_{hop}')(
+      projected = nn.Dense(H, use_bias=False, kernel_init=glorot, name=f'query_{hop}')(
         query
       )
       scores = nn.Dense(1, use_bias=False, kernel_init=glorot, name=f'score_{hop}')(
-        jnp.tanh(keys + jnp.broadcast_to(asked[:, None], keys.shape))
+        jnp.tanh(keys + jnp.broadcast_to(projected[:, None], keys.shape))
       )[..., 0]  # [B, T]
       weight = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
-      found = jnp.einsum('bt,bth->bh', weight, h)
-      both = jnp.concatenate([query, found], -1)
+      context = jnp.einsum('bt,bth->bh', weight, h)
+      both = jnp.concatenate([query, context], -1)
       query = nn.tanh(nn.Dense(H, kernel_init=glorot, name=f'joined_{hop}')(both))
       weights.append(weight)
     logits = nn.Dense(self.num_classes, kernel_init=glorot, name='head')(query)
@@ -138,11 +138,11 @@ def load(config: Config) -> Data:
     for part in parts
   )
   counts = '{:,} training, {:,} validation, {:,} test'
-  told = {story.text for story in parts[0]}
+  training_texts = {story.text for story in parts[0]}
+  known = np.mean([story.text in training_texts for story in parts[2]])
   facts = {
     'stories': counts.format(*map(len, parts))
-    + f'; {np.mean([story.text in told for story in parts[2]]):.1%} of the test are '
-    'among those of training',
+    + f'; {known:.1%} of the test are among those of training',
     'sentences': f'{np.mean([len(s.sentences) for s in parts[0]]):.0f} a story; '
     f'{tokenizer.num_ids} ids',
     'answers': ', '.join(stories.PLACES),
@@ -226,12 +226,12 @@ def by_sentence(
   return np.add.reduceat(weights, [0, *np.cumsum(sizes)], axis=1)
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints the answer to the question at the end of each text, and where it looked."""
-  texts = running.read_texts(asked)
+  texts = running.read_texts(request)
   tokenizer, _ = vocabulary.read(members.first.folder)
   known = vocabulary.known_words(tokenizer)
-  if asked.held_out:
+  if request.held_out:
     logits, y = members.held_out(members.load().parts[2])
     prediction.say_confidence(prediction.softmax(logits), y, 'test stories')
   members.runs = [
@@ -251,4 +251,4 @@ def predict(members: Members, asked: Asked) -> None:
       looked = [sentences[int(i)].strip() for i in shares[:, :-1].argmax(1)]
       answer['looked_at'] = looked
       line += '; looked at: ' + ' | '.join(dict.fromkeys(looked))
-    running.say(answer, line, asked.json)
+    running.say(answer, line, request.json)

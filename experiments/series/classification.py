@@ -11,7 +11,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.series import reading
 from experiments.series.data import SCALING_FILE, Scaling
 from experiments.texts import classification as of_texts
@@ -98,12 +98,12 @@ def load(config: Config) -> Data:
   Raises:
     InputError: A file is not as it should be, or a class is empty.
   """
-  found = _read_all(config)
+  content = _read_all(config)
   texts = splitting.Labelled(
-    [str(i) for i in range(len(found.series))], found.labels, found.places
+    [str(i) for i in range(len(content.series))], content.labels, content.places
   )
   places: dict[str, list[int]] = {'train': [], 'validation': [], 'test': []}
-  for i, part in enumerate(found.parts):
+  for i, part in enumerate(content.parts):
     places[part or 'train'].append(i)
   parts = {part: texts.rows(rows) for part, rows in places.items() if rows}
   if 'train' not in parts:
@@ -115,15 +115,15 @@ def load(config: Config) -> Data:
   splitting.check_known(splits)
   chosen = [[int(i) for i in part.texts] for part in splits]
   classes = splitting.classes_of(splits.train)
-  scaling = _scaling(config, [found.series[i] for i in chosen[0]], found.places)
+  scaling = _scaling(config, [content.series[i] for i in chosen[0]], content.places)
   values = [
     scaling.normal(
-      reading.align(config, series, scaling.columns, place).series.values
+      reading.align(config, series, scaling.columns, location).series.values
     ).astype(np.float32)
-    for series, place in zip(found.series, found.places, strict=True)
+    for series, location in zip(content.series, content.places, strict=True)
   ]
   labels = [
-    np.array([classes.index(found.labels[i]) for i in rows], np.int32)
+    np.array([classes.index(content.labels[i]) for i in rows], np.int32)
     for rows in chosen
   ]
   longest = min(config.length, max(map(len, values)))
@@ -175,8 +175,8 @@ def _scaling(config: Config, series: list[Series], places: list[str]) -> Scaling
   for one in series:
     columns |= dict.fromkeys(one.columns)
   aligned = [
-    reading.align(config, one, tuple(columns), place).series.values
-    for one, place in zip(series, places, strict=False)
+    reading.align(config, one, tuple(columns), location).series.values
+    for one, location in zip(series, places, strict=False)
   ]
   together = Series(np.empty(0), np.concatenate(aligned), tuple(columns))
   return reading.scaling(config, together, 0)
@@ -250,25 +250,25 @@ def _classes(folder: pathlib.Path) -> list[str]:
   return names
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints the class of a series, and how sure the model is of it.
 
   Args:
     members: Runs of an experiment of this task.
-    asked: `file`, a CSV with the columns of the run's own; default standard input.
+    request: `file`, a CSV with the columns of the run's own; default standard input.
 
   Raises:
     InputError: The file cannot be read, or has other columns.
   """
   trained = members.first
-  reading.check_asked(members, asked)
+  reading.check_request(members, request)
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is this one
   classes, scaling = (
     _classes(trained.folder),
     Scaling.load(trained.folder / SCALING_FILE),
   )
-  content, name = reading.content(asked.file)
+  content, name = reading.content(request.file)
   series = _complete(config, reading.parse(config, content, name), name)
   aligned = reading.align(config, series, scaling.columns, name)
   values = scaling.normal(aligned.series.values).astype(np.float32)[-config.length :]
@@ -285,4 +285,4 @@ def predict(members: Members, asked: Asked) -> None:
     line += f', first {answer["unread"]:,} not read'
   if aligned.unknown:
     line += f'; not known to the run: {", ".join(aligned.unknown)}'
-  running.say(answer, line, asked.json)
+  running.say(answer, line, request.json)

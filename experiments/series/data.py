@@ -133,8 +133,8 @@ def to_forecast_from(
 
 def unit(column: str) -> str:
   """'T (degC)' -> 'celsius', 'p (mbar)' -> 'mbar', 'load' -> 'units'."""
-  found = re.search(r'\(([^)]*)\)\s*$', column)
-  name = {'degC': 'celsius', '%': 'percent'}.get(found[1], found[1]) if found else ''
+  match = re.search(r'\(([^)]*)\)\s*$', column)
+  name = {'degC': 'celsius', '%': 'percent'}.get(match[1], match[1]) if match else ''
   return slug(name) or 'units'
 
 

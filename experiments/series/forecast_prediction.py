@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.series import reading
 from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
 from experiments.series.targets import Config, point, said
@@ -15,23 +15,23 @@ from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints forecasts from each row with enough rows before it.
 
   Args:
     members: Runs of an experiment of this task.
-    asked: `file`, a CSV with the columns of the run's own; default standard input.
+    request: `file`, a CSV with the columns of the run's own; default standard input.
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it.
   """
   trained = members.first
-  reading.check_asked(members, asked)
+  reading.check_request(members, request)
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is this one
   scaling = Scaling.load(trained.folder / SCALING_FILE)
-  content, name = reading.content(asked.file)
+  content, name = reading.content(request.file)
   raw = reading.parse(config, content, name)
   aligned = reading.align(config, raw, scaling.columns, name)
   cleaned = reading.clean(config, aligned.series, name, scaling.step_seconds / 60)
@@ -52,8 +52,10 @@ def predict(members: Members, asked: Asked) -> None:
   batches = to_forecast_from(scaling.normal(series.values), shape, rows)
   each = members.make_outputs()(batches, len(rows))  # [S, M, K, C(, Q)]
   spread = point(config, each).std(0, ddof=1) if members.size > 1 else None
-  found = each.mean(0)
-  _answer(config, scaling, series, cleaned.filled, rows, found, spread, asked.json)
+  forecasts = each.mean(0)
+  _answer(
+    config, scaling, series, cleaned.filled, rows, forecasts, spread, request.json
+  )
   unknown = f'; not known to the run: {", ".join(aligned.unknown)}'
   print(
     f'{len(rows):,} forecasts of {", ".join(config.targets)} by {trained.experiment}; '
@@ -69,13 +71,13 @@ def _answer(
   series: Series,
   filled: np.ndarray,
   rows: np.ndarray,
-  found: np.ndarray,
+  forecasts: np.ndarray,
   spread: np.ndarray | None,
   as_json: bool,
 ) -> None:
   """Prints a line for each row, target and horizon."""
   step = scaling.step_seconds
-  quantiles = np.sort(found, -1) if config.levels else found[..., None]
+  quantiles = np.sort(forecasts, -1) if config.levels else forecasts[..., None]
   names = [f'{level:g}' for level in config.levels] or ['forecast']
   names += [] if spread is None else ['spread']
   titles = ['made', 'for', 'target', *names, 'now', 'measured']

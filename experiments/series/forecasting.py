@@ -135,14 +135,14 @@ def _held_out(data: Data) -> dict[str, WindowSet]:
 
 
 def numbers(
-  config: Config, data: Data, found: Mapping[str, np.ndarray]
+  config: Config, data: Data, outputs: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
   """What result.json says of forecasts and of those that anyone can make.
 
   Args:
     config: Of the run.
     data: From `load`.
-    found: 'validation' and 'test' -> the model's outputs for all their windows.
+    outputs: 'validation' and 'test' -> the model's outputs for all their windows.
   """
   result: dict[str, Any] = {}
   coverage: dict[str, dict[str, float]] = {}
@@ -153,7 +153,10 @@ def numbers(
     key = {'validation': 'val', 'test': 'test'}[split]
     infix = '' if split == 'validation' else 'test_'
     came = measured(data, chosen.rows)
-    known = {'': point(config, found[split]), 'naive_': last_values(data, chosen.rows)}
+    known = {
+      '': point(config, outputs[split]),
+      'naive_': last_values(data, chosen.rows),
+    }
     if data.season is not None:
       known['season_'] = season_values(data, chosen.rows)
     for who, forecasts in known.items():
@@ -165,7 +168,7 @@ def numbers(
           for h, value in zip(config.horizons, error[:, c] * data.std[c], strict=True):
             errors[target][str(h)][who.rstrip('_') or 'model'] = float(value)
     if config.levels:
-      ordered = np.sort(found[split], -1)
+      ordered = np.sort(outputs[split], -1)
       coverage[split] = {
         str(level): float(np.mean(came <= ordered[..., q]))
         for q, level in enumerate(config.levels)
@@ -201,9 +204,9 @@ def _show(result: Mapping[str, Any], data: Data, name: str) -> None:
   if data.season:
     titles['season'] = season_name(data)
   rows = {
-    f'{target}, {h} ahead': {title: found[who] for who, title in titles.items()}
+    f'{target}, {h} ahead': {title: errors[who] for who, title in titles.items()}
     for target, horizons in result['errors'].items()
-    for h, found in horizons.items()
+    for h, errors in horizons.items()
   }
   kept = np.unique(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))
   some = {k: v for i, (k, v) in enumerate(rows.items()) if i in kept}
@@ -214,7 +217,7 @@ def _show(result: Mapping[str, Any], data: Data, name: str) -> None:
 
 
 def _draw(
-  config: Config, data: Data, title: str, found: np.ndarray, folder: Path
+  config: Config, data: Data, title: str, forecasts: np.ndarray, folder: Path
 ) -> None:
   """Draws the first target's forecasts of the first test windows, and a fan."""
   rows, times = data.test.rows, data.series.times
@@ -226,7 +229,7 @@ def _draw(
     return values * std + mean
 
   predicted = {
-    title: point(config, found)[first, -1, 0],
+    title: point(config, forecasts)[first, -1, 0],
     'last value': last_values(data, rows[first])[:, -1, 0],
   }
   if data.season:
@@ -242,7 +245,7 @@ def _draw(
   )
   if not config.levels:
     return
-  quantiles = own(np.sort(found, -1)[:, :, 0])  # [M, K, Q]
+  quantiles = own(np.sort(forecasts, -1)[:, :, 0])  # [M, K, Q]
   if len(config.horizons) > 2:  # from one moment on
     i = len(rows) // 2
     ahead = rows[i] + np.array(config.horizons)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.prediction import Asked, Members, check_no_held_out
+from experiments.prediction import Members, Request, check_no_held_out
 from experiments.series import data
 from experiments.series.data import Scaling
 from seqjax.config import field
@@ -71,15 +71,15 @@ INPUTS = (
 )
 
 
-def check_asked(members: Members, asked: Asked) -> None:
+def check_request(members: Members, request: Request) -> None:
   """Raises InputError for what a run on rows of numbers is not asked."""
   for flag, value in (
-    ('--text', asked.text),
-    ('--text_column', asked.text_column),
+    ('--text', request.text),
+    ('--text_column', request.text_column),
   ):
     if value is not None:
       raise InputError(f'{flag}: a run of {members.first.experiment} needs --file')
-  if asked.picture:
+  if request.picture:
     raise InputError(
       f'--picture: a run of {members.first.experiment} has its pictures in its folder'
     )
@@ -167,17 +167,17 @@ def align(
   Raises:
     InputError: One that is not made of a word is not there.
   """
-  wanted = [column for column in columns if not config.is_category(column)]
-  found = [column for column in series.columns if not config.is_category(column)]
-  if wanted != found:
+  expected = [column for column in columns if not config.is_category(column)]
+  given = [column for column in series.columns if not config.is_category(column)]
+  if expected != given:
     raise InputError(
       f'{name}: expected the columns that the run was trained on, '
-      f'{", ".join(wanted)}; got {", ".join(found)}'
+      f'{", ".join(expected)}; got {", ".join(given)}'
     )
-  place = {column: i for i, column in enumerate(series.columns)}
+  index_of = {column: i for i, column in enumerate(series.columns)}
   parts = [
-    series.values[:, place[column]]
-    if column in place
+    series.values[:, index_of[column]]
+    if column in index_of
     else np.zeros(len(series.values), np.float32)
     for column in columns
   ]

@@ -12,7 +12,7 @@ class Number(NamedTuple):
 
   metric: str  # path in result.json: 'best.val_accuracy', 'final.val_mae', 'test_loss'
   published: float | None = None
-  said: str = ''  # what was published where that is no number: 'mid 50s %'
+  published_text: str = ''  # what was published where that is no number: 'mid 50s %'
   peer: str = ''  # what another library came to on the same batches, and which
 
 
@@ -37,13 +37,13 @@ _TEXT = (
   Row(
     'imdb_glove_scratch',
     'imdb_glove',
-    (Number(_BEST, said='mid 50s %'), Number(_TEST)),
+    (Number(_BEST, published_text='mid 50s %'), Number(_TEST)),
     fewest=_DRAWS,
   ),
   Row(
     'imdb_glove',
     'imdb_glove',
-    (Number(_BEST, said='high 50s %'), Number(_TEST, 0.58)),
+    (Number(_BEST, published_text='high 50s %'), Number(_TEST, 0.58)),
     fewest=_DRAWS,
     against='imdb_glove_scratch',
   ),
@@ -124,7 +124,7 @@ _TEXTS = (
     'char_lm',
     'char_lm',
     (
-      Number('best.val_loss', said='1.47, transformer', peer='torch 1.542'),
+      Number('best.val_loss', published_text='1.47, transformer', peer='torch 1.542'),
       Number('best.val_bits_per_character'),
     ),
   ),
@@ -141,7 +141,7 @@ _SEQ2SEQ = (
     'translate',
     'translate',
     (
-      Number('test_bleu', said='about 33, full size'),
+      Number('test_bleu', published_text='about 33, full size'),
       Number('test_bleu_greedy'),
       Number('test_perplexity'),
     ),
@@ -169,7 +169,9 @@ _SEQUENCES = (
     (Number('test_frame_nll', 3.29), Number('best.val_frame_nll')),
   ),
   *(
-    Row(name, 'pixels', (Number(_TEST, said=f'{mnist}, MNIST'), Number(_BEST)))
+    Row(
+      name, 'pixels', (Number(_TEST, published_text=f'{mnist}, MNIST'), Number(_BEST))
+    )
     for name, mnist in {
       'pixels': 0.962,
       'pixels_permuted': 0.873,

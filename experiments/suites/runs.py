@@ -32,7 +32,7 @@ def run(
   folder: pathlib.Path,
   suite: str,
   rows: Sequence[Row],
-  wanted: Callable[[Row], int],
+  num_seeds: Callable[[Row], int],
   arguments: Callable[[Row], Sequence[str]],
   at_once: bool | None = None,
 ) -> None:
@@ -42,7 +42,7 @@ def run(
     folder: Of the runs, ROW/seedS or ROW/seeds/S, and the tables.
     suite: Its name.
     rows: All of them, for the tables.
-    wanted: Row -> how many seeds, 0 for none now.
+    num_seeds: Row -> how many seeds, 0 for none now.
     arguments: Row -> flags of its runs, but for seed and workdir.
     at_once: Whether the seeds of a row are trained at once; None: on accelerators. Two
       cores are no faster with five models than with one after the other, or slower:
@@ -59,7 +59,7 @@ def run(
     at_once = _has_accelerator()
   with workdir.lock(folder):
     for row in rows:
-      for seeds in _groups(folder, row, wanted(row), arguments(row), at_once):
+      for seeds in _groups(folder, row, num_seeds(row), arguments(row), at_once):
         failed += _run(folder, row, seeds, arguments(row))
         tables.write(folder, suite, rows)
       tables.draw(folder, row)
@@ -102,8 +102,8 @@ def _has_accelerator() -> bool:
   """Asked of another process: this one must leave a device's memory to the runs."""
   code = 'import jax; print(jax.default_backend())'
   command = [sys.executable, '-c', code]
-  found = subprocess.run(command, capture_output=True, text=True, check=True)
-  return found.stdout.split()[-1] != 'cpu'
+  process = subprocess.run(command, capture_output=True, text=True, check=True)
+  return process.stdout.split()[-1] != 'cpu'
 
 
 def _run(
@@ -116,18 +116,18 @@ def _run(
   first, count = seeds[0], len(seeds)
   of = folder / row.name
   places = {seed: of / SEEDS / str(seed) for seed in seeds}
-  place, label = of, f'{row.name} seeds {first} to {seeds[-1]}'
+  run_folder, label = of, f'{row.name} seeds {first} to {seeds[-1]}'
   if count == 1:
     if not places[first].exists():
       places[first] = of / f'seed{first}'
-    place, label = places[first], f'{row.name} seed {first}'
-  arguments = [*flags, f'--seed={first}', f'--workdir={place}']
+    run_folder, label = places[first], f'{row.name} seed {first}'
+  arguments = [*flags, f'--seed={first}', f'--workdir={run_folder}']
   if count > 1:
     arguments.append(f'--num_seeds={count}')
-  place.mkdir(parents=True, exist_ok=True)
+  run_folder.mkdir(parents=True, exist_ok=True)
   command = [sys.executable, '-m', f'experiments.{row.experiment}', *arguments]
   start = time.monotonic()
-  code = _wait(command, place, label)
+  code = _wait(command, run_folder, label)
   seconds = console.format_seconds(time.monotonic() - start)
   done = tables.finished(folder, row.name)
   for seed in sorted(done.keys() & places.keys()):
@@ -135,14 +135,16 @@ def _run(
   if code == 0:
     print(f'{label}: {seconds}', flush=True)
     return []
-  last = (place / 'console.log').read_text(errors='replace').strip().splitlines()[-1:]
+  last = (
+    (run_folder / 'console.log').read_text(errors='replace').strip().splitlines()[-1:]
+  )
   print(f'{label}: exit code {code} after {seconds}: {"".join(last)}', flush=True)
   return [str(p.relative_to(folder)) for n, p in places.items() if n not in done]
 
 
-def _wait(command: list[str], place: pathlib.Path, label: str) -> int:
+def _wait(command: list[str], run_folder: pathlib.Path, label: str) -> int:
   """Runs a command to its end; hands SIGTERM and Ctrl-C on, and then exits itself."""
-  with signals.catch() as stop, (place / 'console.log').open('ab') as log:
+  with signals.catch() as stop, (run_folder / 'console.log').open('ab') as log:
     # A session of its own: Ctrl-C reaches the run once, by us.
     process = subprocess.Popen(
       command,
@@ -167,24 +169,24 @@ def _wait(command: list[str], place: pathlib.Path, label: str) -> int:
     return process.returncode
 
 
-def _check_settings(place: pathlib.Path, wanted: TrainConfig) -> None:
+def _check_settings(run_folder: pathlib.Path, expected: TrainConfig) -> None:
   """Raises InputError if a finished run had other settings than it would have now."""
-  defaults = {spec.name: spec.default for spec in dataclasses.fields(wanted)}
-  found = {**defaults, **workdir.read_config(place)['config']}
+  defaults = {spec.name: spec.default for spec in dataclasses.fields(expected)}
+  recorded = {**defaults, **workdir.read_config(run_folder)['config']}
   changed = [
-    f'{name} {json.dumps(found.get(name))} -> {json.dumps(value)}'
-    for name, value in dataclasses.asdict(wanted).items()
-    if name not in FREE_FIELDS and found.get(name) != value
+    f'{name} {json.dumps(recorded.get(name))} -> {json.dumps(value)}'
+    for name, value in dataclasses.asdict(expected).items()
+    if name not in FREE_FIELDS and recorded.get(name) != value
   ]
   if changed:
     raise InputError(
-      f'{place} holds a run of other settings: {", ".join(changed)}; remove it, or use '
-      'another --workdir'
+      f'{run_folder} holds a run of other settings: {", ".join(changed)}; remove it, '
+      'or use another --workdir'
     )
 
 
-def _numbers(row: Row, place: pathlib.Path) -> str:
-  result: dict[str, Any] = json.loads((place / 'result.json').read_text())
+def _numbers(row: Row, run_folder: pathlib.Path) -> str:
+  result: dict[str, Any] = json.loads((run_folder / 'result.json').read_text())
   return ', '.join(
     f'{tables.label(number.metric)} '
     f'{console.format_value(tables.value(result, number.metric))}'

@@ -92,8 +92,8 @@ def finished(folder: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
     *(folder / name).glob(f'{SEEDS}/[0-9]*/result.json'),
     *(folder / name).glob('seed[0-9]*/result.json'),
   ]
-  found = {int(path.parent.name.removeprefix('seed')): path.parent for path in paths}
-  return dict(sorted(found.items()))
+  folders = {int(path.parent.name.removeprefix('seed')): path.parent for path in paths}
+  return dict(sorted(folders.items()))
 
 
 def label(metric: str) -> str:
@@ -106,10 +106,10 @@ def label(metric: str) -> str:
 
 def value(result: Mapping[str, Any], metric: str) -> float:
   """The number at a path of result.json."""
-  found: Any = result
+  entry: Any = result
   for name in metric.split('.'):
-    found = found[name]
-  return float(found)
+    entry = entry[name]
+  return float(entry)
 
 
 def markdown(
@@ -160,8 +160,8 @@ def markdown(
 def _results(folder: pathlib.Path, name: str) -> dict[int, dict[str, Any]]:
   """Seed -> result.json of the finished runs of a row."""
   return {
-    seed: json.loads((place / 'result.json').read_text())
-    for seed, place in finished(folder, name).items()
+    seed: json.loads((run_folder / 'result.json').read_text())
+    for seed, run_folder in finished(folder, name).items()
   }
 
 
@@ -176,7 +176,7 @@ def _entry(
     'experiment': row.experiment,
     'metric': number.metric,
     'published': number.published,
-    'said': number.said,
+    'said': number.published_text,
     'peer': number.peer,
     'mean': float(np.mean(numbers)),
     'spread': float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,

@@ -10,7 +10,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import TrainConfig, field
 from seqjax.data.sources import Sequences
@@ -111,8 +111,8 @@ def encode(config: Config, texts: Splits) -> Data:
 
 
 def _shown(names: list[str], most: int = 12) -> str:
-  more = f', ... ({len(names)})' if len(names) > most else ''
-  return ', '.join(names[:most]) + more
+  suffix = f', ... ({len(names)})' if len(names) > most else ''
+  return ', '.join(names[:most]) + suffix
 
 
 def by_class(
@@ -134,9 +134,9 @@ def by_class(
   return {'test_macro_f1': macro, 'classes': scores, 'confusion': matrix.tolist()}
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints the class of each text, and how sure the model is of it."""
-  texts = running.read_texts(asked)
+  texts = running.read_texts(request)
   trained = members.first
   tokenizer, classes = vocabulary.read(trained.folder)
   config: Any = trained.config
@@ -146,15 +146,15 @@ def predict(members: Members, asked: Asked) -> None:
     ids = vocabulary.encode(tokenizer, texts)
     return running.sequences(ids, np.zeros(len(texts), np.int32), config.length)
 
-  if asked.held_out:
+  if request.held_out:
     logits, y = members.held_out(members.load().parts[2])
     prediction.say_confidence(prediction.softmax(logits), y, 'test texts')
   for given, logits in running.answers(members, texts, to_source):
     answer, line = prediction.of_class(logits, classes)
     words = vocabulary.words_of(tokenizer, given)
     answer |= vocabulary.word_facts(words, known, len(words) - config.length)
-    said = vocabulary.words_line(answer, config.tokens)
-    running.say(answer, f'{line}  {said}', asked.json)
+    unknown_words = vocabulary.words_line(answer, config.tokens)
+    running.say(answer, f'{line}  {unknown_words}', request.json)
 
 
 class Of(running.Of):

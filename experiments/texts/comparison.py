@@ -8,7 +8,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Arrays
@@ -113,13 +113,13 @@ class Of(running.Of):
       matrix=data.matrix,
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints how like two texts are; a line holds both, parted by a tab.
 
     Raises:
       InputError: A line holds another number of texts.
     """
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     tokenizer, _ = vocabulary.read(members.first.folder)
     config: Any = members.first.config
     known = vocabulary.known_words(tokenizer)
@@ -129,10 +129,10 @@ class Of(running.Of):
       return running.arrays(x)
 
     find_interval: Callable[[np.ndarray], np.ndarray] = prediction.interval
-    if asked.held_out:
+    if request.held_out:
       _, *parts = members.load().parts
-      found = [members.held_out(Arrays(*part)) for part in parts]
-      (outputs, y), test = ((_score(output), _score(y)) for output, y in found)
+      held_out = [members.held_out(Arrays(*part)) for part in parts]
+      (outputs, y), test = ((_score(output), _score(y)) for output, y in held_out)
       calibration = prediction.Calibration.of(outputs, y)
       prediction.say_coverage(calibration, *test, 'test pairs')
       find_interval = calibration.interval
@@ -152,7 +152,7 @@ class Of(running.Of):
       line = f'{score:.2f}{prediction.spread_line(apart)}  '
       line += vocabulary.words_line(answer)
       line += f', last {unread} not read' if unread else ''
-      running.say({**answer, 'unread': unread}, line, asked.json)
+      running.say({**answer, 'unread': unread}, line, request.json)
 
 
 def _score(output: np.ndarray) -> np.ndarray:

@@ -113,8 +113,8 @@ def _show_classes(texts: Splits, words: dict[str, list[Any]], most: int) -> None
   for label in classes_of(texts.train):
     rows[label] = {name: counts[name][label] for name in counts}
   console.results_table(rows, title='Texts of each class')
-  for label, found in _outstanding(texts.train, words['train'], most).items():
-    print(textwrap.fill(f'{label}: {", ".join(found)}', 80))
+  for label, outstanding in _outstanding(texts.train, words['train'], most).items():
+    print(textwrap.fill(f'{label}: {", ".join(outstanding)}', 80))
   print()
 
 
@@ -139,12 +139,12 @@ def _outstanding(part: Labelled, words: list[Any], most: int) -> dict[str, list[
     odds = math.log(cells[0] * cells[3] / (cells[1] * cells[2]))
     return odds / math.sqrt(sum(1 / cell for cell in cells))
 
-  found = {}
+  outstanding = {}
   for label in sorted(sizes):
     least = _SHARE * sizes[label]
     zs = {w: -z(w, label) for w, count in inside[label].items() if count >= least}
-    found[label] = sorted(zs, key=lambda word: (zs[word], word))[:most]
-  return found
+    outstanding[label] = sorted(zs, key=lambda word: (zs[word], word))[:most]
+  return outstanding
 
 
 def _show_mistakes(
@@ -155,14 +155,14 @@ def _show_mistakes(
   params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
   logits = running.outputs(trained.model, params, source, trained.config.batch_size)
   p = prediction.softmax(logits)
-  found, labels = p.argmax(-1), source.labels
-  wrong = np.flatnonzero(found != labels)
+  predicted, labels = p.argmax(-1), source.labels
+  wrong = np.flatnonzero(predicted != labels)
   print(f'{len(wrong):,} of {len(labels):,} texts of the test set are mistaken')
-  pairs = Counter((classes[labels[i]], classes[found[i]]) for i in wrong)
+  pairs = Counter((classes[labels[i]], classes[predicted[i]]) for i in wrong)
   rows = {f'{a} for {b}': {'texts': n} for (a, b), n in pairs.most_common(10)}
   if rows:
     console.results_table(rows, title='Taken: true class, for which one')
   for i in wrong[np.argsort(-p[wrong].max(-1), kind='stable')][:most]:
     shown = ' '.join(texts.texts[i].split())
-    print(f'{texts.places[i]}: {classes[labels[i]]}, found {classes[found[i]]} '
+    print(f'{texts.places[i]}: {classes[labels[i]]}, found {classes[predicted[i]]} '
           f'with {p[i].max():.3f}: {shown[:200]}')  # fmt: skip

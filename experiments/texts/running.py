@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.suites import rows
 from experiments.texts import vocabulary
 from seqjax import train as train_lib
@@ -155,20 +155,20 @@ def answers(
     if not chunk:
       return
     batches = InOrder(to_source(chunk), min(_BATCH, len(chunk)))
-    found = outputs(batches, len(chunk), start)
+    of_chunk = outputs(batches, len(chunk), start)
     for i, text in enumerate(chunk):
-      yield text, jax.tree.map(lambda a, i=i: a[:, i], found)
+      yield text, jax.tree.map(lambda a, i=i: a[:, i], of_chunk)
 
 
-def read_texts(asked: Asked) -> Iterator[str]:
+def read_texts(request: Request) -> Iterator[str]:
   """The texts that --text and --file name, one after the other; default stdin.
 
   Raises:
     InputError: Flags do not fit each other, the file cannot be read, or a line of it is
       no text.
   """
-  text, file, text_column = asked.text, asked.file, asked.text_column
-  if asked.picture:
+  text, file, text_column = request.text, request.file, request.text_column
+  if request.picture:
     raise InputError('--picture is of forecasts: texts have none')
   for flag, value in (('--file', file), ('--text_column', text_column)):
     if text is not None and value is not None:
@@ -206,9 +206,9 @@ def _cells(table: str, column: str, name: str) -> Iterator[str]:
     headers[delimiter] = [title.strip() for title in titles]
   fitting = [d for d, header in headers.items() if header.count(column) == 1]
   if not fitting:
-    found = ', '.join(map(repr, max(headers.values(), key=len)[:20]))
+    columns = ', '.join(map(repr, max(headers.values(), key=len)[:20]))
     raise InputError(
-      f'{name}, line 1: expected a column {column!r}, once, found {found}'
+      f'{name}, line 1: expected a column {column!r}, once, found {columns}'
     )
   header = headers[fitting[0]]
   rows = csv.reader(file, delimiter=fitting[0], skipinitialspace=True, strict=True)
@@ -217,8 +217,8 @@ def _cells(table: str, column: str, name: str) -> Iterator[str]:
       if len(row) == len(header):
         yield row[header.index(column)]
       elif any(cell.strip() for cell in row):
-        wanted = f'expected {len(header)} fields, found {len(row)}'
-        raise InputError(f'{name}, line {rows.line_num + 1}: {wanted}')
+        mismatch = f'expected {len(header)} fields, found {len(row)}'
+        raise InputError(f'{name}, line {rows.line_num + 1}: {mismatch}')
   except csv.Error as error:
     raise InputError(f'{name}, line {rows.line_num + 1}: {error}') from error
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
@@ -93,7 +93,7 @@ def encode(config: Config, parts: Mapping[str, Tagged]) -> Data:
     for name, part in parts.items():
       if odd := set(part.classes or ()) - set(classes):
         raise InputError(f'the {name} set has {sorted(odd)[0]!r}: no class of training')
-  found = tuple(
+  encoded = tuple(
     _part(config, part, tokenizer, tags, classes) for part in parts.values()
   )
   known = vocabulary.known_words(tokenizer)
@@ -105,7 +105,7 @@ def encode(config: Config, parts: Mapping[str, Tagged]) -> Data:
     + f'; {np.mean([word not in known for word in tested]):.1%} of the test unknown',
     'tags': f'{len(tags)}' + (f', {len(classes)} classes' if classes else ''),
   }
-  return Data(found, tokenizer, tags, classes, facts)
+  return Data(encoded, tokenizer, tags, classes, facts)
 
 
 def _part(
@@ -202,9 +202,9 @@ class Of(running.Of):
       real=self.real(config),
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints the tag of each word of a text, whose words spaces part."""
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     tokenizer, labels = vocabulary.read(members.first.folder)
     config: Any = members.first.config
     starts = labels['classes'] is not None
@@ -216,7 +216,7 @@ class Of(running.Of):
       y = np.zeros(len(texts), np.int32)
       return running.sequences(ids, y, config.length + starts)
 
-    if asked.held_out:
+    if request.held_out:
       outputs, y = members.held_out(members.load().parts[2])
       p = prediction.softmax(outputs[0][:, :, 1:] if starts else outputs)
       y = y[:, 1:] if starts else y
@@ -226,9 +226,9 @@ class Of(running.Of):
       each = prediction.softmax(output[0][:, 1:] if starts else output)  # [S, T, C]
       p = each.mean(0)[: len(words)]
       best = p.argmax(-1)
-      found = [labels['tags'][i] for i in best]
-      answer: dict[str, Any] = {'tags': list(zip(words, found, strict=False))}
-      more = ''
+      best_tags = [labels['tags'][i] for i in best]
+      answer: dict[str, Any] = {'tags': list(zip(words, best_tags, strict=False))}
+      details = ''
       if starts:
         classes = prediction.softmax(output[1])  # [S, K]
         number = int(classes.mean(0).argmax())
@@ -240,14 +240,14 @@ class Of(running.Of):
           {'probability': float(p[t, i]), **facts[t]} for t, i in enumerate(best)
         ]
         t = int(p.max(-1).argmin())
-        more = f', least sure of {words[t]}: {p[t].max():.4f}'
-        more += prediction.spread_line(facts[t])
+        details = f', least sure of {words[t]}: {p[t].max():.4f}'
+        details += prediction.spread_line(facts[t])
       answer |= {
         'unknown': [word for word in words if word.lower() not in known],
         'unread': max(len(words) - config.length, 0),
       }
       line = ' '.join(f'{word}/{tag}' for word, tag in answer['tags'])
       line = f'{answer["class"]}  {line}' if starts else line
-      more += f', last {answer["unread"]} not read' if answer['unread'] else ''
-      said = f'  {len(answer["unknown"])} unknown{more}'
-      running.say(answer, line + said, asked.json)
+      details += f', last {answer["unread"]} not read' if answer['unread'] else ''
+      summary = f'  {len(answer["unknown"])} unknown{details}'
+      running.say(answer, line + summary, request.json)

@@ -61,11 +61,11 @@ def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
 
 def files(tokenizer: Tokenizer, labels: Any = None) -> dict[str, Callable]:
   """What a run leaves in its workdir, for `train.run`."""
-  found: dict[str, Callable] = {VOCABULARY_FILE: tokenizer.save}
+  writers: dict[str, Callable] = {VOCABULARY_FILE: tokenizer.save}
   if labels is not None:
     content = json.dumps(labels, ensure_ascii=False, indent=0).encode() + b'\n'
-    found[LABELS_FILE] = lambda path: whole.write(path, content)
-  return found
+    writers[LABELS_FILE] = lambda path: whole.write(path, content)
+  return writers
 
 
 def read(folder: pathlib.Path) -> tuple[Tokenizer, Any]:
@@ -104,18 +104,18 @@ def vectors(
     return None, {}
   if not pathlib.Path(path).is_file():
     raise InputError(f'`vectors={path}` is no file')
-  found = load_vectors(pathlib.Path(path), words=tokenizer.word_index)
-  if found.matrix.shape[1] != embed_size:
+  loaded = load_vectors(pathlib.Path(path), words=tokenizer.word_index)
+  if loaded.matrix.shape[1] != embed_size:
     raise InputError(
-      f'`embed_size` must be {found.matrix.shape[1]}, the width of the vectors in '
+      f'`embed_size` must be {loaded.matrix.shape[1]}, the width of the vectors in '
       f'{path}, got {embed_size}'
     )
   V = tokenizer.num_ids
   matrix, coverage = embedding_matrix(
-    found, tokenizer.word_index, V, counts=tokenizer.word_counts
+    loaded, tokenizer.word_index, V, counts=tokenizer.word_counts
   )
   lacking = np.flatnonzero(~matrix.any(1))[1:]  # but for row 0, of padding
-  spread = float(found.matrix.std()) if found.matrix.size else 0.1
+  spread = float(loaded.matrix.std()) if loaded.matrix.size else 0.1
   draws = np.random.RandomState(0).normal(0, spread, (len(lacking), embed_size))
   matrix[lacking] = draws
   return matrix, {'vectors': f'{pathlib.Path(path).name}: {coverage}'}
@@ -139,7 +139,7 @@ def word_facts(words: Sequence[str], known: set[str], unread: int) -> dict[str, 
 def words_line(answer: Mapping[str, Any], kind: str = 'words') -> str:
   """The same for a reader."""
   unknown = answer['unknown']
-  more = ', ...' if len(unknown) > _SHOWN else ''
-  names = f' ({", ".join(unknown[:_SHOWN])}{more})' if unknown else ''
+  suffix = ', ...' if len(unknown) > _SHOWN else ''
+  names = f' ({", ".join(unknown[:_SHOWN])}{suffix})' if unknown else ''
   line = f'{answer["words"]} {kind}, {len(unknown)} unknown{names}'
   return line + (f', first {answer["unread"]} not read' if answer['unread'] else '')

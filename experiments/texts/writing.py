@@ -13,7 +13,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import experiment, prediction
-from experiments.prediction import Asked, Members
+from experiments.prediction import Members, Request
 from experiments.texts import layers, running, vocabulary
 from seqjax import generation
 from seqjax.config import field
@@ -163,9 +163,9 @@ class Of(running.Of):
       finish=finish,
     )
 
-  def predict(self, members: Members, asked: Asked) -> None:
+  def predict(self, members: Members, request: Request) -> None:
     """Prints how likely each text is after the beginning of a line."""
-    texts = running.read_texts(asked)
+    texts = running.read_texts(request)
     prediction.check_no_held_out(members)
     tokenizer, _ = vocabulary.read(members.first.folder)
     config: Any = members.first.config
@@ -186,10 +186,8 @@ class Of(running.Of):
       each = np.zeros(members.size)
       if len(y):
         of_members = logits[:, : len(y)]  # [S, T, V]
-        found = losses.softmax_xent(
-          of_members, jnp.broadcast_to(y, of_members.shape[:2])
-        )
-        each = np.asarray(found, np.float64).reshape(members.size, -1).mean(-1)
+        nll = losses.softmax_xent(of_members, jnp.broadcast_to(y, of_members.shape[:2]))
+        each = np.asarray(nll, np.float64).reshape(members.size, -1).mean(-1)
       nats, apart = float(each.mean()), prediction.spread(each)
       answer = {
         'tokens': len(y),
@@ -201,7 +199,7 @@ class Of(running.Of):
       line = f'{nats:.4f}{prediction.spread_line(apart)} nats, '
       line += f'perplexity {answer["perplexity"]:.2f}  '
       line += f'{len(y)} {config.tokens}, {answer["unknown"]} unknown  {given[:60]}'
-      running.say(answer, line, asked.json)
+      running.say(answer, line, request.json)
 
 
 def write(

@@ -10,9 +10,9 @@ import numpy as np
 from experiments import experiment
 from experiments.prediction import (
   LEVEL,
-  Asked,
   Calibration,
   Members,
+  Request,
   say_coverage,
   spread_out,
 )
@@ -28,25 +28,25 @@ _HELD_OUT = 500  # windows of validation and of test, for intervals
 _PICTURE_DAYS = 10
 
 
-def predict(members: Members, asked: Asked) -> None:
+def predict(members: Members, request: Request) -> None:
   """Prints a forecast for each row with enough rows before it.
 
   Args:
     members: Runs of an experiment on weather.
-    asked: `file`, a CSV with the columns of the run's own; default standard input.
+    request: `file`, a CSV with the columns of the run's own; default standard input.
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
       has enough rows before it; or the data of the run, which an interval needs.
   """
   trained = members.first
-  for flag, value in (('--text', asked.text), ('--text_column', asked.text_column)):
+  for flag, value in (('--text', request.text), ('--text_column', request.text_column)):
     if value is not None:
       raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is weather
   scaling = Scaling.load(trained.folder / SCALING_FILE)
-  content, name = reading.content(asked.file)
+  content, name = reading.content(request.file)
   raw = csv_files.read_csv(
     content,
     name,
@@ -80,13 +80,13 @@ def predict(members: Members, asked: Asked) -> None:
     return normal * scaling.std[target] + scaling.mean[target]
 
   each = _forecasts(members, values, shape, rows)  # [S, M]
-  found = in_unit(each.mean(0))
+  forecasts = in_unit(each.mean(0))
   last = rows + shape.offsets[-1]
   ahead = np.timedelta64((shape.ahead - shape.offsets[-1]) * report.step_seconds, 's')
   answers = {
     'made': series.times[last],
     'for': series.times[last] + ahead,
-    'forecast': found.round(2),
+    'forecast': forecasts.round(2),
     'now': series.values[last, target],
   }
   if calibration is not None:
@@ -95,11 +95,11 @@ def predict(members: Members, asked: Asked) -> None:
   answers['measured'] = _measured(
     series.times, series.values[:, target], answers['for']
   )
-  _print(answers, config.target, asked.json)
-  if asked.picture:
+  _print(answers, config.target, request.json)
+  if request.picture:
     rows_a_picture = _PICTURE_DAYS * 86_400 // report.step_seconds
     last_ones = {name: column[-rows_a_picture:] for name, column in answers.items()}
-    _draw(last_ones, Path(asked.picture), trained.experiment, config.target)
+    _draw(last_ones, Path(request.picture), trained.experiment, config.target)
   print(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
     + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
@@ -136,8 +136,8 @@ def _shape(config: Config) -> Shape:
 
 def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:
   """What came at the times that are due; NaN where the file does not have them."""
-  place = np.minimum(np.searchsorted(times, due), len(times) - 1)
-  return np.where(times[place] == due, values[place], np.nan)
+  index = np.minimum(np.searchsorted(times, due), len(times) - 1)
+  return np.where(times[index] == due, values[index], np.nan)
 
 
 def _draw(answers: dict[str, np.ndarray], path: Path, name: str, target: str) -> None:
@@ -167,7 +167,7 @@ def _calibrate(members: Members) -> Calibration:
   data: Data = members.load()
 
   def held_out(part: windows.WindowSet) -> tuple[np.ndarray, np.ndarray]:
-    rows = part.rows[spread_out(len(part.rows), members.asked.held_out or _HELD_OUT)]
+    rows = part.rows[spread_out(len(part.rows), members.request.held_out or _HELD_OUT)]
     y = data.series.values[rows + data.shape.ahead, data.target]
     return _forecasts(members, data.series.values, data.shape, rows), y
 

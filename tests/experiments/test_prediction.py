@@ -177,6 +177,6 @@ def test_confidence_by_hand():
   p = np.array([[0.95, 0.05], [0.9, 0.1], [0.3, 0.7], [0.35, 0.65]])
   found = prediction.Confidence.of(p, np.array([0, 1, 1, 0]))
   assert found.right == 0.5
-  assert found.said == pytest.approx(0.8)
+  assert found.confidence == pytest.approx(0.8)
   # Bins: 0.9 to 1 holds two with one right; 0.7 one, right; 0.6 one, wrong.
   assert found.error == pytest.approx((abs(1 - 1.85) + abs(1 - 0.7) + 0.65) / 4)

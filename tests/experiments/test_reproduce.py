@@ -19,7 +19,9 @@ from seqjax.view import comparisons
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _ROWS = (
-  suites.Row('plain', 'x', (suites.Number('best.val_accuracy', said='mid 50s %'),)),
+  suites.Row(
+    'plain', 'x', (suites.Number('best.val_accuracy', published_text='mid 50s %'),)
+  ),
   suites.Row(
     'better',
     'x',
