@@ -124,7 +124,11 @@ class TrainedLayer(Layer, kw_only=True):
 class _Foreign:
   """What `Layer` declares, of a function of x alone or a module that inherits nothing.
 
-  Their masks are something else, unless there is a method `compute_mask`.
+  Their masks are something else, unless there is a method `compute_mask`. Signatures
+  are read here alone: linen's modules and a user's declare nothing.
+
+  Attributes:
+    arguments: Names of what its `__call__` takes.
   """
 
   takes_lookup = False
@@ -133,8 +137,9 @@ class _Foreign:
     self._compute_mask = getattr(layer, 'compute_mask', None)
     self.return_sequences = getattr(layer, 'return_sequences', None)
     self.return_carry = getattr(layer, 'return_carry', False)
-    is_module = isinstance(layer, nn.Module)
-    names = inspect.signature(type(layer).__call__).parameters if is_module else ()
+    self.arguments: tuple[str, ...] = ()
+    if isinstance(layer, nn.Module):
+      self.arguments = tuple(inspect.signature(type(layer).__call__).parameters)
     may_take = {
       'train': True,
       'mask': self._compute_mask is not None,
@@ -143,7 +148,9 @@ class _Foreign:
       'deterministic': getattr(layer, 'deterministic', None) is None,
       'use_running_average': getattr(layer, 'use_running_average', None) is None,
     }
-    self.takes = tuple(name for name, may in may_take.items() if may and name in names)
+    self.takes = tuple(
+      name for name, may in may_take.items() if may and name in self.arguments
+    )
 
   def compute_mask(self, x: Any, mask: Flags, y: Any = None) -> Flags:
     """Its own word, or else the mask while it fits y, if that is known."""
@@ -188,11 +195,11 @@ def call_options(model: nn.Module, *, train: bool, mask: Any = None) -> dict[str
     TypeError: if there is a mask, and the model takes none.
   """
   given = {'train': train, 'deterministic': not train, 'mask': mask}
-  names = inspect.signature(type(model).__call__).parameters
-  takes = declared(model).takes
+  known = declared(model)
+  takes = known.arguments if isinstance(known, _Foreign) else known.takes
   if isinstance(model, TrainedLayer):
     takes = ('train', *takes)
-  options = {k: v for k, v in given.items() if k in takes or k in names}
+  options = {k: v for k, v in given.items() if k in takes}
   for name in ('train', 'deterministic'):
     if getattr(model, name, None) is not None:
       options.pop(name, None)
