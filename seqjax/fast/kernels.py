@@ -98,9 +98,9 @@ def _ordered(static: Static, arrays: Mapping[str, Array]) -> tuple[Any, ...]:
 
 def _gradients(static: Static, names: Any) -> list[str]:
   """Names of the gradients, in the order of the results."""
-  wanted = ['recurrent_kernel', 'kernel', *(['bias'] if 'bias' in names else [])]
-  wanted += static.cell.carry._fields  # type: ignore[attr-defined]
-  return wanted + (['x'] if static.wants_dx else [])
+  ordered = ['recurrent_kernel', 'kernel', *(['bias'] if 'bias' in names else [])]
+  ordered += static.cell.carry._fields  # type: ignore[attr-defined]
+  return ordered + (['x'] if static.wants_dx else [])
 
 
 def _carry_shape(static: Static, arrays: Mapping[str, Any]) -> tuple[int, ...]:
@@ -123,30 +123,34 @@ def _forward_jvp(primals: Any, tangents: Any, *, static: Static) -> tuple[Any, A
   """Values by the kernels, which leave what the way back wants; it is no tangent's."""
   moving = _moving(static, tangents)
   results = _bind_forward(static._replace(leaves=bool(moving)), *primals)
-  found = list(map(_no_tangent, results))
+  out_tangents = list(map(_no_tangent, results))
   if moving:
     names = (*static.given, 'kept', *(f't{name}' for name in moving))
     operands = (*primals, results[static.states], *moving.values())
     changes = _bind_tangent(static._replace(given=names), *operands)
-    found = [*changes[: static.states], found[static.states], *changes[static.states :]]
-  return results, found
+    out_tangents = [
+      *changes[: static.states],
+      out_tangents[static.states],
+      *changes[static.states :],
+    ]
+  return results, out_tangents
 
 
 def _tangent_transpose(cotangents: Any, *operands: Any, static: Static) -> list[Any]:
   """Reverse mode: the way back of the kernels, with what forward kept."""
   named = dict(zip(static.given, operands, strict=True))
   arrays = {k: a for k, a in named.items() if not k.startswith('t')}
-  wanted = {k: a.aval for k, a in named.items() if ad.is_undefined_primal(a)}
+  linear = {k: a.aval for k, a in named.items() if ad.is_undefined_primal(a)}
   zeros = jnp.zeros_like(arrays['kept'], shape=_carry_shape(static, arrays))
   fields = static.cell.carry._fields  # type: ignore[attr-defined]
   given = dict(zip((*fields, 'ys'), cotangents, strict=False))
   known = {f'd{k}': d for k, d in given.items() if type(d) is not ad.Zero}
   arrays = {**arrays, **dict.fromkeys((f'd{k}' for k in fields), zeros), **known}
-  static = static._replace(wants_dx='tx' in wanted, leaves=False)
+  static = static._replace(wants_dx='tx' in linear, leaves=False)
   results = _bind_backward(*_ordered(static, arrays))
-  found = dict(zip(_gradients(static, arrays), results, strict=True))
+  gradients = dict(zip(_gradients(static, arrays), results, strict=True))
   return [
-    _summed(found[name[1:]], wanted[name].shape) if name in wanted else None
+    _summed(gradients[name[1:]], linear[name].shape) if name in linear else None
     for name in named
   ]
 
@@ -214,8 +218,8 @@ def _reference_gradients(
   own = {k: jnp.broadcast_to(arrays[k], (models, *arrays[k].shape[1:])) for k in names}
   outputs, pull = jax.vjp(lambda own: _reference(static, {**arrays, **own}), own)
   missing = {k: jnp.zeros_like(y) for k, y in outputs.items() if k not in cotangents}
-  (found,) = pull({**cotangents, **missing})
-  return {k: g.reshape(models, -1, g.shape[-1]) for k, g in found.items()}
+  (gradients,) = pull({**cotangents, **missing})
+  return {k: g.reshape(models, -1, g.shape[-1]) for k, g in gradients.items()}
 
 
 def _forward_shapes(static: Static, sizes: Sizes) -> list[Any]:
@@ -264,11 +268,11 @@ def _tangent_reference(static: Static, *operands: Array) -> list[Array]:
   names = [name[1:] for name in arrays if name.startswith('t')]
   moving = {name: of_all(arrays.pop(f't{name}')) for name in names}
   own = {name: of_all(arrays[name]) for name in names}
-  _, found = jax.jvp(
+  _, tangents = jax.jvp(
     lambda own: _reference(static, {**arrays, **own}), (own,), (moving,)
   )
   fields = static.cell.carry._fields  # type: ignore[attr-defined]
-  return [found[name] for name in (*fields, 'ys') if name in found]
+  return [tangents[name] for name in (*fields, 'ys') if name in tangents]
 
 
 def _backward_reference(static: Static, *operands: Array) -> list[Array]:
@@ -276,8 +280,8 @@ def _backward_reference(static: Static, *operands: Array) -> list[Array]:
   del arrays['kept']
   cotangents = {k[1:]: arrays.pop(k) for k in ('dys', 'dh', 'dc') if k in arrays}
   names = _gradients(static, arrays)
-  found = _reference_gradients(static, arrays, cotangents, names)
-  return [found[name] for name in names]
+  gradients = _reference_gradients(static, arrays, cotangents, names)
+  return [gradients[name] for name in names]
 
 
 def forward_on_gpu(
@@ -394,8 +398,8 @@ def _define(
     def function(moved: dict[str, Array]) -> list[Array]:
       return reference(static, *{**arrays, **moved}.values())
 
-    _, found = jax.jvp(function, ({k: arrays[k] for k in moving},), (moving,))
-    return results, found
+    _, out_tangents = jax.jvp(function, ({k: arrays[k] for k in moving},), (moving,))
+    return results, out_tangents
 
   primitive.def_impl(
     of_reference

@@ -97,8 +97,8 @@ def _headers() -> pathlib.Path:
 
 
 def _zig() -> list[str] | None:
-  found = importlib.util.find_spec('ziglang')
-  return [sys.executable, '-m', 'ziglang', 'c++'] if found else None
+  spec = importlib.util.find_spec('ziglang')
+  return [sys.executable, '-m', 'ziglang', 'c++'] if spec else None
 
 
 def _run(command: list[str]) -> None:

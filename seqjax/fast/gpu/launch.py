@@ -106,8 +106,10 @@ def _ptx(source: bytes, options: list[bytes], header: bytes = b'') -> str:
 
 def _capability() -> tuple[int, int]:
   """The least of this process's own GPUs."""
-  found = [d.compute_capability.split('.') for d in jax.local_devices(backend='cuda')]
-  return min((int(major), int(minor)) for major, minor in found)
+  capabilities = [
+    d.compute_capability.split('.') for d in jax.local_devices(backend='cuda')
+  ]
+  return min((int(major), int(minor)) for major, minor in capabilities)
 
 
 def shared_memory() -> int:
@@ -115,16 +117,18 @@ def shared_memory() -> int:
 
   CUDA C++ Programming Guide, table of technical specifications per compute capability.
   """
-  found = [d.compute_capability for d in jax.local_devices(backend='cuda')]
+  capabilities = [d.compute_capability for d in jax.local_devices(backend='cuda')]
   most = {'8.0': 163, '8.7': 163, '9.0': 227, '10.0': 227, '10.3': 227, '11.0': 227}
-  return (min(most.get(name, 99) for name in found) - 10) * 1024
+  return (min(most.get(name, 99) for name in capabilities) - 10) * 1024
 
 
 @functools.cache
 def memory() -> float:
   """Bytes that JAX may have of the least of this process's own GPUs."""
-  found = [d.memory_stats() or {} for d in jax.local_devices(backend='cuda')]
-  return min((stats.get('bytes_limit', math.inf) for stats in found), default=math.inf)
+  of_devices = [d.memory_stats() or {} for d in jax.local_devices(backend='cuda')]
+  return min(
+    (stats.get('bytes_limit', math.inf) for stats in of_devices), default=math.inf
+  )
 
 
 @functools.cache
@@ -172,7 +176,7 @@ def launch(
   """Runs a kernel: a block of threads for each place of a grid."""
   call = jax.ffi.ffi_call('__gpu$xla.gpu.ptx', results)
   (x, y), one = map(np.int32, grid), np.int32(1)
-  found: Any = call(
+  outputs: Any = call(
     *operands,
     name=name,
     kernel_type='ptx',
@@ -185,4 +189,4 @@ def launch(
     block_z=one,
     shared_mem_bytes=np.int32(shared_bytes),
   )
-  return found
+  return outputs

@@ -94,14 +94,14 @@ def forward(
   M, B, H, states, K = sizes.models, sizes.B, sizes.H, static.states, sizes.gpu_chunk
   n, rest = divmod(sizes.T, K)
 
-  def take(carry: Any, first: Any, K: int) -> Any:
+  def run_chunk(carry: Any, first: Any, K: int) -> Any:
     part = _steps(static, sizes, arrays, first, K) | _carry(static, carry)
     of = sizes._replace(T=K, kept=0, gpu_chunk=None)
-    found = _forward(static._replace(leaves=False), of, part, launch, room)
-    return jnp.stack(found[:states], 1), (carry, found[states + 1 :])
+    results = _forward(static._replace(leaves=False), of, part, launch, room)
+    return jnp.stack(results[:states], 1), (carry, results[states + 1 :])
 
   def body(carry: Array, i: Array) -> Any:
-    return take(carry, i * K, K)
+    return run_chunk(carry, i * K, K)
 
   zeros = jnp.zeros((M, B, H), jnp.float32)
   carry = [_of_all(M)(arrays.get(k, zeros)) for k in ('h', 'c')[:states]]
@@ -109,11 +109,11 @@ def forward(
   ys = [jnp.moveaxis(y.reshape(n, M, B, K, H), 0, 2).reshape(M, B, -1, H) for y in ys]
   before = jnp.moveaxis(before, 0, 1)
   if rest:
-    last, (carry, more) = take(last, n * K, rest)
+    last, (carry, of_rest) = run_chunk(last, n * K, rest)
     before = jnp.concatenate([before, carry[:, None]], 1)
     ys = [
       jnp.concatenate([y, m.reshape(M, B, rest, H)], 2)
-      for y, m in zip(ys, more, strict=True)
+      for y, m in zip(ys, of_rest, strict=True)
     ]
   kept = before.reshape(M, -1, H)
   kept = jnp.pad(kept, ((0, 0), (0, sizes.kept - kept.shape[1]), (0, 0)))
@@ -230,35 +230,35 @@ def _backward_by_chunks(
   total: dict[str, Array] = {}
   summed = [k for k in names if k not in ('h', 'c') and (k != 'x' or dx is None)]
 
-  def take(state: Any, i: Any, K: int) -> Any:
+  def pull_chunk(state: Any, i: Any, K: int) -> Any:
     (dh, dc), total, dx = state
-    found = pull(i, K, dh, dc)
-    total = {k: total[k] + found[k] if total else found[k] for k in summed}
+    gradients = pull(i, K, dh, dc)
+    total = {k: total[k] + gradients[k] if total else gradients[k] for k in summed}
     if dx is not None:
-      own = found['x'].reshape(M, B, K, -1)
-      first = _place(static, sizes, i * sizes.gpu_chunk, K)
+      own = gradients['x'].reshape(M, B, K, -1)
+      first = _first_in_time(static, sizes, i * sizes.gpu_chunk, K)
       dx = jax.lax.dynamic_update_slice_in_dim(dx, own, first, 2)
-    return (found['h'], found.get('c', dc)), total, dx
+    return (gradients['h'], gradients.get('c', dc)), total, dx
 
   state: Any = ((dh, dc), total, dx)
   if rest:
-    state = take(state, n, rest)
+    state = pull_chunk(state, n, rest)
   else:
     n -= 1
-    state = take(state, n, K)
+    state = pull_chunk(state, n, K)
 
   def body(state: Any, i: Array) -> tuple[Any, None]:
-    return take(state, i, K), None
+    return pull_chunk(state, i, K), None
 
   state, _ = jax.lax.scan(body, state, jnp.arange(n), reverse=True)
   (dh, dc), total, dx = state
-  found = {'h': dh, 'c': dc, **total}
+  totals = {'h': dh, 'c': dc, **total}
   if dx is not None:
-    found['x'] = dx.reshape(M, B * T, -1)
-  return [found[name] for name in names]
+    totals['x'] = dx.reshape(M, B * T, -1)
+  return [totals[name] for name in names]
 
 
-def _place(static: Static, sizes: Sizes, first: Any, K: int) -> Any:
+def _first_in_time(static: Static, sizes: Sizes, first: Any, K: int) -> Any:
   """Where K steps begin in time, of which the first is run as step `first`."""
   return sizes.T - first - K if static.options.go_backwards else first
 
@@ -270,7 +270,7 @@ def _steps(
   part = dict(arrays)
   for name in ('ids' if 'ids' in arrays else 'x', 'mask', 'reset', 'cut', 'dys'):
     if name in part:  # dys: as they are run
-      start = first if name == 'dys' else _place(static, sizes, first, K)
+      start = first if name == 'dys' else _first_in_time(static, sizes, first, K)
       part[name] = jax.lax.dynamic_slice_in_dim(part[name], start, K, 2)
   return part
 
@@ -331,19 +331,19 @@ def _backward(
     _, vjp = jax.vjp(lambda moved: _projection(cell)({**own, **moved}), moved)
     return vjp(dz)[0]
 
-  found = _per_model(M, pull, own, dz)
-  if 'bias' in found and cell.name == 'gru':
+  gradients = _per_model(M, pull, own, dz)
+  if 'bias' in gradients and cell.name == 'gru':
     of_state = dh_sums[..., 2, :].sum((1, 2))
-    found['bias'] = found['bias'].at[:, 1, 2 * H :].set(of_state)
-  found |= {'h': dh0, 'c': dc0}
+    gradients['bias'] = gradients['bias'].at[:, 1, 2 * H :].set(of_state)
+  gradients |= {'h': dh0, 'c': dc0}
   before = kept[:, : B * T].reshape(M, B, T, H)
   h_mask = of_all(arrays['h_mask']) if 'h_mask' in arrays else None
   resets = None
   if cell.name == 'gru_reset_before':
     s = kept[:, B * T : B * T * (1 + groups)].reshape(M, B, T, groups, H)
     resets = s[..., 1, :] * before
-  found['recurrent_kernel'] = _of_states(before, resets, h_mask, dh_sums)
-  return [found[name].reshape(M, -1, found[name].shape[-1]) for name in names]
+  gradients['recurrent_kernel'] = _of_states(before, resets, h_mask, dh_sums)
+  return [gradients[name].reshape(M, -1, gradients[name].shape[-1]) for name in names]
 
 
 _PROJECTED = ('x', 'ids', 'kernel', 'bias', 'x_mask')
@@ -375,19 +375,19 @@ def _projection(cell: cells.Cell) -> Callable[[dict[str, Any]], Array]:
 
 
 def _per_model(
-  models: int, function: Callable[..., Any], arrays: dict[str, Any], *more: Array
+  models: int, function: Callable[..., Any], arrays: dict[str, Any], *operands: Array
 ) -> Any:
-  """`function` of each model's arrays [M or 1, ...], and of `more` [M, ...]."""
+  """`function` of each model's arrays [M or 1, ...], and of `operands` [M, ...]."""
   axes = {k: None if a is None or len(a) < models else 0 for k, a in arrays.items()}
   arrays = {
     k: a[0] if axes[k] is None and a is not None else a for k, a in arrays.items()
   }
   if models == 1:
     arrays = {k: a if axes[k] is None else a[0] for k, a in arrays.items()}
-    return jax.tree.map(lambda y: y[None], function(arrays, *(a[0] for a in more)))
-  if not more and all(axis is None for axis in axes.values()):
+    return jax.tree.map(lambda y: y[None], function(arrays, *(a[0] for a in operands)))
+  if not operands and all(axis is None for axis in axes.values()):
     return _of_all(models)(function(arrays)[None])
-  return jax.vmap(function, (axes, *(0 for _ in more)))(arrays, *more)
+  return jax.vmap(function, (axes, *(0 for _ in operands)))(arrays, *operands)
 
 
 def _of_states(
@@ -413,12 +413,12 @@ def _of_states(
     if h_mask is not None:
       taken = taken * h_mask[:, first if each else 0, :, None]
     parts.append(jnp.einsum('mbti,mbtgj->migj', taken, d[..., first:end, :]))
-  found = jnp.concatenate(parts, 2)
-  return found.reshape(*found.shape[:2], -1)
+  gradient = jnp.concatenate(parts, 2)
+  return gradient.reshape(*gradient.shape[:2], -1)
 
 
 def _build(
-  static: Static, H: int, room: int, arrays: dict[str, Array], **more: bool
+  static: Static, H: int, room: int, arrays: dict[str, Array], **flags: bool
 ) -> tuple[tuple[tuple[str, Any], ...], int, int]:
   """(macros of recur.cu, threads of a block, bytes of shared memory)."""
   cell, options = static.cell, static.options
@@ -437,7 +437,7 @@ def _build(
     'ZERO_OUTPUT': options.zero_output_for_mask,
     'H_MASKS': arrays['h_mask'].shape[1] if 'h_mask' in arrays else 0,
     'SAVE': static.leaves,
-    **{'YS': False, 'DYS': False, **more},
+    **{'YS': False, 'DYS': False, **flags},
   }
   threads = cell.num_gates * block.padded
   named = tuple((k, v if isinstance(v, str) else int(v)) for k, v in macros.items())
