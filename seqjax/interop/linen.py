@@ -203,7 +203,7 @@ def _read(params: PyTree) -> dict[str, _Layer]:
 
 def _cell_of(parts: Params) -> str:
   for cell, (names, _) in _CELLS.items():
-    wanted = {f'{side}{gate}' for side in 'ih' for gate in names}
-    if set(parts) == wanted and all('kernel' in part for part in parts.values()):
+    expected = {f'{side}{gate}' for side in 'ih' for gate in names}
+    if set(parts) == expected and all('kernel' in part for part in parts.values()):
       return cell
   return ''

@@ -111,19 +111,19 @@ def _check(
 ) -> None:
   """Refuses a pair whose variables or shapes differ."""
   for variable in dict.fromkeys([*target, *layer]):
-    wanted, given = (
+    expected, given = (
       tuple(side[variable].shape) if variable in side else None
       for side in (target, layer)
     )
-    if wanted != given:
-      ranks = {len(wanted or ()), len(given or ())}
-      same_end = wanted and given and wanted[-1] == given[-1]
+    if expected != given:
+      ranks = {len(expected or ()), len(given or ())}
+      same_end = expected and given and expected[-1] == given[-1]
       hint = ''
       if ranks == {1, 2} and same_end:
         hint = ' (a GRU with and one without reset_after?)'
       raise InputError(
         f'layer {path!r} of the parameters and layer {name!r} of {source} differ: '
-        f'{variable} is {wanted or "absent"} there, {given or "absent"} in the file'
+        f'{variable} is {expected or "absent"} there, {given or "absent"} in the file'
         f'{hint}'
       )
 

@@ -181,7 +181,7 @@ def parts_of(node: Any, arrays: Mapping[str, Any], name: str = '') -> list[Part]
   H = read['R'].shape[-1]
   reset_after = bool(options.get('linear_before_reset', 0))
   order = _FROM_ONNX if operator == 'LSTM' else range(GATES[_CELLS[operator]])
-  found = []
+  parts = []
   for i, own in enumerate(directions):
 
     def turned(value: np.ndarray) -> np.ndarray:
@@ -196,8 +196,8 @@ def parts_of(node: Any, arrays: Mapping[str, Any], name: str = '') -> list[Part]
       peepholes = np.split(read['P'][i], 3)
       params['peephole'] = np.stack([peepholes[0], peepholes[2], peepholes[1]])
     layer = _layer(operator, H, functions[i], reset_after, params, own)
-    found.append(Part(own, layer, {'cell': params} if 'P' in read else params))
-  return found
+    parts.append(Part(own, layer, {'cell': params} if 'P' in read else params))
+  return parts
 
 
 def _inputs(operator: str) -> tuple[str, ...]:
@@ -221,21 +221,21 @@ def _functions(
   alphas, betas = (
     iter(options.get(f'activation_{key}', [])) for key in ('alpha', 'beta')
   )
-  found = []
+  chosen = []
   for name in names:  # each in turn takes what it has
     alpha = next(alphas, 0.2) if name in _SCALED else None
     beta = next(betas, 0.5) if _SCALED.get(name) == 2 else 0.0
     for function, (own, own_alpha, own_beta) in _ACTIVATIONS.items():
       same = alpha is None or np.allclose((alpha, beta), (own_alpha, own_beta))
       if own.lower() == name.lower() and same:
-        found.append(function)
+        chosen.append(function)
         break
     else:
       given = '' if alpha is None else f' (alpha {alpha}, beta {beta})'
       raise InputError(
         f'{where} ({operator}): no layer here has the activation {name}{given}'
       )
-  each = [found[i : i + count] for i in range(0, len(found), count)]
+  each = [chosen[i : i + count] for i in range(0, len(chosen), count)]
   for functions in each:
     if operator == 'LSTM' and functions[1] is not functions[2]:
       raise InputError(f'{where} ({operator}): its two activations differ')
@@ -469,7 +469,7 @@ def _weights(model: Any, where: str) -> dict[str, dict[str, np.ndarray]]:
     if node.op_type == 'Constant' and node.attribute[0].name == 'value':
       arrays[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
   behind = {i: node for node in model.graph.node for i in node.input}
-  found: dict[str, dict[str, np.ndarray]] = {}
+  weights: dict[str, dict[str, np.ndarray]] = {}
   for node in model.graph.node:
     name = (node.name or node.output[0]).strip('/')
     known = [arrays[i] for i in node.input if i in arrays]
@@ -478,19 +478,21 @@ def _weights(model: Any, where: str) -> dict[str, dict[str, np.ndarray]]:
       own = parts_of(node, arrays, f'{where}: {name}')
       for part in own:
         inner = f'/{part.direction}_layer' if len(own) > 1 else ''
-        found[name + inner] = part.params.get('cell', part.params)
+        weights[name + inner] = part.params.get('cell', part.params)
     elif node.op_type == 'Gather' and matrices and node.input[0] in arrays:
-      found[name] = {'embedding': matrices[0]}
+      weights[name] = {'embedding': matrices[0]}
     elif node.op_type == 'Gemm' and matrices:
       options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-      found[name] = {'kernel': matrices[0].T if options.get('transB') else matrices[0]}
-      found[name] |= _bias(known)
+      weights[name] = {
+        'kernel': matrices[0].T if options.get('transB') else matrices[0]
+      }
+      weights[name] |= _bias(known)
     elif node.op_type == 'MatMul' and matrices and node.input[1] in arrays:
-      found[name] = {'kernel': matrices[0]}
+      weights[name] = {'kernel': matrices[0]}
       then = behind.get(node.output[0])
       if then is not None and then.op_type == 'Add':
-        found[name] |= _bias([arrays[i] for i in then.input if i in arrays])
-  return found
+        weights[name] |= _bias([arrays[i] for i in then.input if i in arrays])
+  return weights
 
 
 def _bias(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -102,8 +102,8 @@ def join(*parts: str) -> str:
 
 def known_kind(path: str, layer: Mapping[str, Any]) -> str:
   """`kind` without a direction, if it is the name of a class; else ''."""
-  found = kind(path, layer).rpartition(' ')[2]
-  return found if found in (*GATES, 'Embedding', 'Dense', 'Conv1D', 'LayerNorm') else ''
+  name = kind(path, layer).rpartition(' ')[2]
+  return name if name in (*GATES, 'Embedding', 'Dense', 'Conv1D', 'LayerNorm') else ''
 
 
 def describe(name: str, layer: Mapping[str, Any]) -> str:

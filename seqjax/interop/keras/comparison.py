@@ -52,23 +52,25 @@ def compare(model: nn.Module, pairs: Mapping[str, str], weights: Weights) -> Non
       _check(modules.get(outer), outer, {'merge_mode': config['merge_mode']}, where)
     if config and weights[name].class_name in (*configs.RECURRENT, *configs.CUDNN):
       stateless = {**config, 'stateful': False}  # a matter of who keeps the carry
-      wanted = configs.arguments(
+      expected = configs.arguments(
         weights[name].class_name, stateless, weights.version, f'layer {where}'
       )
-      wanted = {option: wanted[option] for option in _COMPARED if option in wanted}
+      expected = {
+        option: expected[option] for option in _COMPARED if option in expected
+      }
       # Of cells in one RNN the first alone says which way they all go.
-      if depth < len(parts) - 1 and not wanted.get('go_backwards'):
-        wanted.pop('go_backwards', None)
-      _check(modules.get(path), path, wanted, where)
+      if depth < len(parts) - 1 and not expected.get('go_backwards'):
+        expected.pop('go_backwards', None)
+      _check(modules.get(path), path, expected, where)
 
 
-def _check(module: Any, path: str, wanted: Mapping[str, Any], where: str) -> None:
-  if module is None and wanted:
+def _check(module: Any, path: str, expected: Mapping[str, Any], where: str) -> None:
+  if module is None and expected:
     raise InputError(
       f'layer {path!r} of the model cannot be compared with layer {where}: it is made '
       'in setup or in a compact method; make it a field, or load without model='
     )
-  for option, value in wanted.items():
+  for option, value in expected.items():
     if not hasattr(module, option):
       continue
     own = getattr(module, option)

@@ -142,7 +142,7 @@ def recognised(item: Described, variables: Mapping[str, np.ndarray]) -> Describe
 def check_whole(
   described: Sequence[Described],
   counts: Mapping[str, int],
-  place: Callable[[Described], str],
+  store_of: Callable[[Described], str],
   where: str,
 ) -> None:
   """Refuses a part of a model: fewer variables than its configuration asks for.
@@ -152,7 +152,7 @@ def check_whole(
       each, and its variables may be stored once.
     counts: {place: how many variables the file has there}. Without any the model was
       saved before it had some.
-    place: Of a layer, alone or with others.
+    store_of: Of a layer, alone or with others.
     where: What to call the file.
 
   Raises:
@@ -162,15 +162,15 @@ def check_whole(
   def itself(item: Described) -> tuple[str, str]:
     return item.name.rpartition('/')[2], json.dumps(item.config, sort_keys=True)
 
-  stored = {itself(item) for item in described if counts.get(place(item))}
-  wanted: dict[str, dict[tuple[str, str], int]] = {}
+  stored = {itself(item) for item in described if counts.get(store_of(item))}
+  needed: dict[str, dict[tuple[str, str], int]] = {}
   for item in described:
-    if counts.get(place(item)) or itself(item) not in stored:
-      wanted.setdefault(place(item), {})[itself(item)] = fewest(item)
-  for name, layers in wanted.items():
-    found, least = counts.get(name, 0), sum(layers.values())
-    if found < least and any(counts.values()):
-      lacks = f'has {found} of its {least} variables' if found else 'is missing'
+    if counts.get(store_of(item)) or itself(item) not in stored:
+      needed.setdefault(store_of(item), {})[itself(item)] = fewest(item)
+  for name, layers in needed.items():
+    count, least = counts.get(name, 0), sum(layers.values())
+    if count < least and any(counts.values()):
+      lacks = f'has {count} of its {least} variables' if count else 'is missing'
       raise InputError(f'{where}: a save that broke off: layer {name!r} {lacks}')
 
 

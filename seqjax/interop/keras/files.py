@@ -52,8 +52,8 @@ def read(path: pathlib.Path, max_bytes: int, values: bool = True) -> Weights:
   if start[:1] == b'{':
     return _read_shards(path, max_bytes, values)
   if not start.startswith(_HDF5):
-    found = strangers.looks_like(start)
-    raise InputError(f'{path}: neither a .keras file nor HDF5{found}')
+    hint = strangers.looks_like(start)
+    raise InputError(f'{path}: neither a .keras file nor HDF5{hint}')
   with hdf5.opened(path) as file:
     reader = hdf5.Reader(file, path, max_bytes, values)
     if reader.child(file, 'model_weights') is None and not reader.texts(
@@ -85,13 +85,13 @@ def _read_zip(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
 def _read_shards(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
   if path.stat().st_size > MAX_JSON:
     raise InputError(f'{path}: more than {MAX_JSON} bytes of JSON')
-  places = _json(path.read_bytes(), str(path)).get('weight_map')
-  if not isinstance(places, dict) or not all(
+  listed = _json(path.read_bytes(), str(path)).get('weight_map')
+  if not isinstance(listed, dict) or not all(
     isinstance(names, list) and all(isinstance(name, str) for name in names)
-    for names in places.values()
+    for names in listed.values()
   ):
     raise InputError(f'{path}: no weight_map that says in which file a variable is')
-  names = dict.fromkeys(name for some in places.values() for name in some)
+  names = dict.fromkeys(name for some in listed.values() for name in some)
   if len(names) > hdf5.MAX_SHARDS:
     raise InputError(f'{path}: more than {hdf5.MAX_SHARDS} shards')
   with contextlib.ExitStack() as stack:
@@ -105,10 +105,10 @@ def _read_shards(path: pathlib.Path, max_bytes: int, values: bool) -> Weights:
       file = stack.enter_context(hdf5.opened(shard))
       readers.append(hdf5.Reader(file, shard, max_bytes, values))
     weights = _new_format(readers, [], version='', max_bytes=max_bytes)
-  found = {layer.store for layer in weights.values()}
-  for place in places:
-    if place.strip('/').removesuffix('vars').rstrip('/') not in found:
-      raise InputError(f'{path}: no shard has the variables of {place!r}')
+  stores = {layer.store for layer in weights.values()}
+  for store in listed:
+    if store.strip('/').removesuffix('vars').rstrip('/') not in stores:
+      raise InputError(f'{path}: no shard has the variables of {store!r}')
   weights.source = str(path)
   return weights
 

@@ -55,7 +55,9 @@ def _numbered(class_of: Mapping[str, str]) -> tuple[list[str], bool]:
     return matching.in_order(list(class_of), str, 'params'), True
   except InputError:  # not all are numbered: that is fine if each class is
     classes = dict.fromkeys(class_of.values())
-    each = [[n for n, c in class_of.items() if c == wanted] for wanted in classes]
+    each = [
+      [n for n, c in class_of.items() if c == class_name] for class_name in classes
+    ]
     return [n for names in each for n in matching.in_order(names, str, 'params')], False
 
 

@@ -226,9 +226,9 @@ def _listing(weights: Weights) -> list[str]:
     *([] if weights.ordered else ['(the file does not say in which order)']),
   ]
   for name, layer in weights.items():
-    said = configs.summary(layer.config)
+    summary = configs.summary(layer.config)
     class_name = layer.class_name or _class_by_shapes(weights, name)
-    lines.append(f'{name}  {class_name}  {said}'.rstrip())
+    lines.append(f'{name}  {class_name}  {summary}'.rstrip())
     lines += [
       f'  {variable:<18} {value.shape!s:<18} {value.dtype!s:<9} {value.size:>13,}'
       for variable, value in layer.items()
@@ -238,9 +238,9 @@ def _listing(weights: Weights) -> list[str]:
 
 def _class_by_shapes(weights: Weights, name: str) -> str:
   """What a layer is whose class the file does not say; '?' if that is not enough."""
-  found = older.class_by_shapes(weights[name])
-  found = found or known_kind(name, older.to_params(weights, name))
-  return f'{found} (by its shapes)' if found else '?'
+  class_name = older.class_by_shapes(weights[name])
+  class_name = class_name or known_kind(name, older.to_params(weights, name))
+  return f'{class_name} (by its shapes)' if class_name else '?'
 
 
 def _printable(text: str) -> str:

@@ -101,10 +101,10 @@ def _turned(
 def _keras_1_parts(weights: Weights, name: str) -> dict[str, list[str]]:
   """seqjax's variables, each with the names of its gates' parts; of others empty."""
   layer = weights[name]
-  found = {variable: _KERAS_1.fullmatch(variable) for variable in layer}
-  if not layer or not all(found.values()):
+  matches = {variable: _KERAS_1.fullmatch(variable) for variable in layer}
+  if not layer or not all(matches.values()):
     return {}
-  places = {(m[1], m[2] or ''): v for v, m in found.items() if m}
+  places = {(m[1], m[2] or ''): v for v, m in matches.items() if m}
   letters = {letter for letter, _ in places}
   if weights.version and not weights.version.startswith('1.'):
     return {}
@@ -116,7 +116,7 @@ def _keras_1_parts(weights: Weights, name: str) -> dict[str, list[str]]:
     return {(first if k == 'W' else 'bias'): [v] for (k, _), v in places.items()}
   for gates in ('', 'ifco', 'zrh'):
     order = list(gates) or ['']
-    wanted = {(letter, gate) for letter in letters for gate in order}
-    if wanted == set(places):
+    expected = {(letter, gate) for letter in letters for gate in order}
+    if expected == set(places):
       return {_NAMES[k]: [places[k, g] for g in order] for k in 'WUb' if k in letters}
   return {}

@@ -183,15 +183,15 @@ def _load_pickle(
     content = content[key]
   if not isinstance(content, Mapping):
     raise InputError(f'{path}: holds a {type(content).__name__}, not a state_dict')
-  left = max_bytes
+  remaining = max_bytes
   for name, value in content.items():
     if not isinstance(name, str) or not isinstance(value, torch.Tensor):
       raise InputError(
         f'{path}: {name!r} is a {type(value).__name__}, no tensor: key= names the '
         'state_dict in a checkpoint'
       )
-    left -= value.numel() * value.element_size()
-    if left < 0:
+    remaining -= value.numel() * value.element_size()
+    if remaining < 0:
       raise InputError(f'{path}: more than the {max_bytes} bytes allowed at {name!r}')
   return {name: as_array(name, value) for name, value in content.items()}
 
