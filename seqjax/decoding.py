@@ -107,8 +107,8 @@ def _decode(
   memory = _repeated(memory, beam_size or 1)
 
   def step(state: PyTree, ids: Array) -> tuple[PyTree, Array]:
-    found: Any = model.apply(variables, state, ids, memory, method='step')
-    return found[:2]
+    result: Any = model.apply(variables, state, ids, memory, method='step')
+    return result[:2]
 
   if beam_size is None:
     return greedy(step, state, firsts, **numbers._asdict())
@@ -150,10 +150,10 @@ def greedy(
   def body(so_far: Any) -> Any:
     n, carry, last, ids, log_p, lengths = so_far
     carry, logits = step(carry, last)
-    found = _log_p(logits, never)
-    last = jnp.argmax(found, -1).astype(jnp.int32)
+    log_probs = _log_p(logits, never)
+    last = jnp.argmax(log_probs, -1).astype(jnp.int32)
     done = lengths > 0
-    log_p += jnp.where(done, 0, jnp.max(found, -1))
+    log_p += jnp.where(done, 0, jnp.max(log_probs, -1))
     ids = ids.at[:, n].set(jnp.where(done, 0, last))
     lengths = jnp.where(~done & (last == end), n + 1, lengths)
     return n + 1, carry, last, ids, log_p, lengths
@@ -213,9 +213,9 @@ def beam_search(
     last = jnp.where(n > 0, ids[..., n - 1], firsts)
     carry, logits = step(carry, last.reshape(B * K))
     V = logits.shape[-1]
-    found = _log_p(logits, never).reshape(B, K, V) + log_p[..., None]
+    scores = _log_p(logits, never).reshape(B, K, V) + log_p[..., None]
     # At most K of 2K end: as many as a beam needs go on.
-    log_p, places = _largest(found.reshape(B, K * V), min(2 * K, K * V))
+    log_p, places = _largest(scores.reshape(B, K * V), min(2 * K, K * V))
     beams, tokens = places // V, (places % V).astype(jnp.int32)
     ids = _taken(ids, beams).at[..., n].set(tokens)
     ends = tokens == end

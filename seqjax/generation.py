@@ -169,23 +169,23 @@ def _step(layer: Any, params: PyTree, carry: PyTree, x: Array) -> tuple[PyTree, 
   recurs = 'initial_carry' in declared(layer).takes
   if recurs:
     options['initial_carry'] = carry
-  found: Any = layer.apply({'params': params}, x[:, None], **options)
-  carry, y = found if recurs else ((), found)
+  result: Any = layer.apply({'params': params}, x[:, None], **options)
+  carry, y = result if recurs else ((), result)
   return carry, y[:, 0]
 
 
 def _step_all(
   stack: Stack, params: PyTree, carries: PyTree, x: Array
 ) -> tuple[PyTree, Array]:
-  given, left = list(carries), []
+  given, last = list(carries), []
   names: dict[int, str] = {}  # a module that occurs twice has one name
   for index, layer in enumerate(stack.layers):
     name = names.setdefault(id(layer), f'layers_{index}')
     recurs = 'initial_carry' in declared(layer).takes
     carry, x = _step(layer, params.get(name, {}), given.pop(0) if recurs else (), x)
     if recurs:
-      left.append(carry)
-  return tuple(left), x
+      last.append(carry)
+  return tuple(last), x
 
 
 def _draw(logits: Array, key: Array, sampling: _Sampling) -> Array:

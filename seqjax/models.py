@@ -440,9 +440,10 @@ def summarize(
   for path, kind in kinds.items():
     own = {k: v for k, v in _at(params, path).items() if not isinstance(v, Mapping)}
     has_layers = any(other[: len(path)] == path != other for other in kinds)
-    found = _at(outputs, path).get('__call__')  # None: of a copy, made for its shapes
-    if found is not None and (own or not has_layers):
-      output = jax.tree.leaves(found)[-1]
+    # None: of a copy, made for its shapes.
+    captured = _at(outputs, path).get('__call__')
+    if captured is not None and (own or not has_layers):
+      output = jax.tree.leaves(captured)[-1]
       count = sum(math.prod(leaf.shape) for leaf in own.values())
       rows.append(LayerSummary('/'.join(path), kind, output.shape, count))
   return rows

@@ -165,9 +165,9 @@ def from_linen(module: nnx.Module, params: Mapping[str, Any]) -> None:
     for leaves in (own, given)
   ]
   for name in dict.fromkeys([*shapes[0], *shapes[1]]):
-    wanted, got = (side.get(name, 'absent') for side in shapes)
-    if wanted != got:
-      raise ValueError(f'{name!r} is {wanted} in the module, {got} in params')
+    expected, got = (side.get(name, 'absent') for side in shapes)
+    if expected != got:
+      raise ValueError(f'{name!r} is {expected} in the module, {got} in params')
   state = nnx.state(module, nnx.Param)
   cast = jax.tree.map(
     lambda old, new: jnp.asarray(new, old.dtype), to_linen(module), dict(params)

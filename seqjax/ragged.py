@@ -121,5 +121,5 @@ def _has_dtype(sequence: Any) -> bool:
 
 def _refuse(function: str, names: Iterable[str]) -> None:
   for name in names:
-    told = f'{name}: {_ELSEWHERE[name]}' if name in _ELSEWHERE else f'argument {name}'
-    raise TypeError(f'{function} has no {told}')
+    hint = f'{name}: {_ELSEWHERE[name]}' if name in _ELSEWHERE else f'argument {name}'
+    raise TypeError(f'{function} has no {hint}')

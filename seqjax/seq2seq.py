@@ -99,8 +99,8 @@ class EncoderDecoder(TrainedLayer):
     for name in ('encoder', 'decoder'):
       layer = getattr(self, name)
       check_layer(name, layer)
-      told = declared(layer)
-      if not told.return_sequences or not told.return_carry:
+      known = declared(layer)
+      if not known.return_sequences or not known.return_carry:
         raise ValueError(f'{name} needs return_sequences=True and return_carry=True')
     if from_the_end(self.decoder):
       raise ValueError('decoder reads from the end: it cannot write')
@@ -301,9 +301,9 @@ class _Bridge(nn.Module):
   def __call__(self, carry: PyTree, zeros: PyTree) -> PyTree:
     if jax.tree.map(jnp.shape, carry) == jax.tree.map(jnp.shape, zeros):
       return carry
-    wanted, structure = jax.tree.flatten(zeros)
+    leaves, structure = jax.tree.flatten(zeros)
     given = jnp.concatenate(jax.tree.leaves(carry), -1)
-    sizes = [a.shape[-1] for a in wanted]
+    sizes = [a.shape[-1] for a in leaves]
     made = jnp.tanh(_Projection(use_bias=True, name='projection')(given, sum(sizes)))
     ends = list(itertools.accumulate(sizes))[:-1]
     return jax.tree.unflatten(structure, jnp.split(made, ends, -1))
@@ -325,8 +325,8 @@ class _Attend(nn.Module):
     else:
       scores = jnp.einsum('bth,bsh->bts', h, keys)
     weights = masked_softmax(scores, memory.mask[:, None])
-    found = jnp.einsum('bts,bsh->bth', weights, memory.h)
-    both = jnp.concatenate([h, found], -1)
+    context = jnp.einsum('bts,bsh->bth', weights, memory.h)
+    both = jnp.concatenate([h, context], -1)
     return jnp.tanh(_Projection(use_bias=False, name='vector')(both, H)), weights
 
 

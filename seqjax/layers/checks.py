@@ -125,8 +125,8 @@ def _carry_like(needs: str, carry: PyTree, zeros: PyTree) -> PyTree:
     parts = zip(zeros._fields, carry, zeros, strict=True)
     return type(zeros)(*(_carry_like(f'{needs}.{n}', c, z) for n, c, z in parts))
   if not hasattr(zeros, 'shape'):
-    given, wanted = (str(jax.tree.structure(tree)) for tree in (carry, zeros))
-    if given != wanted:
+    given, expected = (str(jax.tree.structure(tree)) for tree in (carry, zeros))
+    if given != expected:
       raise ValueError(f'{needs} as its cell has it, got {_counted(carry)}')
     return jax.tree.map(lambda c, z: _carry_like(needs, c, z), carry, zeros)
   shape = getattr(carry, 'shape', None) or np.shape(carry)

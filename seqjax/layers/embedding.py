@@ -58,12 +58,12 @@ def frozen_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str,
     ('embedding/embedding',)
     >>> tx = sj.optim.freeze(optax.adamw(1e-3), *names)
   """
-  found: dict[str, None] = {}
+  paths: dict[str, None] = {}
 
   def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
     layer, name = context.module, context.method_name
     if name == '__call__' and isinstance(layer, Embedding) and layer.frozen:
-      found['/'.join((*layer.path, 'embedding'))] = None
+      paths['/'.join((*layer.path, 'embedding'))] = None
     return call(*args, **kwargs)
 
   def init(*args: Any) -> Any:
@@ -71,7 +71,7 @@ def frozen_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str,
 
   with nn.intercept_methods(note):
     jax.eval_shape(init, *args)
-  return tuple(found)
+  return tuple(paths)
 
 
 class Embedding(Layer):

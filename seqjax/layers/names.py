@@ -103,7 +103,7 @@ def refuse_names(
 ) -> None:
   """Raises TypeError for an argument that there is not, with its name here."""
   for name in names:
-    told = elsewhere.get(name, ELSEWHERE.get(name))
-    if told is None:
+    hint = elsewhere.get(name, ELSEWHERE.get(name))
+    if hint is None:
       raise TypeError(f'{kind} has no argument {name}')
-    raise TypeError(f'{kind} has no {name}: {told}')
+    raise TypeError(f'{kind} has no {name}: {hint}')

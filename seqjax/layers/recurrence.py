@@ -70,7 +70,7 @@ class Recurrence(TrainedLayer, kw_only=True):
     initial_carry: PyTree | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
-    **more: Any,
+    **extra: Any,
   ) -> Any:
     """Runs the layer over sequences.
 
@@ -87,7 +87,7 @@ class Recurrence(TrainedLayer, kw_only=True):
         before an episode's last step, so that no episode sees another either way.
       lengths: int [...], how many steps of each row are real, from the first on; in
         place of a mask.
-      **more: `constants` of RNN; else refused, with its name here if it has one.
+      **extra: `constants` of RNN; else refused, with its name here if it has one.
 
     Returns:
       y [..., T, H] with `return_sequences`, else [..., H]; with `return_carry`
@@ -98,12 +98,12 @@ class Recurrence(TrainedLayer, kw_only=True):
       TypeError: if nothing says `train`, or an argument is unknown.
     """
     kind = type(self).__name__
-    train = self.is_training(train, (name for name in more if name not in self.takes))
+    train = self.is_training(train, (name for name in extra if name not in self.takes))
     mask = mask_of(kind, x, mask, lengths)
     if isinstance(x, Lookup) and not self.takes_lookup:
       x = x.rows()
     self.check(x, mask=mask, reset=reset)
-    loop = self.loop(x, train, **more)
+    loop = self.loop(x, train, **extra)
     carry = None
     if initial_carry is not None:
       carry = check_carry(kind, initial_carry, loop.zeros)

@@ -47,18 +47,18 @@ class Stack(TrainedLayer):
     without_time = None
     for name, layer in self.leaves():
       check_layer(name, layer)
-      told = declared(layer)
-      recurrent = 'initial_carry' in told.takes
+      known = declared(layer)
+      recurrent = 'initial_carry' in known.takes
       # [B, H] would pass for one sequence [T, D] that has no batch axis.
       if recurrent and without_time is not None:
         below, remedy = without_time
         raise ValueError(f'{below} {remedy}: {name} above it needs a sequence')
-      if told.return_sequences is False:
+      if known.return_sequences is False:
         remedy = 'needs return_sequences=True' if recurrent else 'leaves no time axis'
         without_time = name, remedy
-      elif told.return_sequences:
+      elif known.return_sequences:
         without_time = None
-      if name.count('[') > 1 and told.return_carry:
+      if name.count('[') > 1 and known.return_carry:
         raise ValueError(f'{name} is in an inner Stack, which returns no carries')
     super().__post_init__()
 
@@ -114,21 +114,23 @@ class Stack(TrainedLayer):
       given = list(initial_carry)
     carries = []
     for layer in self.layers:
-      told = declared(layer)
-      carry = given.pop(0) if 'initial_carry' in told.takes else None
+      known = declared(layer)
+      carry = given.pop(0) if 'initial_carry' in known.takes else None
       y = call_layer(layer, x, train=train, mask=mask, reset=reset, initial_carry=carry)
-      if told.return_carry:
+      if known.return_carry:
         carry, y = y
         carries.append(carry)
-      mask, reset = told.compute_mask(x, mask, y), told.compute_reset(reset)
+      mask, reset = known.compute_mask(x, mask, y), known.compute_reset(reset)
       x = y
     return (tuple(carries), x) if carries else x
 
   @property
   def return_sequences(self) -> bool | None:
     """Whether y has a time axis, by the last layer that decides it."""
-    said = (declared(layer).return_sequences for layer in self.layers)
-    return next((said for said in reversed([*said]) if said is not None), None)
+    returned = (declared(layer).return_sequences for layer in self.layers)
+    return next(
+      (returned for returned in reversed([*returned]) if returned is not None), None
+    )
 
   @property
   def turned(self) -> bool:

@@ -88,7 +88,7 @@ class Bidirectional(TrainedLayer):
     initial_carry: tuple[Any, Any] | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
-    **more: Any,
+    **extra: Any,
   ) -> Any:
     """Runs both layers.
 
@@ -99,7 +99,7 @@ class Bidirectional(TrainedLayer):
       initial_carry: (forward, backward), either may be None.
       reset: bool [..., T], True where an episode begins, for both layers.
       lengths: int [...], how many steps of each row are real; in place of a mask.
-      **more: `constants` of RNN; else refused.
+      **extra: `constants` of RNN; else refused.
 
     Returns:
       y [..., T, 2H] in the order of time with `return_sequences`, else [..., 2H] (H if
@@ -111,7 +111,7 @@ class Bidirectional(TrainedLayer):
         size and they differ; and what the layers raise.
     """
     known = declared(self.forward_layer).takes
-    train = self.is_training(train, (name for name in more if name not in known))
+    train = self.is_training(train, (name for name in extra if name not in known))
     mask = mask_of('Bidirectional', x, mask, lengths)
     given = (None, None) if initial_carry is None else initial_carry
     check_carries('Bidirectional needs initial_carry (forward, backward)', given, 2)
@@ -119,7 +119,7 @@ class Bidirectional(TrainedLayer):
     carries, ys = [], []
     for layer, carry in zip(layers, given, strict=True):
       args = (train,) if layer.train is None else ()
-      y = layer(x, *args, mask=mask, initial_carry=carry, reset=reset, **more)
+      y = layer(x, *args, mask=mask, initial_carry=carry, reset=reset, **extra)
       if layer.return_carry:
         carry, y = y
         carries.append(carry)
