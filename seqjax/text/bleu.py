@@ -34,8 +34,8 @@ def corpus_bleu(
       f'BLEU needs a reference for each translation, one at least; got '
       f'{len(translations)} translations and {len(references)} references'
     )
-  found = _metric(lower).corpus_score(list(translations), [list(references)])
-  return float(found.score)
+  result = _metric(lower).corpus_score(list(translations), [list(references)])
+  return float(result.score)
 
 
 def _metric(lower: bool) -> Any:

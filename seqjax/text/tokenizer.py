@@ -264,8 +264,8 @@ class Tokenizer:
     except OSError as e:
       raise InputError(f'{path}: cannot be read: {e.strerror}') from e
     except (ValueError, RecursionError) as e:  # InputError is one
-      found = strangers.looks_like(raw)
-      raise InputError(f'{path}: expected a saved tokenizer: {e}{found}') from e
+      hint = strangers.looks_like(raw)
+      raise InputError(f'{path}: expected a saved tokenizer: {e}{hint}') from e
     words, counts, docs = content['words'], content['counts'], content['docs']
     tokenizer._word_counts = dict(zip(words, counts, strict=True))
     tokenizer._word_docs = dict(zip(words, docs, strict=True))

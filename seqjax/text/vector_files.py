@@ -181,8 +181,8 @@ class _Rows:
     try:
       text = word.decode(self._encoding)
     except UnicodeDecodeError as e:
-      found = f'expected a word in {self._encoding}, found {_show(word)}'
-      raise _Damage('encoding', found) from e
+      problem = f'expected a word in {self._encoding}, found {_show(word)}'
+      raise _Damage('encoding', problem) from e
     if text in self._index:
       raise _Damage('duplicate word', f'word {_show(word)} occurred before')
     self._index[text] = len(self._index)
@@ -190,9 +190,9 @@ class _Rows:
 
   def skip(self, damage: _Damage, where: str) -> None:
     """Counts what is left out, or raises the user's error."""
-    reason, found = damage.args
+    reason, problem = damage.args
     if not self._skips.get(reason, self._skips_damage):
-      raise InputError(f'{self._name}, {where}: {found}') from damage
+      raise InputError(f'{self._name}, {where}: {problem}') from damage
     before = self._skipped.get(reason, Skipped(0, where))
     self._skipped[reason] = before._replace(total=before.total + 1)
 
@@ -211,11 +211,11 @@ def _read_text(
 ) -> tuple[int, int]:
   """Reads lines `word v1 ... vE`; returns how many there were, and E."""
   lines, promised, limit = _lines(stream), None, max_words
-  told = width is not None
+  has_width = width is not None
   if layout == 'word2vec':
     promised, width = _header(stream.name, next(lines, (1, b''))[1])
     limit = min(promised + 1, max_words or promised + 1)  # one more shows too many
-    told = True
+    has_width = True
   elif width is None:
     first = next(lines, (1, b''))
     lines, width = itertools.chain([first], lines), _first_width(stream.name, first[1])
@@ -225,9 +225,9 @@ def _read_text(
     block.append((number, line))
     size += len(line)
     if size >= _BLOCK:
-      _add_lines(rows, block, width, told)
+      _add_lines(rows, block, width, has_width)
       block, size = [], 0
-  _add_lines(rows, block, width, told)
+  _add_lines(rows, block, width, has_width)
   if promised is not None and seen != min(promised, max_words or promised):
     there = f'more than {promised}' if seen > promised else str(seen)
     raise InputError(
@@ -237,10 +237,12 @@ def _read_text(
 
 
 def _add_lines(
-  rows: _Rows, lines: list[tuple[int, bytes]], width: int, told: bool
+  rows: _Rows, lines: list[tuple[int, bytes]], width: int, has_width: bool
 ) -> None:
   """Adds the (number, line) that are wanted, or skips them, one after the other."""
-  split = [(number, line, _first_word(line, width, told)) for number, line in lines]
+  split = [
+    (number, line, _first_word(line, width, has_width)) for number, line in lines
+  ]
   split = [row for row in split if row[2] is None or rows.wants(row[2])]
   texts = [line[len(word) + 1 :] for _, line, word in split if word is not None]
   vectors = _parse(texts, width)
@@ -249,10 +251,12 @@ def _add_lines(
       if word is None:
         there = max(len(line.split()) - 1, 0)
         hint = (
-          '' if told else '; if line 1 has another width than it seems, give width='
+          ''
+          if has_width
+          else '; if line 1 has another width than it seems, give width='
         )
-        found = f'expected a word and {width} numbers, found {there}{hint}'
-        raise _Damage('width', found)
+        problem = f'expected a word and {width} numbers, found {there}{hint}'
+        raise _Damage('width', problem)
       rows.add(word, next(vectors))
     except _Damage as damage:
       rows.skip(damage, f'line {number}')
@@ -300,13 +304,13 @@ def _read_binary(stream: Stream, rows: _Rows, max_words: int | None) -> tuple[in
     if stop < 0 or len(data) < stop + 1 + size:
       base, data, at = base + at, data[at:] + stream.file.read(_CHUNK), 0
       stop = data.find(b' ')
-    found = ''
+    problem = ''
     if (stop if stop >= 0 else len(data)) - at > MAX_WORD:
-      found = f'expected a word of at most {MAX_WORD} bytes'
+      problem = f'expected a word of at most {MAX_WORD} bytes'
     elif stop < 0 or len(data) < stop + 1 + size:
-      found = f'expected {promised} vectors, the file ends in number {seen + 1}'
-    if found:
-      raise InputError(f'{stream.name}, byte {base + at}: {found}')
+      problem = f'expected {promised} vectors, the file ends in number {seen + 1}'
+    if problem:
+      raise InputError(f'{stream.name}, byte {base + at}: {problem}')
     # The original program ends each vector with a newline, others do not.
     word = data[at:stop].removeprefix(b'\n')
     if rows.wants(word):
@@ -318,8 +322,8 @@ def _read_binary(stream: Stream, rows: _Rows, max_words: int | None) -> tuple[in
         rows.skip(damage, f'byte {base + at}')
     at = stop + 1 + size
   if count == promised and (data[at:] + stream.file.read(2)).removeprefix(b'\n'):
-    found = f'expected the end of the file after {promised} vectors'
-    raise InputError(f'{stream.name}, byte {base + at}: {found}')
+    problem = f'expected the end of the file after {promised} vectors'
+    raise InputError(f'{stream.name}, byte {base + at}: {problem}')
   return count, width
 
 
@@ -329,8 +333,8 @@ def _lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
   while line := stream.file.readline(MAX_LINE + 1):
     number += 1
     if len(line) > MAX_LINE:
-      found = f'expected a line of at most {MAX_LINE} bytes'
-      raise InputError(f'{stream.name}, line {number}: {found}')
+      problem = f'expected a line of at most {MAX_LINE} bytes'
+      raise InputError(f'{stream.name}, line {number}: {problem}')
     if number == 1:
       line = line.removeprefix(codecs.BOM_UTF8)
     yield number, line.rstrip(b' \r\n')
@@ -343,23 +347,25 @@ def _header(name: str, line: bytes) -> tuple[int, int]:
     count, width = int(fields[0]), int(fields[1])
     if count >= 1 and 1 <= width <= MAX_WIDTH:
       return count, width
-  found = f'expected a word2vec header, words and width (1 to {MAX_WIDTH})'
-  raise InputError(f'{name}, line 1: {found}, found {_show(line)}{looks_like(line)}')
+  problem = f'expected a word2vec header, words and width (1 to {MAX_WIDTH})'
+  raise InputError(f'{name}, line 1: {problem}, found {_show(line)}{looks_like(line)}')
 
 
 def _first_width(name: str, line: bytes) -> int:
   """Counts the numbers on the first line of a GloVe file."""
   word, *numbers = line.split(b' ')
   if not 1 <= len(numbers) <= MAX_WIDTH or not all(map(_is_number, numbers)):
-    found = f'expected a word and 1 to {MAX_WIDTH} numbers, found {_show(line)}'
-    raise InputError(f'{name}, line 1: {found}{looks_like(line)}')
+    problem = f'expected a word and 1 to {MAX_WIDTH} numbers, found {_show(line)}'
+    raise InputError(f'{name}, line 1: {problem}{looks_like(line)}')
   if len(numbers) == 1 and word.isdigit() and numbers[0].isdigit():
-    found = f'expected a GloVe line, found {_show(line)}, the header of a word2vec file'
-    raise InputError(f'{name}, line 1: {found}')
+    problem = (
+      f'expected a GloVe line, found {_show(line)}, the header of a word2vec file'
+    )
+    raise InputError(f'{name}, line 1: {problem}')
   return len(numbers)
 
 
-def _first_word(line: bytes, width: int, told: bool) -> bytes | None:
+def _first_word(line: bytes, width: int, has_width: bool) -> bytes | None:
   """All before the last `width` numbers, spaces included; None where there are fewer.
 
   Unless the width was told, 'the 0.1' in front of them is no word either: it is a line
@@ -369,7 +375,7 @@ def _first_word(line: bytes, width: int, told: bool) -> bytes | None:
   if spaces < width:
     return None
   word = line.rsplit(b' ', width)[0] if spaces > width else line[: line.index(b' ')]
-  if told:
+  if has_width:
     return word
   parts = word.split()
   return None if len(parts) > 1 and _is_number(parts[-1]) else word

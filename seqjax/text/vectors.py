@@ -81,16 +81,16 @@ def embedding_matrix(
       raise ValueError(f'word_index gives id {i} to both {word!r} and {other!r}')
   if words and words[0][0] < 0:
     raise ValueError(f'word_index gives {words[0][1]!r} the id {words[0][0]}')
-  found = [(i, word) for i, word in words if word in vectors]
+  known = [(i, word) for i, word in words if word in vectors]
   matrix = np.zeros((num_rows, vectors.matrix.shape[1]), np.float32)
-  matrix[[i for i, _ in found]] = vectors.matrix[[vectors.index[w] for _, w in found]]
+  matrix[[i for i, _ in known]] = vectors.matrix[[vectors.index[w] for _, w in known]]
   counts = counts or {}
   missing = (word for _, word in words if word not in vectors)
   coverage = Coverage(
     words=len(words),
-    words_found=len(found),
+    words_found=len(known),
     tokens=sum(counts.get(word, 0) for _, word in words),
-    tokens_found=sum(counts.get(word, 0) for _, word in found),
+    tokens_found=sum(counts.get(word, 0) for _, word in known),
     missing=tuple(itertools.islice(missing, _MISSING_SHOWN)),
   )
   return matrix, coverage
