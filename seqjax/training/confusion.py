@@ -6,20 +6,22 @@ import numpy as np
 
 
 def confusion_matrix(
-  labels: np.ndarray, found: np.ndarray, num_classes: int
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> np.ndarray:
   """How often class i was taken for class j: labels [N], found [N] -> int [C, C].
 
   Raises:
     ValueError: if they are not as many, or a class is not in [0, C).
   """
-  if labels.shape != found.shape or labels.ndim != 1:
-    raise ValueError(f'labels {labels.shape} and found {found.shape} must both be [N]')
-  both = np.concatenate([labels, found])
+  if labels.shape != predicted.shape or labels.ndim != 1:
+    raise ValueError(
+      f'labels {labels.shape} and found {predicted.shape} must both be [N]'
+    )
+  both = np.concatenate([labels, predicted])
   if len(both) and not 0 <= both.min() <= both.max() < num_classes:
     raise ValueError(f'classes must be in [0, {num_classes}), got {both.max()}')
   matrix = np.zeros((num_classes, num_classes), np.int64)
-  np.add.at(matrix, (labels, found), 1)
+  np.add.at(matrix, (labels, predicted), 1)
   return matrix
 
 
@@ -32,11 +34,11 @@ def class_scores(
   """
   scores = {}
   for i, name in enumerate(classes):
-    right, found, wanted = matrix[i, i], matrix[:, i].sum(), matrix[i].sum()
+    right, predicted, actual = matrix[i, i], matrix[:, i].sum(), matrix[i].sum()
     scores[name] = {
-      'precision': float(right / max(found, 1)),
-      'recall': float(right / max(wanted, 1)),
-      'f1': float(2 * right / max(found + wanted, 1)),
-      'number': int(wanted),
+      'precision': float(right / max(predicted, 1)),
+      'recall': float(right / max(actual, 1)),
+      'f1': float(2 * right / max(predicted + actual, 1)),
+      'number': int(actual),
     }
   return scores

@@ -78,10 +78,10 @@ def make(
       jax.block_until_ready(sums[-most:][:1])
       of_batch, carried = eval_step(params, carried, placed)
       sums.append(of_batch)
-    found = jax.device_get(sums)
+    fetched = jax.device_get(sums)
     if models is None:
-      return mean(found)
-    return [mean(of_model[n] for of_model in found) for n in range(models)]
+      return mean(fetched)
+    return [mean(of_model[n] for of_model in fetched) for n in range(models)]
 
   def mean(sums: Iterable[dict[str, Array]]) -> dict[str, float]:
     total: dict[str, float] = {}
@@ -161,14 +161,14 @@ def make_outputs(
     nonlocal checked
     arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
     arrays = jax.device_put(arrays)
-    found = []
+    of_batches = []
     for number, batch in enumerate(batches, start):
       if not checked:
         check_drops(params, jax.eval_shape(gather, arrays, batch))
         checked = True
-      found.append(jax.device_get(apply(gather, arrays, params, batch, number)))
+      of_batches.append(jax.device_get(apply(gather, arrays, params, batch, number)))
     if samples is None:
-      return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *found)
-    return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *found)
+      return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *of_batches)
+    return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *of_batches)
 
   return outputs

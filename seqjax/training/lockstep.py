@@ -34,8 +34,8 @@ class Evaluation(NamedTuple):
   batches: Iterable[Batch]
 
 
-Asked = Step | Evaluation
-Run = Generator[Asked, Any, T]
+Request = Step | Evaluation
+Run = Generator[Request, Any, T]
 
 
 class Group(Generic[T]):
@@ -61,7 +61,7 @@ class Group(Generic[T]):
     self._runs, self._programs, self._evaluate, self._own = (
       runs, programs, evaluate, own
     )  # fmt: skip
-    self._asked: dict[int, Asked] = {}
+    self._requests: dict[int, Request] = {}
     self.outcomes: dict[int, T | Exception] = {}
 
   def start(self) -> None:
@@ -71,11 +71,11 @@ class Group(Generic[T]):
 
   def turn(self) -> bool:
     """Computes what the runs that are furthest behind ask for; False at the end."""
-    if not self._asked:
+    if not self._requests:
       return False
-    first = min(map(_place, self._asked.values()))
-    asked = {n: one for n, one in self._asked.items() if _place(one) == first}
-    for lane, answer in self._compute(asked).items():
+    first = min(map(_priority, self._requests.values()))
+    requests = {n: one for n, one in self._requests.items() if _priority(one) == first}
+    for lane, answer in self._compute(requests).items():
       self._send(lane, answer)
     return True
 
@@ -85,41 +85,41 @@ class Group(Generic[T]):
       run.close()
 
   def _send(self, lane: int, answer: Any) -> None:
-    self._asked.pop(lane, None)
+    self._requests.pop(lane, None)
     try:
-      self._asked[lane] = self._runs[lane].send(answer)
+      self._requests[lane] = self._runs[lane].send(answer)
     except StopIteration as ended:
       self.outcomes[lane] = ended.value
     except self._own as error:
       self.outcomes[lane] = error
 
-  def _compute(self, asked: dict[int, Any]) -> dict[int, Any]:
-    one = next(iter(asked.values()))
+  def _compute(self, requests: dict[int, Any]) -> dict[int, Any]:
+    one = next(iter(requests.values()))
     if self._programs.models is None:
-      (lane,) = asked
+      (lane,) = requests
       if isinstance(one, Evaluation):
         return {lane: self._evaluate(one.params, one.batches)}
       return {lane: self._programs.train_steps[one.steps](*one[2:])}
     lanes = range(self._programs.models)
     if isinstance(one, Evaluation):
-      params = tuple(asked.get(lane, one).params for lane in lanes)
-      found = self._evaluate(params, one.batches)
+      params = tuple(requests.get(lane, one).params for lane in lanes)
+      results = self._evaluate(params, one.batches)
     else:
       # Copies: the step is given the memory of each state, and of none twice.
       states = tuple(
-        asked[n].state if n in asked else jax.tree.map(jnp.copy, one.state)
+        requests[n].state if n in requests else jax.tree.map(jnp.copy, one.state)
         for n in lanes
       )
-      batches = tuple(asked.get(lane, one).batch for lane in lanes)
-      keys = tuple(asked.get(lane, one).key for lane in lanes)
+      batches = tuple(requests.get(lane, one).batch for lane in lanes)
+      keys = tuple(requests.get(lane, one).key for lane in lanes)
       train_steps = self._programs.train_steps[one.steps]
-      found = zip(*train_steps(states, batches, keys), strict=True)
-    return {n: a for n, a in zip(lanes, found, strict=True) if n in asked}
+      results = zip(*train_steps(states, batches, keys), strict=True)
+    return {n: a for n, a in zip(lanes, results, strict=True) if n in requests}
 
 
-def _place(asked: Asked) -> tuple[float, bool]:
+def _priority(request: Request) -> tuple[float, bool]:
   """What is done first; an epoch is evaluated before the step that follows."""
-  return asked.step, isinstance(asked, Step)
+  return request.step, isinstance(request, Step)
 
 
 def drive(groups: Sequence[Group[T]]) -> None:

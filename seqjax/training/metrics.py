@@ -46,14 +46,14 @@ def sums(
   NAME/PART, where each example counts once.
   """
   once = (weight > 0).astype(jnp.float32)
-  found = {}
+  result = {}
   for name, metric in metrics.items():
     if isinstance(metric, Compound):
       for part, fn in metric.parts.items():
-        found[f'{name}/{part}'] = losses.weighted_sum(fn(output, y), once)
+        result[f'{name}/{part}'] = losses.weighted_sum(fn(output, y), once)
     else:
-      found[name] = losses.weighted_sum(metric(output, y), weight)
-  return found
+      result[name] = losses.weighted_sum(metric(output, y), weight)
+  return result
 
 
 def sum_names(metrics: Mapping[str, Metric]) -> list[str]:

@@ -55,11 +55,11 @@ def make_optimizer(
     'clip_norm': (clip_norm, clip_by_norm),
     'clip_global_norm': (clip_global_norm, optax.clip_by_global_norm),
   }
-  asked = {key: bound for key, (bound, _) in clips.items() if bound is not None}
-  if len(asked) > 1:
-    raise InputError(f'give only one of {", ".join(clips)}, got {asked}')
+  given = {key: bound for key, (bound, _) in clips.items() if bound is not None}
+  if len(given) > 1:
+    raise InputError(f'give only one of {", ".join(clips)}, got {given}')
   chain = []
-  for key, bound in asked.items():
+  for key, bound in given.items():
     if not bound > 0:
       raise InputError(f'`{key}` must be positive, got {bound}')
     chain.append(clips[key][1](bound))
@@ -305,17 +305,17 @@ def freeze(
     return optimizer
 
   def labels(tree: PyTree) -> PyTree:
-    found: set[str] = set()
+    used: set[str] = set()
 
     def label(path: tuple, leaf: jax.Array) -> str:
       name = jax.tree_util.keystr(path, simple=True, separator='/')
       hits = {p for p in paths if f'{name}/'.startswith(f'{p}/')}
-      found.update(hits)
+      used.update(hits)
       return 'frozen' if hits else 'trained'
 
     labelled = jax.tree_util.tree_map_with_path(label, tree)
     for path in paths:
-      if path not in found:
+      if path not in used:
         raise InputError(f'no parameter to freeze at {path!r}')
     return labelled
 

@@ -111,40 +111,40 @@ class Programs:
     return optim.mean_params(state.opt_state) if self._has_mean else state.params
 
 
-def resident_feed(feed: Feed, wanted: bool | None, mesh: Mesh) -> Feed:
+def resident_feed(feed: Feed, requested: bool | None, mesh: Mesh) -> Feed:
   """The feed, or the same batches as row numbers of examples on the devices.
 
   Args:
     feed: Of the data.
-    wanted: Whether they shall lie there; None: on accelerators, if half of what is free
-      is enough for them. All processes decide alike.
+    requested: Whether they shall lie there; None: on accelerators, if half of what is
+      free is enough for them. All processes decide alike.
     mesh: The devices.
 
   Raises:
     InputError: They cannot, or cannot but lie there.
   """
   if feed.resident is not None:
-    if wanted is False:
+    if requested is False:
       raise InputError(
         '`resident=False`: this data lies on the devices always, its batches are made '
         'there'
       )
     return feed
-  if wanted is False or (wanted is None and mesh_lib.is_cpu(mesh)):
+  if requested is False or (requested is None and mesh_lib.is_cpu(mesh)):
     return feed
-  found = feed.on_devices() if hasattr(feed, 'on_devices') else None
-  if found is None:
-    if wanted:
+  placed = feed.on_devices() if hasattr(feed, 'on_devices') else None
+  if placed is None:
+    if requested:
       raise InputError(
         '`resident` needs examples in arrays or lists; these are not held as such'
       )
     return feed
-  size = sum(a.nbytes for a in jax.tree.leaves(found.resident.arrays))
+  size = sum(a.nbytes for a in jax.tree.leaves(placed.resident.arrays))
   free = mesh_lib.free_bytes(mesh)
-  if wanted and free is not None and size > free:
+  if requested and free is not None and size > free:
     raise InputError(
       f'`resident`: the examples are {size / 2**20:,.0f} MiB, and a device has '
       f'{free / 2**20:,.0f} MiB left'
     )
-  fits = wanted or (free is not None and size <= free / 2)
-  return found if processes.all_agree(bool(fits)) else feed
+  fits = requested or (free is not None and size <= free / 2)
+  return placed if processes.all_agree(bool(fits)) else feed

@@ -76,14 +76,14 @@ class TagTable:
     return Spans(begins, last, kind)
 
 
-def span_counts(table: TagTable, found: Array, wanted: Array) -> dict[str, Array]:
+def span_counts(table: TagTable, predicted: Array, labels: Array) -> dict[str, Array]:
   """How many spans of [B, T] tags there are in each row: {'right', 'found', 'wanted'}.
 
-  Right is one of the same type, first and last step. A step where `wanted` is below 0
+  Right is one of the same type, first and last step. A step where `labels` is below 0
   is outside in both.
   """
-  found = jnp.where(wanted < 0, -1, found)
-  a, b = table.spans(found), table.spans(wanted)
+  predicted = jnp.where(labels < 0, -1, predicted)
+  a, b = table.spans(predicted), table.spans(labels)
   right = a.begins & b.begins & (a.last == b.last) & (a.kind == b.kind)
   count = {'right': right, 'found': a.begins, 'wanted': b.begins}
   return {name: jnp.sum(f, -1, dtype=jnp.float32) for name, f in count.items()}

@@ -204,10 +204,10 @@ def _at_once(step: Callable[..., tuple], own: int, number: int) -> Callable[...,
 
   def steps(*args: Any) -> tuple:
     stacked = [jax.tree.map(lambda *a: jnp.stack(a), *trees) for trees in args[:own]]
-    found = jax.vmap(lambda *given: step(*given, *args[own:]))(*stacked)
+    results = jax.vmap(lambda *given: step(*given, *args[own:]))(*stacked)
     return tuple(
       tuple(jax.tree.map(lambda a, n=n: a[n], part) for n in range(number))
-      for part in found
+      for part in results
     )
 
   return steps

@@ -43,19 +43,21 @@ def check(task: Task, plan: Plan, sources: Mapping[str, Source]) -> None:
 
     with nn.intercept_methods(note):
       output, _ = task.model.init_with_output(jax.random.key(0), x, **options)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, metric in metrics.items():
       parts = metric.parts if isinstance(metric, Compound) else {'': metric}
-      found |= {f'{name}/{part}'.rstrip('/'): f(output, y) for part, f in parts.items()}
-    return output, found
+      values |= {
+        f'{name}/{part}'.rstrip('/'): f(output, y) for part, f in parts.items()
+      }
+    return output, values
 
   try:
-    output, found = jax.eval_shape(run, rows.x, rows.y)
+    output, metric_values = jax.eval_shape(run, rows.x, rows.y)
   except (TypeError, ValueError, FlaxError) as error:
     raise InputError(
       f'model and loss do not fit x {rows.x.shape} and y {rows.y.shape}: {error}'
     ) from error
-  for name, value in found.items():
+  for name, value in metric_values.items():
     if getattr(value, 'shape', None) != (len(rows.x),):
       raise InputError(
         f'{name} must give a value an example, [{len(rows.x)}] here; got '
