@@ -373,11 +373,11 @@ def _with_files(
 
   absl does it as well, but takes whatever the system's encoding makes of a file.
   """
-  found, rest = [], iter(arguments)
+  expanded, rest = [], iter(arguments)
   for argument in rest:
     name, equals, value = argument.partition('=')
     if name not in ('--flagfile', '-flagfile'):
-      found.append(argument)
+      expanded.append(argument)
       continue
     value = value if equals else next(rest, '')
     if not value:
@@ -390,9 +390,9 @@ def _with_files(
     except OSError as error:
       raise InputError(f'--flagfile={path}: {error.strerror}') from error
     lines = (line.strip() for line in texts.lines(raw, f'--flagfile={path}'))
-    said = [line for line in lines if line and not line.startswith(('#', '//'))]
-    found += _with_files(said, (*within, path))
-  return found
+    of_file = [line for line in lines if line and not line.startswith(('#', '//'))]
+    expanded += _with_files(of_file, (*within, path))
+  return expanded
 
 
 def _run(argv: Sequence[str], config_class: type[C], run: Callable[[C], Any]) -> None:

@@ -334,7 +334,7 @@ class Fitted:
 
     return jax.tree.map(cut, outputs, shapes, self._shapes(next(iter(batches)), 1))
 
-  def _shapes(self, batch: Batch, more: int) -> Any:
+  def _shapes(self, batch: Batch, extra_steps: int) -> Any:
     """Those of the outputs for a batch with so many more steps.
 
     Raises:
@@ -342,7 +342,9 @@ class Fitted:
     """
 
     def longer(a: Any) -> Any:
-      shape = (len(a), a.shape[1] + more, *a.shape[2:]) if more else a.shape
+      shape = (
+        (len(a), a.shape[1] + extra_steps, *a.shape[2:]) if extra_steps else a.shape
+      )
       return jax.ShapeDtypeStruct(shape, a.dtype)
 
     x, mask = longer(batch.x), None if batch.mask is None else longer(batch.mask)

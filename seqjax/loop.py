@@ -137,8 +137,8 @@ def train_seeds(
         lockstep.Group(runs, common.programs, common.evaluate, (DivergedError,))
       )
     lockstep.drive(groups)
-  found = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
-  return dict(zip(seeds, found, strict=True))  # type: ignore[arg-type]
+  outcomes = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
+  return dict(zip(seeds, outcomes, strict=True))  # type: ignore[arg-type]
 
 
 class _Common:
@@ -240,18 +240,18 @@ def _run(
       if show.save_every is not None:
         saves = step > start and step % show.save_every == 0
       watch.beat(compiles=is_new, steps=programs.together)
-      asked = bool(stop)  # once: a signal may come while the state is half fetched
+      stopping = bool(stop)  # once: a signal may come while the state is half fetched
 
-      if pending and (asked or epoch_ends or step % show.log_every == 0):
+      if pending and (stopping or epoch_ends or step % show.log_every == 0):
         _take_in(pending, progress, step, log, checkpoints, programs.models or 1)
         shown.update(step, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
-      if epoch_ends and progress.epochs < epoch and not asked:
+      if epoch_ends and progress.epochs < epoch and not stopping:
         params = programs.params(state)
         values = yield lockstep.Evaluation(step, params, programs.validation)
-        asked = bool(stop)
-        if asked:  # this epoch is evaluated after the next start
+        stopping = bool(stop)
+        if stopping:  # this epoch is evaluated after the next start
           values = None
         else:
           _check_finite(values, step, log, checkpoints, 'validation ')
@@ -263,12 +263,12 @@ def _run(
             opt_state = optim.reduce_rate(state.opt_state, plan.plateau[1])
             state = state._replace(opt_state=opt_state)
           saves = True
-      if saves or asked:
+      if saves or stopping:
         norm = {'param_norm': float(programs.norm(state.params))}
         _check_finite(norm, step, log, checkpoints)
         log.sync()
         checkpoints.save(step, state, progress.to_json(), best=is_best)
-      if asked:
+      if stopping:
         break
       if values is not None and plan.on_epoch is not None:
         params = jax.device_get(programs.params(state))  # the next step takes these

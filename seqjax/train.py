@@ -83,8 +83,8 @@ def run(
 
   def end(config: TrainConfig, folder: Path, outcome: Outcome) -> None:
     params, result = outcome.params, outcome.result
-    more = {} if finish is None else finish(jax.device_get(params), result, folder)
-    workdir.write_result(folder, {**result, **more})
+    extra = {} if finish is None else finish(jax.device_get(params), result, folder)
+    workdir.write_result(folder, {**result, **extra})
     report.draw(title, folder, config, outcome.progress, published)
 
   with processes.session(config):
@@ -134,8 +134,8 @@ def _run_seeds(
   )
   own, records = {}, {}
   for seed in range(config.seed, config.seed + config.num_seeds):
-    place = str(folder / SEEDS / str(seed))
-    own[seed] = dataclasses.replace(config, seed=seed, num_seeds=1, workdir=place)
+    seed_folder = str(folder / SEEDS / str(seed))
+    own[seed] = dataclasses.replace(config, seed=seed, num_seeds=1, workdir=seed_folder)
     records[seed] = disk_record(own[seed], name, task.model, files)
   with signals.catch() as stop:
     outcomes = train_seeds(task, data, plan, records, shown, stop)
@@ -180,14 +180,14 @@ def disk_record(
   with others is refused.
   """
   described = modules.describe(model)
-  more = {} if arguments is None else {**arguments, 'model': json.dumps(described)}
+  extra = {} if arguments is None else {**arguments, 'model': json.dumps(described)}
   data = workdir.to_json(described, indent=2).encode() + b'\n'
   fields = dataclasses.fields(config)
   return OnDisk(
     _folder(config, name),
-    {'experiment': name, **dataclasses.asdict(config), **more},
+    {'experiment': name, **dataclasses.asdict(config), **extra},
     FREE_FIELDS,
-    {**{spec.name: spec.default for spec in fields}, **more},
+    {**{spec.name: spec.default for spec in fields}, **extra},
     config.keep,
     {**(files or {}), modules.FILE: lambda path: whole.write(path, data)},
   )

@@ -119,8 +119,8 @@ def is_cpu(mesh: Mesh) -> bool:
 def free_bytes(mesh: Mesh) -> int | None:
   """Memory left on the fullest of this process's devices; None where none tells."""
   stats = [device.memory_stats() for device in mesh.local_devices]
-  found = [s['bytes_limit'] - s['bytes_in_use'] for s in stats if s]
-  return min(found) if len(found) == len(stats) else None
+  free = [s['bytes_limit'] - s['bytes_in_use'] for s in stats if s]
+  return min(free) if len(free) == len(stats) else None
 
 
 def shares_threads(mesh: Mesh) -> bool:
@@ -244,8 +244,8 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 def lend_cpu_cores(num_devices: int | None) -> None:
   """Makes JAX show so many CPU devices, if several, unless it has counted already."""
-  said = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
-  if num_devices in (None, 1) or said or 'JAX_NUM_CPU_DEVICES' in os.environ:
+  is_set = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+  if num_devices in (None, 1) or is_set or 'JAX_NUM_CPU_DEVICES' in os.environ:
     return
   # Once JAX has started it refuses: make_mesh then works with the devices it shows.
   with contextlib.suppress(RuntimeError):

@@ -98,8 +98,8 @@ def _catch_agreed() -> Iterator[AgreedStop]:
 
 
 @contextlib.contextmanager
-def _handlers(wanted: dict[signal.Signals, Callable]) -> Iterator[None]:
-  before = {number: signal.signal(number, act) for number, act in wanted.items()}
+def _handlers(actions: dict[signal.Signals, Callable]) -> Iterator[None]:
+  before = {number: signal.signal(number, act) for number, act in actions.items()}
   try:
     yield
   finally:

@@ -57,9 +57,9 @@ class Watchdog:
   def _watch(self) -> None:
     assert self._limit is not None
     while not self._end.wait(min(1.0, self._limit / 4)):
-      left = self._deadline - time.monotonic()
-      if left > 0:
-        faulthandler.dump_traceback_later(left + _GRACE, exit=True, file=_STDERR)
+      remaining = self._deadline - time.monotonic()
+      if remaining > 0:
+        faulthandler.dump_traceback_later(remaining + _GRACE, exit=True, file=_STDERR)
         continue
       limit = as_flags(f'`step_timeout={self._limit:g}`')
       print(

@@ -135,9 +135,11 @@ def groups(
   """
   figure = plots.new_figure(title, width=7.0, height=1.2 + 0.3 * len(values))
   axes = figure.subplots()
-  for place, numbers in enumerate(values.values()):
-    axes.plot(numbers, [place] * len(numbers), 'o', color=plots.BLUE, alpha=0.6)
-    axes.plot(np.mean(numbers), place, '|', color=plots.ORANGE, markersize=16, mew=2.5)
+  for position, numbers in enumerate(values.values()):
+    axes.plot(numbers, [position] * len(numbers), 'o', color=plots.BLUE, alpha=0.6)
+    axes.plot(
+      np.mean(numbers), position, '|', color=plots.ORANGE, markersize=16, mew=2.5
+    )
   axes.set_yticks(range(len(values)), list(values))
   axes.invert_yaxis()
   axes.set_xlabel(f'{xlabel} (dots: runs, bars: means)')
@@ -153,21 +155,21 @@ def _draw_side(
   style: str,
 ) -> None:
   """Draws one side of a metric: a thin line a seed, and a wide one for their mean."""
-  found = [plots.series(lines, key) for lines in epochs.values()]
-  found = [(numbers, values) for numbers, values in found if numbers]
-  if not found:
+  curves = [plots.series(lines, key) for lines in epochs.values()]
+  curves = [(numbers, values) for numbers, values in curves if numbers]
+  if not curves:
     return
-  marker = '.' if max(len(numbers) for numbers, _ in found) == 1 else ''
-  for numbers, values in found:
+  marker = '.' if max(len(numbers) for numbers, _ in curves) == 1 else ''
+  for numbers, values in curves:
     axes.plot(
       numbers, values, style, color=color, linewidth=0.8, alpha=0.6, marker=marker
     )
   by_epoch: dict[int, list[float]] = {}
-  for numbers, values in found:
+  for numbers, values in curves:
     for number, value in zip(numbers, values, strict=True):
       by_epoch.setdefault(number, []).append(value)
   means = [float(np.mean(by_epoch[number])) for number in sorted(by_epoch)]
-  seeds = f'mean of {len(found)} seeds' if len(found) > 1 else '1 seed'
+  seeds = f'mean of {len(curves)} seeds' if len(curves) > 1 else '1 seed'
   label = f'{side}, {seeds}'
   axes.plot(
     sorted(by_epoch),

@@ -65,10 +65,10 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     raise ValueError(f'x {x.shape} and y {y.shape} must both be [N], N > 0')
   width = -(-(int(x.max()) - int(x.min()) + 1) // _MOST_BINS)
   bins = (x - x.min()) // width
-  found = [(x[bins == b].mean(), y[bins == b]) for b in np.unique(bins)]
-  errors = [values.std() / np.sqrt(len(values)) for _, values in found]
+  groups = [(x[bins == b].mean(), y[bins == b]) for b in np.unique(bins)]
+  errors = [values.std() / np.sqrt(len(values)) for _, values in groups]
   return (
-    np.array([middle for middle, _ in found]),
-    np.array([values.mean() for _, values in found]),
+    np.array([middle for middle, _ in groups]),
+    np.array([values.mean() for _, values in groups]),
     np.array(errors),
   )

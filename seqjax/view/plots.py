@@ -198,8 +198,8 @@ def series(
   epochs: Sequence[Mapping[str, Any]], key: str
 ) -> tuple[list[int], list[float]]:
   """Epochs that have a value for `key`, and the values."""
-  found = [(line['epoch'], line[key]) for line in epochs if key in line]
-  return [epoch for epoch, _ in found], [value for _, value in found]
+  points = [(line['epoch'], line[key]) for line in epochs if key in line]
+  return [epoch for epoch, _ in points], [value for _, value in points]
 
 
 def epoch_ticks(first: int, last: int) -> list[int]:

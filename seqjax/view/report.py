@@ -147,14 +147,14 @@ def make_summary(
   values = list(results.values())
 
   def fold(of: Callable[[list[float]], Any], parts: list[Any]) -> dict[str, Any]:
-    found = {}
+    summary = {}
     for key, first in parts[0].items() if parts else ():
       same = [part.get(key) for part in parts]
       if all(isinstance(value, Mapping) for value in same):
-        found[key] = fold(of, same)
+        summary[key] = fold(of, same)
       elif isinstance(first, int | float) and None not in same and key != 'seed':
-        found[key] = of(same)
-    return found
+        summary[key] = of(same)
+    return summary
 
   def spread(numbers: list[float]) -> float | None:
     return float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
@@ -178,7 +178,7 @@ def draw_seeds(
 ) -> None:
   """Draws the learning curves of several seeds, which lie in `places`, in one."""
   comparisons.seed_curves(
-    {seed: read_metrics(place) for seed, place in places.items()},
+    {seed: read_metrics(seed_folder) for seed, seed_folder in places.items()},
     folder / 'curves.png',
     title=f'{title}: {settings(config, f"{len(places)} seeds")}',
     published=published,
