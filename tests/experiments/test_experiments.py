@@ -207,11 +207,3 @@ def test_experiments_on_reviews_run_on_generated_ones(name, tmp_path, capsys):
   assert names >= {'config.json', 'metrics.jsonl', 'curves.png', 'vocabulary.json'}
   review = 'first training review: '
   assert (review in capsys.readouterr().out) == (name == 'cookbook_simple_rnn')
-
-
-@pytest.mark.parametrize(
-  'name', ['imdb_glove', 'jena_naive', 'jena_explore', 'dates', 'answer']
-)
-def test_what_is_not_to_be_trained_with_many_seeds_says_so(name):
-  with pytest.raises(InputError, match='`num_seeds`'):
-    _module(name).Config(num_seeds=2)
