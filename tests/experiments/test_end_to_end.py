@@ -15,17 +15,21 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _SETTINGS = ['num_epochs=60', 'log_every=2', 'save_every=2']
 
 
-def _toy(workdir, *settings):
+def _start(*arguments):
   # Without the eight forced devices of the tests: as a user's machine is.
-  environment = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(_ROOT)}
-  command = [sys.executable, str(_ROOT / 'tests' / 'toy.py'), str(workdir)]
   return subprocess.Popen(
-    [*command, *_SETTINGS, *settings],
-    env=environment,
+    [sys.executable, *arguments],
+    cwd=_ROOT,
+    env={**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(_ROOT)},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
   )
+
+
+def _toy(workdir, *settings):
+  toy = str(_ROOT / 'tests' / 'toy.py')
+  return _start(toy, str(workdir), *_SETTINGS, *settings)
 
 
 def _result(workdir):
@@ -55,24 +59,52 @@ _EVERYTHING = [
 @pytest.mark.parametrize('settings', [[], _EVERYTHING], ids=['plain', 'everything'])
 def test_kill_9_at_ten_random_moments_changes_no_bit(tmp_path, settings):
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  process = _toy(whole, *settings)
+  _run_killed(lambda workdir: _toy(workdir, *settings), whole, killed, killed, 280)
+  _check_same(killed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('own_programs')
+def test_eight_seeds_at_once_killed_ten_times_end_with_the_same_bits(tmp_path):
+  def start(workdir):
+    flags = ['--dataset=synthetic', '--synthetic_size=160', '--vocab_size=60']
+    flags += ['--length=20', '--batch_size=16', '--num_epochs=5', '--num_seeds=8']
+    flags += ['--dropout=0.2', '--log_every=2', '--save_every=2']
+    return _start('-m', 'experiments.imdb_lstm', *flags, f'--workdir={workdir}')
+
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  places = [f'seeds/{seed}' for seed in range(8)]
+  _run_killed(start, whole, killed, killed / places[-1], 40)
+  for place in places:
+    _check_same(killed / place, whole / place)
+
+
+def _run_killed(start, whole, killed, watched, steps):
+  """Runs a command in a folder, and in another where it is killed ten times.
+
+  That is at random moments of so many steps, of which `watched` tells.
+  """
+  process = start(whole)
   output, _ = process.communicate()
   assert process.returncode == 0, output
-  rng = random.Random(0)
+  rng, part = random.Random(0), steps // 10
   for number in range(10):
-    process = _toy(killed, *settings)
-    _wait_for_step(killed, process, rng.randrange(28 * number, 28 * (number + 1)))
+    process = start(killed)
+    _wait_for_step(watched, process, rng.randrange(part * number, part * (number + 1)))
     time.sleep(rng.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
-  process = _toy(killed, *settings)
+  process = start(killed)
   output, _ = process.communicate()
   assert process.returncode == 0, output
   assert 'resumed from step' in output
-  assert _result(killed)['params_sha256'] == _result(whole)['params_sha256']
-  assert _result(killed)['best'] == _result(whole)['best']
-  files = [folder / 'metrics.jsonl' for folder in (whole, killed)]
+
+
+def _check_same(folder, other):
+  assert _result(folder)['params_sha256'] == _result(other)['params_sha256']
+  assert _result(folder)['best'] == _result(other)['best']
+  files = [place / 'metrics.jsonl' for place in (folder, other)]
   assert files[0].read_bytes() == files[1].read_bytes()
 
 
