@@ -109,7 +109,7 @@ def test_values_equal_a_loop_in_float64():
 @pytest.mark.parametrize('cell', list(CELLS))
 @pytest.mark.parametrize('vocab_size', [0, 7])
 def test_one_step_of_few_rows(cell, vocab_size):
-  """As in a stream: the weights are not packed, and a row of another way has its bits."""
+  """As in a stream: the weights are not packed; the bits are those of the other way."""
   shape = {'T': 1, 'D': 5, 'H': 80, 'vocab_size': vocab_size, 'seed': 2}
   for rows in (1, 4, 5):
     check_values(Case(cell, (rows,), **shape))

@@ -15,7 +15,7 @@ namespace seqjax {
 // call may `leave` them to a later one by a ticket: it finds them, unless they had to go.
 class Scratch {
  public:
-  static constexpr int64_t KEPT = int64_t{128} << 20;  // floats in all: 512 MiB
+  static constexpr int64_t KEPT = int64_t{256} << 20;  // floats in all: 1 GiB
 
   explicit Scratch(int64_t size) : block_(size ? take(size) : Block{}) {  // of none: null
 #ifdef SEQJAX_POISON  // for tests: what is read before it is written shows
