@@ -131,8 +131,9 @@ def test_what_is_never_to_be_written_is_not():
   step, h = _recurrent(0, 5)
   numbers = {'end': _END, 'num_steps': 7, 'never': (0, 3)}
   first = jnp.ones(5, int)
-  greedy = decoding.greedy(step, h, first, **numbers)
-  beams = decoding.beam_search(step, h, first, beam_size=2, **numbers)
+  greedy = jax.jit(functools.partial(decoding.greedy, step, **numbers))(h, first)
+  search = functools.partial(decoding.beam_search, step, beam_size=2, **numbers)
+  beams = jax.jit(search)(h, first)
   free, _ = _searches(0, 5, 7, 1, 0.0)
   assert (free.ids == 3).any()
   for found in (greedy, beams):
@@ -141,11 +142,13 @@ def test_what_is_never_to_be_written_is_not():
     assert not np.isin(ids[real], (0, 3)).any()
 
 
+@functools.cache
 def _model(**options):
   encoder = sj.Bidirectional(sj.LSTM(4, **_OPTIONS))
   model = sj.EncoderDecoder(9, 8, 3, encoder, sj.LSTM(5, **_OPTIONS), **options)
   ids = np.random.default_rng(0).integers(1, 8, (4, 2, 6))
-  params = model.init(jax.random.key(0), ids, train=False)['params']
+  init = jax.jit(functools.partial(model.init, train=False))
+  params = init(jax.random.key(0), ids)['params']
   return model, jax.tree.map(lambda a: 4 * a, params), ids[:, 0]
 
 
@@ -216,7 +219,8 @@ def test_a_language_model_is_a_step():
   """Greedy is what `generation.generate` writes at temperature 0, up to the end."""
   model = sj.LanguageModel(7, 5, sj.GRU(6, **_OPTIONS), return_carry=True)
   prompt = np.array([[3], [4], [5], [6]])
-  params = model.init(jax.random.key(3), prompt, train=False)['params']
+  init = jax.jit(functools.partial(model.init, train=False))
+  params = init(jax.random.key(3), prompt)['params']
   params = jax.tree.map(lambda a: 5 * a, params)
 
   def step(carry, ids):

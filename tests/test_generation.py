@@ -32,7 +32,8 @@ def _encoders():
 def _model(encoder, seed=0, V=11, **options):
   model = sj.LanguageModel(V, 6, encoder, **options)
   ids = np.ones((1, 2), np.int32)
-  variables = model.init(jax.random.key(seed), ids, train=False)
+  init = jax.jit(functools.partial(model.init, train=False))
+  variables = init(jax.random.key(seed), ids)
   # Wider than at the start of a training: so that texts differ.
   return model, jax.tree.map(lambda a: 3 * a, variables['params'])
 

@@ -13,6 +13,11 @@ from seqjax import models
 from seqjax.workdir import modules
 
 
+def _init(model, x):
+  """Variables, by one program instead of one for each operation."""
+  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x)
+
+
 @pytest.mark.parametrize(
   ('encoder', 'total'), [(sj.SimpleRNN(32), 322_113), (sj.LSTM(32), 328_353)]
 )
@@ -29,7 +34,7 @@ def test_summary_adds_up_to_the_published_number(encoder, total):
 def test_logits_are_the_head_of_the_encoding():
   model = sj.SequenceClassifier(11, 3, sj.GRU(5))
   ids = np.random.default_rng(0).integers(0, 11, (4, 7))
-  params = model.init(jax.random.key(0), ids, train=False)['params']
+  params = _init(model, ids)['params']
   x = params['embedding']['embedding'][ids]
   h = sj.GRU(5).apply({'params': params['encoder']}, x, train=False)
   expected = h @ params['head']['kernel'] + params['head']['bias'][None]
@@ -41,7 +46,7 @@ def test_mask_zero_makes_padding_count_for_nothing():
   model = sj.SequenceClassifier(11, 3, sj.LSTM(5), mask_zero=True)
   ids = np.random.default_rng(0).integers(1, 11, (4, 6))
   padded = np.pad(ids, ((0, 0), (3, 0)))
-  variables = model.init(jax.random.key(0), ids, train=False)
+  variables = _init(model, ids)
   np.testing.assert_allclose(
     model.apply(variables, padded, train=False),
     model.apply(variables, ids, train=False),
@@ -84,7 +89,7 @@ def test_padding_changes_no_output_and_no_gradient(model, shape):
   ids = np.random.default_rng(0).integers(1, 11, shape)
   ids[0, ..., 4:] = 0
   padded = np.pad(ids, [(0, 0)] * (ids.ndim - 1) + [(0, 3)])
-  variables = model.init(jax.random.key(0), ids, train=False)
+  variables = _init(model, ids)
 
   def run(variables, ids):
     outputs = jax.tree.leaves(model.apply(variables, ids, train=False))
@@ -107,7 +112,7 @@ def test_a_tagger_and_classes_share_one_encoding():
   model = sj.SequenceTagger(11, 3, _encoder(), num_tags=4, num_classes=2)
   ids = np.random.default_rng(0).integers(0, 11, (4, 7))
   mask = np.arange(7) < np.array([[7], [3], [1], [5]])
-  variables = model.init(jax.random.key(0), ids, train=False)
+  variables = _init(model, ids)
   params = variables['params']
   x = params['embedding']['embedding'][ids]
   h = _encoder().apply({'params': params['encoder']}, x, train=False, mask=mask)
@@ -127,7 +132,7 @@ def test_a_comparison_has_no_order_and_knows_likeness():
   encoder = sj.LSTM(5)
   model = sj.SequenceComparer(11, 3, encoder, mask_zero=True)
   ids = np.random.default_rng(0).integers(1, 11, (4, 2, 7))
-  variables = model.init(jax.random.key(0), ids, train=False)
+  variables = _init(model, ids)
   found = model.apply(variables, ids, train=False)
   np.testing.assert_allclose(
     found, model.apply(variables, ids[:, ::-1], train=False), rtol=1e-6
@@ -157,7 +162,7 @@ def _language_model(**options):
 def test_a_text_read_in_pieces_is_the_text_read_at_once(tied):
   model = _language_model(tied=tied)
   ids = np.random.default_rng(0).integers(0, 11, (2, 9))
-  variables = model.init(jax.random.key(0), ids, train=False)
+  variables = _init(model, ids)
   apply = functools.partial(model.apply, variables, train=False)
   _, whole = apply(ids)
   carry, pieces = model.zero_carry(2), []
@@ -211,7 +216,7 @@ def test_a_regressor_of_several_numbers_is_one_layer_on_the_encoding():
   x = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
   mask = np.arange(7) < np.array([[7], [3], [1], [5], [2]])
   model = sj.SequenceRegressor(sj.GRU(4), output_shape=(2, 3))
-  variables = model.init(jax.random.key(0), x, train=False)
+  variables = _init(model, x)
   params = variables['params']
   h = sj.GRU(4).apply({'params': params['encoder']}, x, train=False, mask=mask)
   want = np.float64(h) @ np.float64(params['head']['kernel']) + np.float64(

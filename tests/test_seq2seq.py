@@ -40,7 +40,8 @@ def _ids():
 
 def _params(model, scale=2.5):
   """Wider than at the start of a training: so that weights differ."""
-  params = model.init(jax.random.key(0), _ids()[0], train=False)['params']
+  init = jax.jit(functools.partial(model.init, train=False))
+  params = init(jax.random.key(0), _ids()[0])['params']
   return jax.tree.map(lambda a: scale * a, params)
 
 
@@ -62,7 +63,7 @@ _MODELS = {
 def test_steps_one_by_one_are_the_whole(kind):
   model, (ids, _) = _MODELS[kind], _ids()
   params = {'params': _params(model)}
-  whole = model.apply(params, ids, train=False)
+  whole = jax.jit(functools.partial(model.apply, train=False))(params, ids)
   state, memory = model.apply(params, ids[:, 0], method='encode')
   step = jax.jit(functools.partial(model.apply, method='step'))
   for t in range(_T):
