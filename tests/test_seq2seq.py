@@ -38,11 +38,19 @@ def _ids():
   return ids, np.where(ids[:, 1] > 0, labels, NO_LABEL).astype(np.int32)
 
 
+@functools.cache
+def _drawn(model):
+  init = jax.jit(functools.partial(model.init, train=False))
+  return init(jax.random.key(0), _ids()[0])['params']
+
+
 def _params(model, scale=2.5):
   """Wider than at the start of a training: so that weights differ."""
-  init = jax.jit(functools.partial(model.init, train=False))
-  params = init(jax.random.key(0), _ids()[0])['params']
-  return jax.tree.map(lambda a: scale * a, params)
+  return jax.tree.map(lambda a: scale * a, _drawn(model))
+
+
+def _encode(model, params, ids):
+  return jax.jit(functools.partial(model.apply, method='encode'))(params, ids)
 
 
 _MODELS = {
@@ -64,7 +72,7 @@ def test_steps_one_by_one_are_the_whole(kind):
   model, (ids, _) = _MODELS[kind], _ids()
   params = {'params': _params(model)}
   whole = jax.jit(functools.partial(model.apply, train=False))(params, ids)
-  state, memory = model.apply(params, ids[:, 0], method='encode')
+  state, memory = _encode(model, params, ids[:, 0])
   step = jax.jit(functools.partial(model.apply, method='step'))
   for t in range(_T):
     state, logits, _ = step(params, state, ids[:, 1, t], memory)
@@ -77,10 +85,10 @@ def test_attention_is_the_loop(kind):
   """Scores, weights and the attentional vector, in float64, query by query."""
   model, (ids, _) = _MODELS[kind].clone(return_attention=True), _ids()
   params = _params(model, 4)
-  logits, weights = model.apply({'params': params}, ids, train=False)
-  _, memory = model.apply({'params': params}, ids[:, 0], method='encode')
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  logits, weights = apply({'params': params}, ids)
+  state, memory = _encode(model, {'params': params}, ids[:, 0])
   p = jax.tree.map(np.float64, params)
-  state, _ = model.apply({'params': params}, ids[:, 0], method='encode')
   x = params['embedding']['embedding'][ids[:, 1]]
   _, h = model.decoder.apply(
     {'params': params['decoder']}, x, train=False, mask=ids[:, 1] > 0,
@@ -148,7 +156,7 @@ def test_without_teacher_forcing_a_model_reads_its_own_tokens(options):
     model.apply, params, train=True, rngs={'dropout': jax.random.key(0)}
   )
   free = jax.jit(train)(ids)
-  state, memory = model.apply(params, ids[:, 0], method='encode')
+  state, memory = _encode(model, params, ids[:, 0])
   step = jax.jit(functools.partial(model.apply, method='step'))
   for b, times in enumerate((range(5), range(2), range(1, 4))):
     row = jax.tree.map(lambda a, b=b: a[b : b + 1], (state, memory))
