@@ -12,7 +12,7 @@ from seqjax import models
 from seqjax.config import TrainConfig
 from seqjax.training.state import TrainState
 from seqjax.view import comparisons, console, plots
-from seqjax.workdir.checkpoint import Restored
+from seqjax.workdir.integrity import Restored
 from seqjax.workdir.leaves import digest
 from seqjax.workdir.log import read_metrics
 from seqjax.workdir.progress import Progress

@@ -7,10 +7,8 @@ import json
 import operator
 import os
 import pathlib
-import re
 import shutil
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,26 +16,12 @@ from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from seqjax.files import sealed
 from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError, PyTree
 from seqjax.workdir import integrity, leaves, storage
-from seqjax.workdir.integrity import SaveError, one_line
-from seqjax.workdir.leaves import leaf_digests
+from seqjax.workdir.integrity import Restored, SaveError, one_line
 
-_FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
-_FORMAT = 1
 _MEAN = '/mean_params/'  # in the paths of a running mean; see `optim.with_mean`
-# What was saved, path -> kind -> (template of what is wanted, beginning of its paths).
-_Choose = Callable[[dict[str, str]], tuple[PyTree, str]]
-
-
-class Restored(NamedTuple):
-  """What `Checkpoints.save` was given."""
-
-  step: int
-  state: PyTree  # each leaf of the kind, dtype, shape and place of the template's
-  progress: dict[str, Any]
 
 
 class Checkpoints:
@@ -79,7 +63,7 @@ class Checkpoints:
     self._number = 0
     if self._is_first:
       integrity.prepare(self.directory)
-      self._number = max(saves(self.directory), default=0)
+      self._number = max(integrity.saves(self.directory), default=0)
     if jax.process_count() > 1:
       number = multihost_utils.broadcast_one_to_all(np.int32(self._number))
       self._number = int(number)
@@ -118,7 +102,7 @@ class Checkpoints:
       if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         placed[path] = leaves.put_like(values[path], leaf)  # so each writes a part
     manifest = {
-      'format': _FORMAT,
+      'format': integrity.FORMAT,
       'step': step,
       'best': bool(best),
       'progress': json.loads(json.dumps(progress)),  # as of now: the caller goes on
@@ -172,8 +156,8 @@ class Checkpoints:
       logging.error('%s', write_error)  # the error under way is the one to raise
 
   def folders(self) -> list[pathlib.Path]:
-    """Returns the folders of all saves on disk; see `saves`."""
-    return list(saves(self.directory).values())
+    """Returns the folders of all saves on disk; see `integrity.saves`."""
+    return list(integrity.saves(self.directory).values())
 
   def _write(
     self,
@@ -209,7 +193,7 @@ class Checkpoints:
     """Removes all but the best and the last `keep` saves. The newest is on disk."""
     folders = self.folders()
     intact = [path for path in folders if path.name not in self._damaged]
-    best = [path for path in intact if _is_best(path)]
+    best = [path for path in intact if integrity.is_best(path)]
     for path in folders:
       if path not in intact[-self._keep :] + best[-1:]:
         integrity.remove(path)
@@ -228,7 +212,7 @@ class Checkpoints:
       else:
         unreadable.append(error)
 
-    restored = _newest(
+    restored = integrity.newest(
       self.directory,
       lambda kinds: (template, ''),
       self._thread,
@@ -283,7 +267,7 @@ def best_params(
     return wanted, prefix
 
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    best = _newest(directory, choose, thread, reject, only_best=True)
+    best = integrity.newest(directory, choose, thread, reject, only_best=True)
   if best is None:
     reason = f' ({"; ".join(rejected)})' if rejected else ''
     raise InputError(f'{directory} holds no intact checkpoint of a best epoch{reason}')
@@ -291,81 +275,3 @@ def best_params(
   for parent in parents:
     params = params[parent]
   return params
-
-
-def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
-  """Returns the folders of all saves by number, damaged or not, oldest first."""
-  matches = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
-  return dict(sorted((int(m[1]), directory / m[0]) for m in matches if m))
-
-
-class _UnreadableError(Exception):
-  """The files are intact and Orbax fails: its version, most likely."""
-
-
-def _newest(
-  directory: pathlib.Path,
-  choose: _Choose,
-  thread: concurrent.futures.Executor,
-  reject: Callable[[str, Exception], None],
-  *,
-  only_best: bool,
-) -> Restored | None:
-  """Reads the newest save that can be; `reject` is told of each before it.
-
-  Args:
-    directory: Of the saves.
-    choose: From what was saved (path -> kind) to a template of what is wanted, and
-      what the paths of its leaves begin with; the others are not returned.
-    thread: Where Orbax is called.
-    reject: Takes the name of a save, and why it is not used.
-    only_best: Whether none but those called best count.
-  """
-  for folder in reversed(saves(directory).values()):
-    try:
-      manifest = integrity.read_manifest(folder)
-      if manifest['best'] or not only_best:
-        state = _read(folder, manifest, choose, thread)
-        return Restored(manifest['step'], state, manifest['progress'])
-    except (DamagedError, OSError, _UnreadableError) as error:
-      reject(folder.name, error)
-  return None
-
-
-def _read(
-  folder: pathlib.Path,
-  manifest: dict[str, Any],
-  choose: _Choose,
-  thread: concurrent.futures.Executor,
-) -> PyTree:
-  """Loads one save; raises DamagedError, OSError, _UnreadableError or InputError."""
-  if manifest['format'] != _FORMAT:
-    raise InputError(f'{folder}: format {manifest["format"]}, expected {_FORMAT}')
-  sealed.check(folder, manifest['files'])
-  kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
-  template, only = choose(kinds)
-  wanted = leaves.by_path(template)
-  ours = {path: kind for path, kind in kinds.items() if path.startswith(only)}
-  if wrong := leaves.mismatches(ours, wanted):
-    raise InputError(f'{folder}: the model has changed: {wrong}')
-  like = {path: leaves.described(kind) for path, kind in kinds.items()}
-  try:
-    values = thread.submit(storage.read, folder / 'state', like).result()
-  except Exception as error:
-    raise _UnreadableError(
-      f'the files of {folder.name} are as they were written, but '
-      f'{storage.VERSION} cannot read them: {one_line(error)}'
-    ) from error
-  arrays = [leaves.put_like(values[path], leaf) for path, leaf in wanted.items()]
-  state = jax.tree.unflatten(jax.tree.structure(template), arrays)
-  for path, checksum in leaf_digests(state).items():
-    if checksum != manifest['leaves'][path][1]:
-      raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
-  return state
-
-
-def _is_best(folder: pathlib.Path) -> bool:
-  try:
-    return bool(integrity.read_manifest(folder)['best'])
-  except DamagedError:
-    return False

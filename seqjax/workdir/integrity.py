@@ -1,11 +1,14 @@
-"""Folders of saves, each committed whole with a manifest.
+"""Folders of saves: each is committed whole with a manifest, and read if it is intact.
 
 A folder is filled under a name that marks it unfinished, then sealed and renamed. Its
 manifest is two lines of JSON: the checksum of the second; the record and the files.
+Damage is noticed by the manifest's own checksum, those of the files, and those of the
+leaves once they are read; then the save before it is taken.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -13,15 +16,35 @@ import pathlib
 import re
 import shutil
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
 
 from seqjax.files import sealed
 from seqjax.files.sealed import DamagedError
-from seqjax.types import InputError
+from seqjax.types import InputError, PyTree
+from seqjax.workdir import leaves, storage
 
 UNFINISHED = '.unfinished'  # ends the name of a folder that does not count
 
+FORMAT = 1
 _MANIFEST = 'manifest.jsonl'
+_FOLDER = re.compile(r'(\d{6,})-step\d+')  # number of the save, then the step
+# What was saved, path -> kind -> (template of what is wanted, beginning of its paths).
+Choose = Callable[[dict[str, str]], tuple[PyTree, str]]
+
+
+class Restored(NamedTuple):
+  """What `Checkpoints.save` was given."""
+
+  step: int
+  state: PyTree  # each leaf of the kind, dtype, shape and place of the template's
+  progress: dict[str, Any]
+
+
+class UnreadableError(Exception):
+  """The files are intact and Orbax fails: its version, most likely."""
 
 
 class SaveError(InputError, OSError):
@@ -79,6 +102,80 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
   if raw[:cut] != _seal(raw[cut:]):  # before the parser sees a byte of it
     raise DamagedError(f'file {_MANIFEST} has changed since it was written (SHA-256)')
   return json.loads(raw[cut:])
+
+
+def saves(directory: pathlib.Path) -> dict[int, pathlib.Path]:
+  """Returns the folders of all saves by number, damaged or not, oldest first."""
+  matches = (_FOLDER.fullmatch(path.name) for path in directory.glob('*-step*'))
+  return dict(sorted((int(m[1]), directory / m[0]) for m in matches if m))
+
+
+def newest(
+  directory: pathlib.Path,
+  choose: Choose,
+  thread: concurrent.futures.Executor,
+  reject: Callable[[str, Exception], None],
+  *,
+  only_best: bool,
+) -> Restored | None:
+  """Reads the newest save that can be; `reject` is told of each before it.
+
+  Args:
+    directory: Of the saves.
+    choose: From what was saved (path -> kind) to a template of what is wanted, and
+      what the paths of its leaves begin with; the others are not returned.
+    thread: Where Orbax is called.
+    reject: Takes the name of a save, and why it is not used.
+    only_best: Whether none but those called best count.
+  """
+  for folder in reversed(saves(directory).values()):
+    try:
+      manifest = read_manifest(folder)
+      if manifest['best'] or not only_best:
+        state = _read(folder, manifest, choose, thread)
+        return Restored(manifest['step'], state, manifest['progress'])
+    except (DamagedError, OSError, UnreadableError) as error:
+      reject(folder.name, error)
+  return None
+
+
+def _read(
+  folder: pathlib.Path,
+  manifest: dict[str, Any],
+  choose: Choose,
+  thread: concurrent.futures.Executor,
+) -> PyTree:
+  """Loads one save; raises DamagedError, OSError, UnreadableError or InputError."""
+  if manifest['format'] != FORMAT:
+    raise InputError(f'{folder}: format {manifest["format"]}, expected {FORMAT}')
+  sealed.check(folder, manifest['files'])
+  kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
+  template, only = choose(kinds)
+  wanted = leaves.by_path(template)
+  ours = {path: kind for path, kind in kinds.items() if path.startswith(only)}
+  if wrong := leaves.mismatches(ours, wanted):
+    raise InputError(f'{folder}: the model has changed: {wrong}')
+  like = {path: leaves.described(kind) for path, kind in kinds.items()}
+  try:
+    values = thread.submit(storage.read, folder / 'state', like).result()
+  except Exception as error:
+    raise UnreadableError(
+      f'the files of {folder.name} are as they were written, but '
+      f'{storage.VERSION} cannot read them: {one_line(error)}'
+    ) from error
+  arrays = [leaves.put_like(values[path], leaf) for path, leaf in wanted.items()]
+  state = jax.tree.unflatten(jax.tree.structure(template), arrays)
+  for path, checksum in leaves.leaf_digests(state).items():
+    if checksum != manifest['leaves'][path][1]:
+      raise DamagedError(f'leaf {path} differs from what was saved (SHA-256)')
+  return state
+
+
+def is_best(folder: pathlib.Path) -> bool:
+  try:
+    return bool(read_manifest(folder)['best'])
+  except DamagedError:
+    return False
 
 
 def remove(folder: pathlib.Path) -> None:

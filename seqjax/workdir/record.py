@@ -17,7 +17,8 @@ import jax
 from seqjax.cluster import processes
 from seqjax.types import PyTree
 from seqjax.workdir import folder as folder_lib
-from seqjax.workdir.checkpoint import Checkpoints, Restored
+from seqjax.workdir.checkpoint import Checkpoints
+from seqjax.workdir.integrity import Restored
 from seqjax.workdir.log import RunLog, read_metrics
 
 
