@@ -32,7 +32,7 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import signals
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Shuffled
-from seqjax.data.series.windows import RandomWindows
+from seqjax.data.series.batches import RandomWindows
 from seqjax.files import whole
 from seqjax.training import losses
 from seqjax.training.plan import Data, Task, make_plan

@@ -31,7 +31,8 @@ from experiments.weather.training import naive_error
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.data.series import windows
-from seqjax.data.series.windows import RandomWindows, WindowSet
+from seqjax.data.series.batches import RandomWindows
+from seqjax.data.series.windows import WindowSet
 from seqjax.files import whole
 from seqjax.types import InputError
 

@@ -9,9 +9,9 @@ import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running
+from experiments.texts import running
 from experiments.texts.classification import by_class
 from seqjax import train as train_lib
 from seqjax.config import field
@@ -24,7 +24,7 @@ _CLASSES = [str(digit) for digit in range(pixels.NUM_CLASSES)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Recurrent):
+class Config(layer_flags.Recurrent):
   """What it can be told; see --help."""
 
   dataset: str = field('digits', 'Images.')
@@ -56,7 +56,7 @@ def make_model(config: Config) -> sj.Stack:
   """x [B, T, 1] -> logits [B, C]."""
   glorot = nn.initializers.glorot_uniform()
   head = nn.Dense(pixels.NUM_CLASSES, kernel_init=glorot)
-  return sj.Stack([layers.last_encoder(config), head])
+  return sj.Stack([layer_flags.last_encoder(config), head])
 
 
 def train(

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running
+from experiments.texts import running
 from seqjax import train as train_lib
 from seqjax.config import field
 from seqjax.data import memory
@@ -34,7 +34,7 @@ _MARKED = re.compile(r'(\S+?)(\*?)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Recurrent):
+class Config(layer_flags.Recurrent):
   """What they can be told; see --help."""
 
   dataset: Literal['generated', 'synthetic'] = field(
@@ -263,13 +263,13 @@ def _symbols(line: str) -> list[int]:
 
 def make_adder(config: Config) -> sj.SequenceRegressor:
   """x [B, T, 2] -> sums [B]."""
-  return sj.SequenceRegressor(_remembering(config, layers.last_encoder(config)))
+  return sj.SequenceRegressor(_remembering(config, layer_flags.last_encoder(config)))
 
 
 def make_copier(config: Config, embed_size: int) -> sj.SequenceTagger:
   """ids [B, T] -> logits [B, T, C]."""
   C = memory.NUM_SYMBOLS + 2
-  encoder = _remembering(config, layers.sequence_encoder(config))
+  encoder = _remembering(config, layer_flags.sequence_encoder(config))
   return sj.SequenceTagger(C, embed_size, encoder, num_tags=C)
 
 

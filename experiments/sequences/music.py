@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
 from experiments.suites import rows
-from experiments.texts import layers, running
+from experiments.texts import running
 from seqjax import train as train_lib
 from seqjax.config import field
 from seqjax.data.batches import InOrder
@@ -32,7 +32,7 @@ _BEGIN, _SAMPLE_FRAMES = 16, 128  # frames given, and added, of the sample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Recurrent):
+class Config(layer_flags.Recurrent):
   """What it can be told; see --help."""
 
   length: int = field(
@@ -61,7 +61,7 @@ def _model(config: Config, *, return_carry: bool = False) -> sj.Stack:
   glorot = nn.initializers.glorot_uniform()
   return sj.Stack(
     [
-      *layers.recurrent(config, return_carry=return_carry),
+      *layer_flags.recurrent(config, return_carry=return_carry),
       nn.Dropout(config.dropout),
       nn.Dense(NUM_KEYS, kernel_init=glorot),
     ]

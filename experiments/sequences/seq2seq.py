@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment, prediction
+from experiments import experiment, layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
 from seqjax.data.sources import Arrays, Rows
@@ -34,7 +34,7 @@ _EIGHTS = 8  # lengths are rounded up to them: few, so few programs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.BothWays):
+class Config(layer_flags.BothWays):
   """What they can be told; see --help."""
 
   tokens: Literal['characters', 'words'] = field(
@@ -182,8 +182,8 @@ def make_model(config: Config, source_size: int, target_size: int) -> sj.Encoder
     source_size,
     target_size,
     config.embed_size,
-    layers.sequence_encoder(config, return_carry=True),
-    layers.sequence_encoder(forward, return_carry=True),
+    layer_flags.sequence_encoder(config, return_carry=True),
+    layer_flags.sequence_encoder(forward, return_carry=True),
     attention=None if config.attention == 'none' else config.attention,
     input_feeding=config.input_feeding,
     teacher_forcing=config.teacher_forcing,

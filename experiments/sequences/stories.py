@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
 from seqjax.data.texts import stories
@@ -32,7 +32,7 @@ _HELD_OUT = 1_000  # of validation and of test, for all seeds the same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.BothWays):
+class Config(layer_flags.BothWays):
   """What it can be told; see --help."""
 
   dataset: Literal['generated', 'synthetic'] = field(
@@ -166,7 +166,7 @@ def make_model(config: Config, vocab_size: int) -> Reader:
   return Reader(
     vocab_size,
     config.embed_size,
-    layers.sequence_encoder(config),
+    layer_flags.sequence_encoder(config),
     len(stories.PLACES),
     config.hops,
   )

@@ -10,12 +10,12 @@ import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
 from experiments.series import reading
 from experiments.series.data import SCALING_FILE, Scaling
 from experiments.texts import classification as of_texts
-from experiments.texts import layers, running
+from experiments.texts import running
 from seqjax import train as train_lib
 from seqjax.config import field
 from seqjax.data.batches import InOrder
@@ -36,7 +36,7 @@ INPUTS = (SCALING_FILE, LABELS_FILE, 'length', *reading.INPUTS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.OfSeries, reading.Config):
+class Config(layer_flags.OfSeries, reading.Config):
   """What it can be told; see --help."""
 
   data: str = field(
@@ -88,7 +88,7 @@ def sizes(folder: pathlib.Path) -> tuple[int]:
 def make_model(config: Config, num_classes: int) -> sj.SequenceRegressor:
   """x [B, T, D] -> logits [B, C]."""
   return sj.SequenceRegressor(
-    layers.pooled_encoder(config), output_shape=(num_classes,)
+    layer_flags.pooled_encoder(config), output_shape=(num_classes,)
   )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.data.series.windows import Shape, WindowSet, WindowsInOrder
+from seqjax.data.series.batches import WindowsInOrder
+from seqjax.data.series.windows import Shape, WindowSet
 from seqjax.files import whole
 from seqjax.types import InputError
 from seqjax.workdir.folder import to_json

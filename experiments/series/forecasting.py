@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
+from experiments import layer_flags
 from experiments.series import data as series_data
 from experiments.series import reading
 from experiments.series.data import MOST_STEPS, SCALING_FILE, to_forecast_from
@@ -26,10 +27,10 @@ from experiments.series.targets import (
   season_name,
   season_values,
 )
-from experiments.texts import layers
 from seqjax import train as train_lib
 from seqjax.data.series import synthetic
-from seqjax.data.series.windows import RandomWindows, WindowSet, WindowsInOrder
+from seqjax.data.series.batches import RandomWindows, WindowsInOrder
+from seqjax.data.series.windows import WindowSet
 from seqjax.files import whole
 from seqjax.training import evaluation, losses, plan
 from seqjax.types import Array, PyTree
@@ -61,7 +62,7 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   shape = (len(config.horizons), len(config.targets))
   quantiles = (len(config.levels),) if config.levels else ()
   return sj.SequenceRegressor(
-    layers.pooled_encoder(config), output_shape=(*shape, *quantiles)
+    layer_flags.pooled_encoder(config), output_shape=(*shape, *quantiles)
   )
 
 

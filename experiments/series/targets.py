@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import layer_flags
 from experiments.series import data as series_data
 from experiments.series import reading
 from experiments.series.data import Scaling
-from experiments.texts import layers
 from seqjax.config import field
 from seqjax.data.series import csv_files, quality, synthetic, windows
 from seqjax.data.series.series import Series
@@ -20,7 +20,7 @@ _DAY, _WEEK = 86_400, 7 * 86_400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.OfSeries, reading.Config, series_data.Config):
+class Config(layer_flags.OfSeries, reading.Config, series_data.Config):
   """What it can be told; see --help."""
 
   target: str = field('', 'Column to forecast, or several with commas between.')

@@ -9,9 +9,9 @@ import flax.linen as nn
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax.config import TrainConfig, field
 from seqjax.data.sources import Sequences
 from seqjax.data.texts.labelled import Splits, classes_of
@@ -25,7 +25,7 @@ CONFUSION = 'confusion.png'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Pooled):
+class Config(layer_flags.Pooled):
   """What they can be told; see --help."""
 
   tokens: Literal['words', 'characters'] = field(
@@ -74,7 +74,7 @@ def make_model(
   return sj.SequenceClassifier(
     vocab_size,
     config.embed_size,
-    layers.pooled_encoder(config),
+    layer_flags.pooled_encoder(config),
     frozen=config.freeze_vectors,
     num_classes=num_classes,
   )

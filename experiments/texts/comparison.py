@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Arrays
 from seqjax.data.texts.known import Pairs
@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 1.0, 5.0  # of a score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Pooled):
+class Config(layer_flags.Pooled):
   """What they can be told; see --help."""
 
   min_count: int = field(
@@ -55,7 +55,7 @@ def make_model(config: Config, vocab_size: int) -> sj.SequenceComparer:
   return sj.SequenceComparer(
     vocab_size,
     config.embed_size,
-    layers.pooled_encoder(config),
+    layer_flags.pooled_encoder(config),
     mask_zero=True,
     features=config.comparison_size,
   )

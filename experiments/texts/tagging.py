@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import prediction
+from experiments import layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax.config import field
 from seqjax.data.sources import Sequences
 from seqjax.data.texts.known import Tagged
@@ -22,7 +22,7 @@ from seqjax.workdir.progress import Monitor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.BothWays):
+class Config(layer_flags.BothWays):
   """What they can be told; see --help."""
 
   min_count: int = field(
@@ -68,7 +68,7 @@ def make_model(
   return sj.SequenceTagger(
     vocab_size,
     config.embed_size,
-    layers.sequence_encoder(config),
+    layer_flags.sequence_encoder(config),
     num_tags=num_tags,
     num_classes=num_classes,
   )

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment, prediction
+from experiments import experiment, layer_flags, prediction
 from experiments.prediction import Members, Request
-from experiments.texts import layers, running, vocabulary
+from experiments.texts import running, vocabulary
 from seqjax import generation
 from seqjax.config import field
 from seqjax.data.batches import Streams
@@ -33,7 +33,7 @@ _TOKEN = re.compile(r" ?\w+(?:'\w+)?| ?[^\w\s]|\s")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(layers.Config):
+class Config(layer_flags.Config):
   """What they can be told; see --help."""
 
   tokens: Literal['characters', 'words'] = field(
@@ -81,7 +81,7 @@ def make_model(config: Config, vocab_size: int) -> sj.LanguageModel:
   return sj.LanguageModel(
     vocab_size,
     config.embed_size,
-    layers.sequence_encoder(config, return_carry=True),
+    layer_flags.sequence_encoder(config, return_carry=True),
     tied=config.tied,
     return_carry=True,
   )

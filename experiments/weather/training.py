@@ -17,7 +17,8 @@ from experiments.series.data import MOST_STEPS, SCALING_FILE, to_forecast_from
 from experiments.suites import rows as suites
 from experiments.weather.data import Config, Data
 from seqjax import train as train_lib
-from seqjax.data.series.windows import RandomWindows, Shape, WindowSet, WindowsInOrder
+from seqjax.data.series.batches import RandomWindows, WindowsInOrder
+from seqjax.data.series.windows import Shape, WindowSet
 from seqjax.training import evaluation, losses, plan
 from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from seqjax import scan
 from seqjax.cells import Cell
 from seqjax.fast import kernels
-from seqjax.fast.call import ACTIVATIONS, CELLS, Static
 from seqjax.fast.cpu import library
 from seqjax.fast.devices import over_devices
 from seqjax.fast.gpu import launch as gpu_launch
 from seqjax.fast.gpu import recur as gpu
+from seqjax.fast.problem import ACTIVATIONS, CELLS, Static
 from seqjax.scan import USUAL, Lookup, Options, Sequence
 from seqjax.types import Array, PyTree
 

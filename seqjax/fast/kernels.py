@@ -21,10 +21,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from seqjax import cells, scan
-from seqjax.fast.call import ACTIVATIONS, CELLS, Sizes, Static
 from seqjax.fast.cpu import library
 from seqjax.fast.gpu import launch as gpu_launch
 from seqjax.fast.gpu import recur as gpu
+from seqjax.fast.problem import ACTIVATIONS, CELLS, Sizes, Static
 from seqjax.types import Array
 
 _NAMES = (

@@ -15,8 +15,8 @@ from fast_cases import Case, make
 
 from seqjax import fast, layers, scan
 from seqjax.fast import kernels
-from seqjax.fast.call import Static
 from seqjax.fast.cpu import build, library
+from seqjax.fast.problem import Static
 
 _ROOT = pathlib.Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seqjax import cells, fast, scan
 from seqjax.fast import kernels
-from seqjax.fast.call import Static
+from seqjax.fast.problem import Static
 
 BY_KERNELS = functools.partial(fast.recur, implementation='fast')
 

@@ -1,4 +1,4 @@
-"""Windows of a series: which there are, and batches of them as row numbers.
+"""Windows of a series: which there are, and what lies in them.
 
 A window is named by its anchor, a row of the series: its inputs are the rows
 `anchor + offsets` and its target is the row `anchor + ahead`. Windows are never stored.
@@ -11,10 +11,9 @@ K rows ahead, C columns.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -208,63 +207,3 @@ def in_splits(
       )
     sets.append(WindowSet(values, target, shape, rows))
   return sets
-
-
-class RandomWindows:
-  """A feed of windows drawn at random for each step; the same step, the same windows.
-
-  Within a batch each window comes once, if there are enough of them.
-  """
-
-  def __init__(
-    self, windows: WindowSet, batch_size: int, seed: int, steps_per_epoch: int
-  ):
-    self._windows, self._batch_size, self._seed = windows, batch_size, seed
-    self._steps_per_epoch = steps_per_epoch
-
-  @property
-  def steps_per_epoch(self) -> int:
-    return self._steps_per_epoch
-
-  @property
-  def fingerprint(self) -> str:
-    return self._windows.fingerprint
-
-  @property
-  def resident(self) -> Resident:
-    return self._windows.resident
-
-  def with_seed(self, seed: int) -> Self:
-    other = copy.copy(self)
-    other._seed = seed
-    return other
-
-  def batch(self, step: int) -> Batch:
-    rows = self._windows.rows
-    rng = np.random.default_rng((self._seed, step))
-    B = self._batch_size
-    return self._windows.batch(
-      rows[rng.choice(len(rows), B, replace=len(rows) < B, shuffle=False)], B
-    )
-
-
-class WindowsInOrder:
-  """Every window once, in the order of the anchors given."""
-
-  def __init__(self, windows: WindowSet, batch_size: int):
-    self._windows, self._batch_size = windows, batch_size
-
-  @property
-  def fingerprint(self) -> str:
-    return self._windows.fingerprint
-
-  @property
-  def resident(self) -> Resident:
-    return self._windows.resident
-
-  def __iter__(self) -> Iterator[Batch]:
-    rows = self._windows.rows
-    for start in range(0, len(rows), self._batch_size):
-      yield self._windows.batch(
-        rows[start : start + self._batch_size], self._batch_size
-      )

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import cells
-from seqjax.fast.call import ACTIVATIONS, Sizes, Static
 from seqjax.fast.gpu import launch as launch_lib
+from seqjax.fast.problem import ACTIVATIONS, Sizes, Static
 from seqjax.scan import Lookup, Options
 from seqjax.types import Array
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from seqjax.data.series import book_windows, quality, windows
+from seqjax.data.series.batches import RandomWindows, WindowsInOrder
 from seqjax.data.series.series import Series
-from seqjax.data.series.windows import RandomWindows, WindowSet, WindowsInOrder
+from seqjax.data.series.windows import WindowSet
 from seqjax.types import Batch, InputError
 
 
