@@ -40,6 +40,7 @@ _RANKS = {
 # Rooms of experiments/, and what all share; its other files are commands, above them.
 _EXPERIMENTS = {
   'experiment': 0,
+  'layer_flags': 0,
   'suites': 0,
   'prediction': 1,
   'texts': 2,

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -133,7 +133,7 @@ def make_train_step(
       devices=list(mesh.devices.flat),
       donate_argnums=0,
     )
-    return lambda *given: twin(*given, arrays)
+    return _Bound(twin, arrays)
   axis = int(parts > 1) + int(together > 1)
   whole, split = mesh_lib.replicated(mesh), mesh_lib.split(mesh, axis)
   program = jax.jit(
@@ -142,7 +142,7 @@ def make_train_step(
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
-  return lambda *given: program(*given, arrays)
+  return _Bound(program, arrays)
 
 
 def dispatches(
@@ -196,7 +196,24 @@ def make_eval_step(
     in_shardings=(whole, whole, split, whole),
     out_shardings=(whole, whole),
   )
-  return lambda *given: program(*given, arrays)
+  return _Bound(program, arrays)
+
+
+class _Bound(NamedTuple):
+  """A jitted program whose last argument are the arrays that lie on the devices.
+
+  An argument and not a constant of the program, or each program would hold a copy.
+  """
+
+  program: Any
+  arrays: PyTree
+
+  def __call__(self, *given: Any) -> Any:
+    return self.program(*given, self.arrays)
+
+  def lower(self, *given: Any) -> Any:
+    """As that of jax.jit."""
+    return self.program.lower(*given, self.arrays)
 
 
 def _at_once(step: Callable[..., tuple], own: int, number: int) -> Callable[..., tuple]:

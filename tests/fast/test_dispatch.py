@@ -108,9 +108,17 @@ def test_values_equal_a_loop_in_float64():
 
 @pytest.mark.parametrize('cell', list(CELLS))
 @pytest.mark.parametrize('vocab_size', [0, 7])
-def test_one_step_of_few_rows(cell, vocab_size):
+@pytest.mark.parametrize(('H', 'use_bias'), [(80, True), (256, False), (272, True)])
+def test_one_step_of_few_rows(cell, vocab_size, H, use_bias):
   """As in a stream: the weights are not packed; the bits are those of the other way."""
-  shape = {'T': 1, 'D': 5, 'H': 80, 'vocab_size': vocab_size, 'seed': 2}
+  shape = {
+    'T': 1,
+    'D': 5,
+    'H': H,
+    'vocab_size': vocab_size,
+    'use_bias': use_bias,
+    'seed': 2,
+  }
   for rows in (1, 4, 5):
     check_values(Case(cell, (rows,), **shape))
   parts = make(Case(cell, (4,), **shape))

@@ -124,9 +124,6 @@ inline std::vector<const float*> row_list(const float* from, int64_t width, int6
 }
 
 template <class Cell> class Task {
-  // Where forward leaves nothing behind its steps go a few at a time, so that they stay
-  // in the first cache.
-  enum { FEW = 4 };
   static constexpr int G = Cell::gates, S = Cell::groups;
   static constexpr int64_t STATES = 1 + Cell::memory;
   typedef const float* const* Rows;
@@ -135,7 +132,7 @@ template <class Cell> class Task {
   // `left` is where forward leaves the chunks, and backward finds them; or null.
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
       : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
-        HP(padded(H)), K(backward || left ? p.options.chunk : std::min<int64_t>(p.options.chunk, FEW)), stride(S * HP + W),
+        HP(padded(H)), K(backward || left ? p.options.chunk : few(p.options.chunk)), stride(S * HP + W),
         width(p.table ? S * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
         alike(alike_steps(p, b0, n)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
@@ -235,6 +232,9 @@ template <class Cell> class Task {
   }
 
  private:
+  // Where forward leaves nothing behind its steps go a few at a time, so that they stay in
+  // the first cache; yet as many rows together as use the weights well.
+  int64_t few(int64_t chunk) const { return std::min(chunk, (128 + n - 1) / n); }
   // Points s, h, c and r h at the chunk that begins with a step.
   void locate(int64_t first) {
     const int64_t many = K * n;
@@ -351,7 +351,8 @@ template <class Cell> class Task {
           std::fill(state + (k * m + r) * HP, state + (k * m + r + 1) * HP, 0.f);
         });
       const bool runs = any && any_real(step);
-      for (int64_t r = 0; r < m && p.table && any && k + 1 < steps; ++r) prefetch(x_rows[(k + 1) * m + r], width);
+      const bool looks_ahead = p.table && any && k + 1 < steps;
+      for (int64_t r = 0; r < m && looks_ahead; ++r) prefetch(x_rows[(k + 1) * m + r], width);
       // The gradients of U take all rows of a chunk, those of other steps times zero.
       if (any) mask_state(k, m);
       if (Cell::two_phases && any && !runs)
@@ -642,7 +643,8 @@ template <class Cell> bool one_step(const Problem& p) {
   constexpr int G = Cell::gates, S = Cell::groups, MOST = 256;
   const int64_t H = p.H, D = p.D;
   const bool options = p.mask || p.reset || p.x_masks || p.h_masks || !p.h0 || (Cell::memory && !p.c0);
-  if (p.T > 1 || p.B > 4 || H % W || H > MOST || options || Cell::two_phases) return false;
+  const bool small = p.T == 1 && p.B <= 4 && p.B * D <= 4 * MOST && H <= MOST && H % W == 0;
+  if (!small || options || Cell::two_phases) return false;
   for (int64_t b = 0; b < p.B; ++b) if (p.ids && (p.ids[b] < 0 || p.ids[b] >= p.V)) return false;
   const Kinds kinds{int(p.options.activation), int(p.options.gate)};
   float s[S * MOST];
