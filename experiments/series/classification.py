@@ -100,12 +100,12 @@ def load(config: Config) -> Data:
   """
   content = _read_all(config)
   texts = splitting.Labelled(
-    [str(i) for i in range(len(content.series))], content.labels, content.places
+    [str(i) for i in range(len(content.series))], content.labels, content.locations
   )
-  places: dict[str, list[int]] = {'train': [], 'validation': [], 'test': []}
+  rows_of: dict[str, list[int]] = {'train': [], 'validation': [], 'test': []}
   for i, part in enumerate(content.parts):
-    places[part or 'train'].append(i)
-  parts = {part: texts.rows(rows) for part, rows in places.items() if rows}
+    rows_of[part or 'train'].append(i)
+  parts = {part: texts.rows(rows) for part, rows in rows_of.items() if rows}
   if 'train' not in parts:
     raise InputError('no series is one to train on')
   splitting.check_several(parts['train'])
@@ -115,12 +115,12 @@ def load(config: Config) -> Data:
   splitting.check_known(splits)
   chosen = [[int(i) for i in part.texts] for part in splits]
   classes = splitting.classes_of(splits.train)
-  scaling = _scaling(config, [content.series[i] for i in chosen[0]], content.places)
+  scaling = _scaling(config, [content.series[i] for i in chosen[0]], content.locations)
   values = [
     scaling.normal(
       reading.align(config, series, scaling.columns, location).series.values
     ).astype(np.float32)
-    for series, location in zip(content.series, content.places, strict=True)
+    for series, location in zip(content.series, content.locations, strict=True)
   ]
   labels = [
     np.array([classes.index(content.labels[i]) for i in rows], np.int32)

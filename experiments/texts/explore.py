@@ -164,5 +164,5 @@ def _show_mistakes(
     console.results_table(rows, title='Taken: true class, for which one')
   for i in wrong[np.argsort(-p[wrong].max(-1), kind='stable')][:most]:
     shown = ' '.join(texts.texts[i].split())
-    print(f'{texts.places[i]}: {classes[labels[i]]}, found {classes[predicted[i]]} '
+    print(f'{texts.locations[i]}: {classes[labels[i]]}, found {classes[predicted[i]]} '
           f'with {p[i].max():.3f}: {shown[:200]}')  # fmt: skip

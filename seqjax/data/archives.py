@@ -31,12 +31,12 @@ _CHUNK = 128 * _BLOCK
 
 def read_files(
   path: pathlib.Path,
-  wanted: Callable[[str], bool],
+  select: Callable[[str], bool],
   *,
   max_file: int = MIB,
   max_total: int = 512 * MIB,
 ) -> Iterator[tuple[str, bytes]]:
-  """Yields the wanted files of an archive or a folder, each name at most once.
+  """Yields the selected files of an archive or a folder, each name at most once.
 
   What the archive is, is told by its content, not by its name. What systems leave
   beside files (.DS_Store, ._*, Thumbs.db, ...) is skipped, counted and logged.
@@ -44,10 +44,10 @@ def read_files(
   Args:
     path: A tar, a gzipped tar, a zip, or a folder. The names in a folder begin with
       the folder's own name, as they would in an archive of it.
-    wanted: Called with the name of each file ('aclImdb/train/neg/0_3.txt'); it may
+    select: Called with the name of each file ('aclImdb/train/neg/0_3.txt'); it may
       raise InputError itself where a name has no place in the layout.
-    max_file: Most bytes a wanted file may have.
-    max_total: Most bytes all wanted files may have together.
+    max_file: Most bytes a selected file may have.
+    max_total: Most bytes all selected files may have together.
 
   Yields:
     Name and content: in the archive's order; of a folder its own files by name, then
@@ -59,7 +59,7 @@ def read_files(
       nothing of what was yielded before the last item came.
   """
   reader = {'folder': _read_folder, 'zip': _read_zip}.get(kind := _kind(path))
-  guard = _Guard(path, wanted, max_file, max_total)
+  guard = _Guard(path, select, max_file, max_total)
   try:
     yield from reader(path, guard) if reader else _read_tar(path, guard, kind)
     log_skipped(path, guard.litter)
@@ -72,17 +72,17 @@ def read_files(
     raise InputError(f'{path}: damaged or cut short: {reason}') from e
 
 
-def identity(path: pathlib.Path, wanted: Callable[[str], bool]) -> str:
+def identity(path: pathlib.Path, select: Callable[[str], bool]) -> str:
   """Names the content that `read_files` would yield, to key a cache with.
 
   An archive is named by the SHA-256 of its bytes. A folder is named by the names,
-  sizes and times of change of its wanted files: reading 50,000 files would be slow.
+  sizes and times of change of its selected files: reading 50,000 files would be slow.
   """
   digest = hashlib.sha256()
   try:
     if path.is_dir():
       for name, entry in _walk(path):
-        if not is_litter(name) and wanted(name):
+        if not is_litter(name) and select(name):
           s = entry.stat()
           line = (name, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
           digest.update(f'{line!a}\n'.encode())
@@ -98,7 +98,7 @@ class _Guard:
   """Looks at every member of one archive before it is used."""
 
   path: pathlib.Path
-  wanted: Callable[[str], bool]
+  select: Callable[[str], bool]
   max_file: int
   max_total: int
   total: int = 0
@@ -113,7 +113,7 @@ class _Guard:
     return '/'.join(parts)
 
   def admit(self, name: str, size: int) -> bool:
-    """True when a file is wanted; refuses what must not be there.
+    """True when a file is selected; refuses what must not be there.
 
     Args:
       name: As `check_name` returned it.
@@ -129,7 +129,7 @@ class _Guard:
     if is_litter(name):
       self.litter.append(name)
       return False
-    if not self.wanted(name):
+    if not self.select(name):
       return False
     if size > self.max_file:
       self.refuse(name, f'has {size:,} bytes, more than {self.max_file:,}')

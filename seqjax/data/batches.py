@@ -102,10 +102,10 @@ class Shuffled:
 
   def on_devices(self) -> Self | None:
     """The same batches as rows of what lies on the devices; None if it cannot."""
-    found = self.source.resident()
-    if found is None:
+    resident = self.source.resident()
+    if resident is None:
       return None
-    arrays, gather = found
+    arrays, gather = resident
 
     def examples(arrays: PyTree, batch: Batch) -> Batch:
       x, y, mask = gather(arrays, batch.x)

@@ -27,8 +27,8 @@ def adding(rng: np.random.RandomState, number: int, length: int) -> Examples:
   first = rng.randint(length, size=number)
   second = (first + rng.randint(1, length, size=number)) % length  # never the first
   rows = np.arange(number)
-  for place in (first, second):
-    x[rows, place, 1] = 1
+  for marked in (first, second):
+    x[rows, marked, 1] = 1
   return Examples(x, x[rows, first, 0] + x[rows, second, 0])
 
 

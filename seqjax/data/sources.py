@@ -331,10 +331,10 @@ def check_within(values: Values, low: float, high: float, name: str, why: str) -
   for i, row in enumerate([values] if isinstance(values, np.ndarray) else values):
     outside = (row < low) | (row > high)
     if outside.any():
-      place = np.argwhere(outside)[0].tolist()
-      value = row[tuple(place)]
-      place = place if isinstance(values, np.ndarray) else [i, *place]
-      raise InputError(f'{name}{place} is {value:g}: {why}')
+      index = np.argwhere(outside)[0].tolist()
+      value = row[tuple(index)]
+      index = index if isinstance(values, np.ndarray) else [i, *index]
+      raise InputError(f'{name}{index} is {value:g}: {why}')
 
 
 def _parts(data: tuple, name: str) -> tuple[Values, Values, np.ndarray | None]:
@@ -392,8 +392,8 @@ def _number(array: np.ndarray, name: str, whole: bool | None) -> np.ndarray:
     with np.errstate(over='ignore'):
       array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
-      place = np.argwhere(~np.isfinite(array))[0].tolist()
-      raise InputError(f'{name}{place or ""} holds {array[tuple(place)]}')
+      index = np.argwhere(~np.isfinite(array))[0].tolist()
+      raise InputError(f'{name}{index or ""} holds {array[tuple(index)]}')
     return array
   if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
     raise InputError(f'{name} holds {array.max()}: whole numbers must fit in 32 bits')
@@ -413,9 +413,9 @@ def _padded(rows: list[np.ndarray], length: int, fill: float) -> np.ndarray:
 
 
 def _sha256(arrays: Sequence[np.ndarray]) -> str:
-  found = hashlib.sha256()
+  digest = hashlib.sha256()
   for array in arrays:
     array = np.asarray(array)
-    found.update(f'{array.dtype.str}{array.shape}'.encode())
-    found.update(np.ascontiguousarray(array).data)
-  return found.hexdigest()
+    digest.update(f'{array.dtype.str}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()

@@ -28,8 +28,8 @@ def everything(name: str) -> bool:
   return True
 
 
-def read(path, wanted=everything, **limits) -> dict[str, bytes]:
-  return dict(archives.read_files(path, wanted, **limits))
+def read(path, select=everything, **limits) -> dict[str, bytes]:
+  return dict(archives.read_files(path, select, **limits))
 
 
 def member(name, content=b'', **fields) -> tuple[tarfile.TarInfo, bytes]:

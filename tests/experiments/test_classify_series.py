@@ -72,7 +72,7 @@ def _test_files(config):
   for i in range(len(loaded.parts[2])):
     row = loaded.parts[2].take(np.array([i]))
     last = row.x[0][row.mask[0]][-1]
-    for series, place in zip(found.series, found.places, strict=True):
+    for series, place in zip(found.series, found.locations, strict=True):
       if np.allclose(loaded.scaling.normal(series.values)[-1], last, atol=1e-5):
         chosen.add(place)
   return chosen

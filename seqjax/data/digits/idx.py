@@ -48,7 +48,7 @@ def _idx(path: pathlib.Path, rank: int) -> np.ndarray:
   content = packed.read(path, _MAX_BYTES)
   head = 4 + 4 * rank
   sizes = [int.from_bytes(content[i : i + 4], 'big') for i in range(4, head, 4)]
-  wanted = bytes([0, 0, 8, rank])
-  if content[:4] != wanted or len(content) != head + math.prod(sizes):
+  magic = bytes([0, 0, 8, rank])
+  if content[:4] != magic or len(content) != head + math.prod(sizes):
     raise InputError(f'{path}: no IDX file of bytes [{", ".join("N" * rank)}], or cut')
   return np.frombuffer(content, np.uint8, offset=head).reshape(sizes)

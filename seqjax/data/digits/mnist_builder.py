@@ -26,11 +26,11 @@ def prepare(folder: pathlib.Path, url: str, download_dir: pathlib.Path) -> None:
 def load(folder: pathlib.Path) -> tuple[idx.Images, idx.Images]:
   """Reads what `prepare` wrote: training and test images."""
   source = Mnist(folder).as_data_source()
-  found = []
+  parts = []
   for part in ('train', 'test'):
     whole = source[part][0]
-    found.append(idx.Images(whole['images'], whole['labels'].astype(np.int32)))
-  return found[0], found[1]
+    parts.append(idx.Images(whole['images'], whole['labels'].astype(np.int32)))
+  return parts[0], parts[1]
 
 
 class Mnist(builders.Builder):
@@ -55,5 +55,5 @@ class Mnist(builders.Builder):
   def _generate_examples(
     self, part: str, paths: dict[str, pathlib.Path]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = idx.images_of(paths[f'{part}_images'], paths[f'{part}_labels'])
-    yield 0, {'images': found.x, 'labels': found.y.astype(np.uint8)}
+    images = idx.images_of(paths[f'{part}_images'], paths[f'{part}_labels'])
+    yield 0, {'images': images.x, 'labels': images.y.astype(np.uint8)}

@@ -107,21 +107,21 @@ def _digits() -> Images:
 
 
 def _mnist(data_dir: str, cache_dir: str) -> tuple[Images, Images]:
-  found = {}
+  files = {}
   for part, name in FILES.items():
     plain = name.removesuffix('.gz')
     paths = [pathlib.Path(data_dir, folder, n)
              for folder in ('mnist', '') for n in (name, plain)]  # fmt: skip
-    found[part] = next((p for p in paths if data_dir and p.is_file()), None)
-  if not any(found.values()):
+    files[part] = next((p for p in paths if data_dir and p.is_file()), None)
+  if not any(files.values()):
     return _downloaded(data_dir, cache_dir)
-  for part, path in found.items():
+  for part, path in files.items():
     if path is None:
       raise InputError(
         f'`data_dir={data_dir}`: expected {FILES[part]} beside the others'
       )
   train, test = (
-    images_of(found[f'{part}_images'], found[f'{part}_labels'])  # type: ignore[arg-type]
+    images_of(files[f'{part}_images'], files[f'{part}_labels'])  # type: ignore[arg-type]
     for part in ('train', 'test')
   )
   return train, test

@@ -86,10 +86,10 @@ def read(path: pathlib.Path, *, frames_per_beat: int) -> Roll:
 
 def _number(value: int) -> bytes:
   """In sevens of bits, the highest first, all but the last marked."""
-  found = [value & 0x7F]
+  septets = [value & 0x7F]
   while value := value >> 7:
-    found.append(value & 0x7F | 0x80)
-  return bytes(reversed(found))
+    septets.append(value & 0x7F | 0x80)
+  return bytes(reversed(septets))
 
 
 def _take_number(data: bytes, at: int) -> tuple[int, int]:

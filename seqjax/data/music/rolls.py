@@ -46,16 +46,16 @@ def load(data_dir: str, name: str) -> Rolls:
   import scipy.io  # half a second that other data does without
 
   try:
-    found = scipy.io.loadmat(path)
+    variables = scipy.io.loadmat(path)
   except Exception as error:  # a damaged file raises what its bytes happen to mean
     raise InputError(f'{path}: cannot be read as a MATLAB 5 file: {error}') from error
-  return Rolls(*(_part(path, found, part) for part in _PARTS))
+  return Rolls(*(_part(path, variables, part) for part in _PARTS))
 
 
-def _part(path: pathlib.Path, found: dict, part: str) -> list[Roll]:
-  cells = found.get(part)
+def _part(path: pathlib.Path, variables: dict, part: str) -> list[Roll]:
+  cells = variables.get(part)
   if cells is None or cells.dtype != object or not cells.size:
-    raise InputError(f'{path}: expected cells {part}, found {", ".join(found)}')
+    raise InputError(f'{path}: expected cells {part}, found {", ".join(variables)}')
   rolls = []
   for i, cell in enumerate(cells.ravel()):
     roll = np.asarray(cell)

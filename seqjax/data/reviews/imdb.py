@@ -87,7 +87,7 @@ def load_texts(data_dir: str, cache_dir: str = '') -> tuple[Reviews, Reviews]:
 class _Source(NamedTuple):
   path: pathlib.Path | None  # None: the network
   identity: str
-  place: str  # for messages
+  why: str  # why the network, for messages
 
 
 def _find(data_dir: str) -> _Source:
@@ -106,8 +106,8 @@ def _find(data_dir: str) -> _Source:
       path = pathlib.Path(data_dir, name)
       identity = archives.identity(path, functools.partial(_is_review, path))
       return _Source(path, identity, str(path))
-  place = f'`data_dir={data_dir}` holds neither {FOLDER}/ nor {ARCHIVE}'
-  return _Source(None, f'sha256:{_published().sha256}', place)
+  why = f'`data_dir={data_dir}` holds neither {FOLDER}/ nor {ARCHIVE}'
+  return _Source(None, f'sha256:{_published().sha256}', why)
 
 
 def _texts(source: _Source, root: pathlib.Path) -> tuple[Reviews, Reviews]:
@@ -118,7 +118,7 @@ def _texts(source: _Source, root: pathlib.Path) -> tuple[Reviews, Reviews]:
     downloads = root / 'downloads'
     path = source.path or _downloaded(downloads)
     if path is None:
-      network.check_reachable(URL, size=_published().size, why=source.place)
+      network.check_reachable(URL, size=_published().size, why=source.why)
     _log.info('preparing the IMDB reviews of %s, once, in %s', path or URL, root)
     from seqjax.data.reviews import imdb_builder  # a second, on the first start alone
 
@@ -153,15 +153,15 @@ def read_source(path: pathlib.Path) -> dict[str, list[Review]]:
   from seqjax.data.reviews.imdb_builder import Review
 
   splits: dict[str, list[Review]] = {'train': [], 'test': []}
-  found = set()
+  present = set()
   for name, content in archives.read_files(path, functools.partial(_is_review, path)):
     _, split, label, _ = name.split('/')
     text = texts.decode(content, f'{path}: member {name!r}')
     splits[split].append(Review(name, text, int(label == 'pos')))
-    found.add((split, label))
+    present.add((split, label))
   for split in splits:
     for label in ('neg', 'pos'):
-      if (split, label) not in found:
+      if (split, label) not in present:
         raise InputError(
           f'{path}: holds no review in {FOLDER}/{split}/{label}/; expected {_LAYOUT}'
         )

@@ -251,7 +251,7 @@ class Vocabulary:
 
 def to_arrays(data: ReviewData) -> dict[str, np.ndarray]:
   """All of it as named arrays, for the cache."""
-  more = {
+  metadata = {
     'vocabulary': data.vocabulary.to_json(),
     'train_stats': data.train_stats,
     'test_stats': data.test_stats,
@@ -261,19 +261,19 @@ def to_arrays(data: ReviewData) -> dict[str, np.ndarray]:
     'train_y': data.train.y,
     'test_x': data.test.x,
     'test_y': data.test.y,
-    'more': np.frombuffer(json.dumps(more).encode('ascii'), np.uint8),
+    'more': np.frombuffer(json.dumps(metadata).encode('ascii'), np.uint8),
   }
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> ReviewData:
   """Undoes `to_arrays`."""
-  more = json.loads(arrays['more'].tobytes())
-  vocabulary = Vocabulary.from_json(more['vocabulary'])
+  metadata = json.loads(arrays['more'].tobytes())
+  vocabulary = Vocabulary.from_json(metadata['vocabulary'])
   train = Examples(arrays['train_x'], arrays['train_y'])
   test = Examples(arrays['test_x'], arrays['test_y'])
   for examples in (train, test):
     check_ids(examples.x, vocabulary.vocab_size)
-  stats = Stats(*more['train_stats']), Stats(*more['test_stats'])
+  stats = Stats(*metadata['train_stats']), Stats(*metadata['test_stats'])
   return ReviewData(train, test, vocabulary, *stats)
 
 

@@ -17,8 +17,8 @@ def shape(lookback: int, step: int, delay: int) -> Shape:
   The anchor r itself is not among the inputs, and the target is r + delay: so it lies
   delay + 1 steps after the last input. The spacing is `step` and at times step + 1.
   """
-  places = np.linspace(-lookback, -1, lookback // step)
-  return Shape(tuple(int(place) for place in np.floor(places)), delay)
+  offsets = np.linspace(-lookback, -1, lookback // step)
+  return Shape(tuple(int(offset) for offset in np.floor(offsets)), delay)
 
 
 def training_rows(start: int, stop: int, lookback: int) -> np.ndarray:

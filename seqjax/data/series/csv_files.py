@@ -128,8 +128,8 @@ def _chosen(columns: str, names: list[str], source: str) -> list[str]:
     return names
   listed = split(columns)
   if not all(name not in names and name.startswith('-') for name in listed):
-    wanted = _named('columns', columns, names, source)
-    return [name for name in names if name in wanted]
+    chosen = _named('columns', columns, names, source)
+    return [name for name in names if name in chosen]
   without = [name[1:].strip() for name in listed]
   _named('columns', ','.join(map(quote, without)), names, source)
   left = [name for name in names if name not in without]
@@ -151,8 +151,8 @@ def _named(argument: str, value: str, names: list[str], source: str) -> list[str
 
 def split(names: str) -> list[str]:
   """'a,"b (x, y)"' -> ['a', 'b (x, y)']."""
-  found = next(csv.reader([names], skipinitialspace=True), [])
-  return [name.strip() for name in found]
+  fields = next(csv.reader([names], skipinitialspace=True), [])
+  return [name.strip() for name in fields]
 
 
 def quote(name: str) -> str:
@@ -174,7 +174,7 @@ def _header(
     headers[sign] = [title.strip() for title in titles]
   several = split(time_column or '')
 
-  def place(names: list[str]) -> slice | None:
+  def time_in(names: list[str]) -> slice | None:
     if not timed:
       return slice(0, 0) if names else None
     if time_column is None:
@@ -186,21 +186,22 @@ def _header(
     return None
 
   names = headers[delimiter]
-  found = ', '.join(map(repr, names[:20]))
-  when = place(names)
+  listed = ', '.join(map(repr, names[:20]))
+  when = time_in(names)
   if when is None:
-    others = [sign for sign, titles in headers.items() if place(titles)]
+    others = [sign for sign, titles in headers.items() if time_in(titles)]
     hint = f'; with `delimiter={others[0]}` it is there' if others else ''
-    wanted = f'a time column {time_column!r}'
+    expected = f'a time column {time_column!r}'
     if time_column is None:
-      wanted = 'a time column and others' if timed else 'names of columns'
-    raise InputError(f'{source}: line 1: expected {wanted}, found {found}{hint}')
+      expected = 'a time column and others' if timed else 'names of columns'
+    raise InputError(f'{source}: line 1: expected {expected}, found {listed}{hint}')
   named = list(names)
   while not named[-1] and len(named) > when.stop:
     named.pop()
   if len(set(named)) != len(named) or len(named) == when.stop - when.start:
     raise InputError(
-      f'{source}: line 1: expected the time column and others, each once, found {found}'
+      f'{source}: line 1: expected the time column and others, each once, '
+      f'found {listed}'
     )
   return named, when, len(names) - len(named)
 
@@ -316,11 +317,11 @@ def _by_line(
         raise InputError(
           f'{where}, column {column!r}: expected {error}, got {time!r}'
         ) from error
-    for i, found in words.items():
+    for i, column_words in words.items():
       word = fields[i].strip()
       if _is_missing(word) and not layout.missing:
         raise InputError(f'{where}, column {names[i]!r}: expected a word, got {word!r}')
-      found.append(word)
+      column_words.append(word)
     for i, values in numbers.items():
       value = _number(fields[i], layout)
       if value is None:

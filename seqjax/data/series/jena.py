@@ -52,7 +52,7 @@ class Source(NamedTuple):
   """A file that holds a series, as it is or in a zip."""
 
   path: pathlib.Path | None  # None: the published one, from the network
-  place: str = ''  # why the network
+  why: str = ''  # why the network, for messages
 
   @property
   def name(self) -> str:
@@ -84,17 +84,17 @@ def load(
   """
   root = cache.default_root(cache_dir)
   identity = URL if source.path is None else archives.identity(source.path, _is_csv)
-  told = _Layout(**layout)
-  fields = {'source': identity, **told._asdict(), 'version': _VERSION}
+  file_layout = _Layout(**layout)
+  fields = {'source': identity, **file_layout._asdict(), 'version': _VERSION}
 
-  if source.is_published and told == _Layout():
+  if source.is_published and file_layout == _Layout():
     return _published(source, root, fields)
   path = source.path
   if path is None:
-    raise InputError(f'{source.place}: only a file there can be read in another way')
+    raise InputError(f'{source.why}: only a file there can be read in another way')
 
   def build() -> dict[str, np.ndarray]:
-    times, values, columns = _read(path, told)
+    times, values, columns = _read(path, file_layout)
     return {'times': times, 'values': values, 'columns': np.array(columns)}
 
   arrays = cache.arrays(root, 'series', fields, build)
@@ -129,10 +129,10 @@ def find(data_dir: str, csv: str = '') -> Source:
     raise InputError(
       f'`data_dir={data_dir}` holds {", ".join(others)}: say which with `csv`'
     )
-  place = '`data_dir` is not given'
+  why = '`data_dir` is not given'
   if data_dir:
-    place = f'`data_dir={data_dir}` holds no {PUBLISHED}, and `csv` names no other'
-  return Source(None, place)
+    why = f'`data_dir={data_dir}` holds no {PUBLISHED}, and `csv` names no other'
+  return Source(None, why)
 
 
 def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) -> Series:
@@ -141,7 +141,7 @@ def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) ->
   def build(folder: pathlib.Path) -> None:
     md5 = ''
     if source.path is None:
-      headers = network.check_reachable(URL, size=_SIZE, why=source.place)
+      headers = network.check_reachable(URL, size=_SIZE, why=source.why)
       md5 = _stated_md5(headers.get_all('x-goog-hash', []))
     from seqjax.data.series import jena_builder  # a second, on the first start alone
 
@@ -168,12 +168,12 @@ def _read_published(path: pathlib.Path, *, md5: str) -> Series:
   """Reads the published file; a download, which has an `md5`, is verified before."""
   if md5:
     with path.open('rb') as file:
-      found = hashlib.file_digest(file, 'md5').hexdigest()
+      digest = hashlib.file_digest(file, 'md5').hexdigest()
     size = path.stat().st_size
-    if (size, found) != (_SIZE, md5):
+    if (size, digest) != (_SIZE, md5):
       path.unlink()
       raise InputError(
-        f'{URL}: what was downloaded has {size:,} bytes of MD5 {found} instead of '
+        f'{URL}: what was downloaded has {size:,} bytes of MD5 {digest} instead of '
         f'{_SIZE:,} of MD5 {md5}; it is removed, start again'
       )
   series = _read(path, _Layout())
@@ -202,12 +202,12 @@ def _content(path: pathlib.Path) -> tuple[bytes, str]:
       return path.read_bytes(), str(path)
   except OSError as e:
     raise InputError(f'{path}: cannot be read: {e.strerror}') from e
-  found = list(
+  files = list(
     archives.read_files(path, _is_csv, max_file=_MAX_BYTES, max_total=_MAX_BYTES)
   )
-  if len(found) != 1:
-    raise InputError(f'{path}: expected one CSV file in it, found {len(found)}')
-  name, content = found[0]
+  if len(files) != 1:
+    raise InputError(f'{path}: expected one CSV file in it, found {len(files)}')
+  name, content = files[0]
   return content, f'{path}: {name}'
 
 

@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
 
   series: list[Series]
   labels: list[str]
-  places: list[str]
+  locations: list[str]
   parts: list[str]  # 'train', 'validation' or 'test'; '' where none is named
 
 
@@ -58,7 +58,7 @@ def load(
     return _by_table(path, pathlib.Path(labels), read, date_format)
   if not path.is_dir():
     raise InputError(f'`data={data}` is a file: `labels` must say which rows are what')
-  found = Labelled([], [], [], [])
+  labelled = Labelled([], [], [], [])
   folders = [folder for folder in inside(path) if folder.is_dir()]
   if not folders:
     raise InputError(
@@ -71,8 +71,8 @@ def load(
         f'the class {folder.name!r} is empty: {folder} holds no {_KIND} file'
       )
     for file in files:
-      _add(found, read(file), folder.name, str(file), '')
-  return found
+      _add(labelled, read(file), folder.name, str(file), '')
+  return labelled
 
 
 def _by_table(
@@ -92,22 +92,22 @@ def _by_table(
     *(['part'] if 'part' in given else []),
   ]
   known: dict[pathlib.Path, Series] = {}
-  found = Labelled([], [], [], [])
+  labelled = Labelled([], [], [], [])
   for row in read_table(table, columns):
     cells = dict(zip(columns, (value.strip() for value in row.values), strict=True))
     file = path
     if 'file' in cells:
       file = (path if path.is_dir() else path.parent) / cells['file']
       if not file.is_file():
-        raise InputError(f'{row.place}: there is no file {file}')
+        raise InputError(f'{row.location}: there is no file {file}')
     if file not in known:
       known[file] = read(file)
     series, name = known[file], str(file)
     if _FIRST in cells:
       series = _between(series, cells[_FIRST], cells[_LAST], date_format, row, file)
       name = f'{file}, {cells[_FIRST]} to {cells[_LAST]}'
-    _add(found, series, cells['label'], name, _part(cells.get('part', ''), row))
-  return found
+    _add(labelled, series, cells['label'], name, _part(cells.get('part', ''), row))
+  return labelled
 
 
 def _header(table: pathlib.Path) -> set[str]:
@@ -139,11 +139,11 @@ def _between(
         ends.append(np.datetime64(date_times.reader(date_format)(text), 's'))
     except ValueError as error:
       raise InputError(
-        f'{row.place}, column {name!r}: expected {error}, got {text!r}'
+        f'{row.location}, column {name!r}: expected {error}, got {text!r}'
       ) from error
   inside_it = (series.times >= ends[0]) & (series.times <= ends[1])
   if not inside_it.any():
-    raise InputError(f'{row.place}: {file} has no row from {first} to {last}')
+    raise InputError(f'{row.location}: {file} has no row from {first} to {last}')
   return Series(series.times[inside_it], series.values[inside_it], series.columns)
 
 
@@ -154,11 +154,13 @@ def _part(text: str, row: Row) -> str:
     if text.lower() in names:
       return part
   raise InputError(
-    f"{row.place}, column 'part': expected one of {', '.join(NAMES)}, got {text!r}"
+    f"{row.location}, column 'part': expected one of {', '.join(NAMES)}, got {text!r}"
   )
 
 
-def _add(found: Labelled, series: Series, label: str, place: str, part: str) -> None:
-  columns: tuple[Any, ...] = found
-  for column, value in zip(columns, (series, label, place, part), strict=True):
+def _add(
+  labelled: Labelled, series: Series, label: str, location: str, part: str
+) -> None:
+  columns: tuple[Any, ...] = labelled
+  for column, value in zip(columns, (series, label, location, part), strict=True):
     column.append(value)

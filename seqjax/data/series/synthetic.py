@@ -110,7 +110,7 @@ def shapes(seed: int, num_series: int) -> Labelled:
   Each has a period, a phase and a size of its own, and noise.
   """
   rng = np.random.RandomState(seed)  # whose stream NumPy promises for all times
-  found = Labelled([], [], [], [])
+  labelled = Labelled([], [], [], [])
   waves = {
     'saw': lambda at: 2 * (at % 1) - 1,
     'sine': lambda at: np.sin(2 * np.pi * at),
@@ -124,11 +124,11 @@ def shapes(seed: int, num_series: int) -> Labelled:
     clean = np.stack([waves[label](at), waves[label](at - 0.25)], 1)  # [T, 2]
     values = size * (clean + 0.2 * rng.standard_normal((T, 2)))
     times = np.datetime64('2020-01-01T00', 's') + 3600 * np.arange(T)
-    found.series.append(Series(times, values.astype(np.float32), ('x', 'y')))
-    found.labels.append(label)
-    found.places.append(f'generated series {i}')
-    found.parts.append('')
-  return found
+    labelled.series.append(Series(times, values.astype(np.float32), ('x', 'y')))
+    labelled.labels.append(label)
+    labelled.locations.append(f'generated series {i}')
+    labelled.parts.append('')
+  return labelled
 
 
 def _simulate(seed: int, times: np.ndarray, step_hours: float) -> np.ndarray:

@@ -32,8 +32,8 @@ def pieces(date_format: str) -> Pieces | None:
   """
   if date_format in (ISO, EPOCH, ROWS):
     return None
-  found = re.findall(r'%.?|[^%]+', date_format)
-  directives = [piece for piece in found if piece.startswith('%')]
+  parts = re.findall(r'%.?|[^%]+', date_format)
+  directives = [piece for piece in parts if piece.startswith('%')]
   for piece in directives:
     if piece not in _KNOWN:
       raise InputError(
@@ -49,7 +49,7 @@ def pieces(date_format: str) -> Pieces | None:
     raise InputError(f'`date_format={date_format}`: %I, of 12 hours, goes with %p')
   if not set(directives) <= set(_WIDTHS) or '%d' not in directives:
     return None
-  return [(_WIDTHS.get(piece), piece) for piece in found]
+  return [(_WIDTHS.get(piece), piece) for piece in parts]
 
 
 def width(cut: Pieces) -> int:

@@ -154,10 +154,10 @@ class WindowSet:
   @property
   def fingerprint(self) -> str:
     """SHA-256 of the series and of which windows of it these are."""
-    found = hashlib.sha256(f'{self.shape}{self.target}{self.values.shape}'.encode())
-    found.update(np.ascontiguousarray(self.values).data)
-    found.update(self.rows.data)
-    return found.hexdigest()
+    digest = hashlib.sha256(f'{self.shape}{self.target}{self.values.shape}'.encode())
+    digest.update(np.ascontiguousarray(self.values).data)
+    digest.update(self.rows.data)
+    return digest.hexdigest()
 
   @property
   def resident(self) -> Resident:

@@ -60,8 +60,8 @@ def names(
       continue
     for number, name in enumerate(read_lines(path), 1):
       if name.strip():
-        place = f'{path}, line {number}'
-        rows.append(Row((name.strip(), path.stem), place))
+        location = f'{path}, line {number}'
+        rows.append(Row((name.strip(), path.stem), location))
   if not rows:
     raise InputError(f'{folder} holds no name: expected LANGUAGE.txt, a name a line')
   return split({'train': of_rows(rows)}, validation_split, test_split, seed)
@@ -102,10 +102,10 @@ def read_conllu(path: pathlib.Path) -> Tagged:
       if fields[0].isdigit():
         words[-1].append(fields[1])
         tags[-1].append(fields[3])
-  found = [(w, t) for w, t in zip(words, tags, strict=True) if w]
-  if not found:
+  sentences = [(w, t) for w, t in zip(words, tags, strict=True) if w]
+  if not sentences:
     raise InputError(f'{path} holds no sentence')
-  return Tagged(*map(list, zip(*found, strict=True)))
+  return Tagged(*map(list, zip(*sentences, strict=True)))
 
 
 def snips(data_dir: str) -> dict[str, Tagged]:
@@ -153,13 +153,13 @@ def sick(data_dir: str) -> dict[str, Pairs]:
 def _pairs(path: pathlib.Path) -> Pairs:
   columns = 'sentence_A', 'sentence_B', 'relatedness_score'
   pairs, scores = [], []
-  for (a, b, score), place in read_table(path, columns):
+  for (a, b, score), location in read_table(path, columns):
     try:
       value = float(score)
     except ValueError:
       value = 0.0
     if not 1 <= value <= 5:
-      raise InputError(f'{place}: relatedness_score must be 1 to 5, got {score!r}')
+      raise InputError(f'{location}: relatedness_score must be 1 to 5, got {score!r}')
     pairs.append((a, b))
     scores.append(value)
   return Pairs(pairs, scores)
@@ -181,8 +181,8 @@ def multi30k(
     part: tuple(f'{name}.{language}.gz' for language in (source, target))
     for part, name in parts.items()
   }
-  wanted = [name for pair in names.values() for name in pair]
-  folder = _folder(data_dir, 'multi30k', wanted)
+  files = [name for pair in names.values() for name in pair]
+  folder = _folder(data_dir, 'multi30k', files)
   return {part: _aligned(folder, *pair) for part, pair in names.items()}
 
 
@@ -216,5 +216,5 @@ def _folder(data_dir: str, name: str, files: Sequence[str]) -> pathlib.Path:
   for folder in (pathlib.Path(data_dir, name), pathlib.Path(data_dir)):
     if folder.is_dir() and all((folder / file).is_file() for file in files):
       return folder
-  wanted = ', '.join(files) or f'a folder {name}'
-  raise InputError(f'`data_dir={data_dir}`: expected {wanted} in {name or "it"}')
+  expected = ', '.join(files) or f'a folder {name}'
+  raise InputError(f'`data_dir={data_dir}`: expected {expected} in {name or "it"}')

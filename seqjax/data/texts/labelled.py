@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
 
   texts: list[str]
   labels: list[str]
-  places: list[str]
+  locations: list[str]
 
   def rows(self, chosen: Sequence[int]) -> Labelled:
     """Those of these numbers."""
@@ -102,7 +102,7 @@ def split(
   where = 'file' if what == 'texts' else 'part'
   shares = {'test': test_split, 'validation': validation_split}
   shares = {name: share for name, share in shares.items() if name not in parts}
-  found, train = dict(parts), parts['train']
+  splits, train = dict(parts), parts['train']
   taken: dict[str, list[int]] = {name: [] for name in shares}
   kept: list[int] = []
   # NumPy promises RandomState's stream for all times; Generator's may change.
@@ -122,9 +122,9 @@ def split(
         f'`{part}_split={shares[part]}` of {len(labels)} {what} leaves none for '
         f'{part}: give a larger share, more {what}, or a {part} {where}'
       )
-    found[part] = train.rows(sorted(rows))
-  found['train'] = train.rows(sorted(kept))
-  return Splits(**found)
+    splits[part] = train.rows(sorted(rows))
+  splits['train'] = train.rows(sorted(kept))
+  return Splits(**splits)
 
 
 def classes_of(part: Labelled) -> list[str]:
@@ -138,7 +138,7 @@ def check_several(train: Labelled) -> None:
   if len(classes) < 2:
     raise InputError(
       f'there is only the class {classes[0]!r}: at least two are needed '
-      f'({train.places[0]} and {len(train.texts) - 1} others)'
+      f'({train.locations[0]} and {len(train.texts) - 1} others)'
     )
 
 
@@ -148,24 +148,24 @@ def check_known(splits: Splits) -> None:
   known = set(classes)
   for name in ('validation', 'test'):
     part = getattr(splits, name)
-    for label, place in zip(part.labels, part.places, strict=True):
+    for label, location in zip(part.labels, part.locations, strict=True):
       if label not in known:
         raise InputError(
-          f'{place}: the label {label!r} of the {name} set is not in the training set, '
-          f'which has {", ".join(classes[:20])}'
+          f'{location}: the label {label!r} of the {name} set is not in the training '
+          f'set, which has {", ".join(classes[:20])}'
         )
 
 
 def of_rows(rows: Sequence[Row]) -> Labelled:
   """Rows of two columns: the text, and its label."""
   texts, labels = zip(*(row.values for row in rows), strict=True)
-  places = [row.place for row in rows]
-  return Labelled(list(texts), [label.strip() for label in labels], places)
+  locations = [row.location for row in rows]
+  return Labelled(list(texts), [label.strip() for label in labels], locations)
 
 
 def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled]:
   """The parts of a folder that has them as tables or folders; {} if it has not."""
-  found: dict[str, Labelled] = {}
+  parts: dict[str, Labelled] = {}
   held = inside(folder)
   for part, names in NAMES.items():
     here = [
@@ -178,18 +178,18 @@ def _parts(folder: pathlib.Path, columns: tuple[str, str]) -> dict[str, Labelled
       raise InputError(f'{folder} has {" and ".join(p.name for p in here)} for {part}')
     for path in here:
       is_table = not path.is_dir()
-      found[part] = of_rows(read_table(path, columns)) if is_table else _classes(path)
-  if found and 'train' not in found:
+      parts[part] = of_rows(read_table(path, columns)) if is_table else _classes(path)
+  if parts and 'train' not in parts:
     # A class may be called 'test': then there are others beside it.
     if len(held) > 2 and all(path.is_dir() for path in held):
       return {}
-    raise InputError(f'{folder} has {", ".join(found)} and nothing called train')
-  return found
+    raise InputError(f'{folder} has {", ".join(parts)} and nothing called train')
+  return parts
 
 
 def _classes(folder: pathlib.Path) -> Labelled:
   """A folder for each class, in it a text in each .txt file."""
-  texts, labels, places = [], [], []
+  texts, labels, locations = [], [], []
   folders = [path for path in inside(folder) if path.is_dir()]
   if not folders:
     raise InputError(
@@ -205,5 +205,5 @@ def _classes(folder: pathlib.Path) -> Labelled:
         raise InputError(f'{file} is empty')
       texts.append(text)
       labels.append(path.name)
-      places.append(str(file))
-  return Labelled(texts, labels, places)
+      locations.append(str(file))
+  return Labelled(texts, labels, locations)

@@ -30,12 +30,12 @@ def addition(seed: int, number: int, digits: int) -> dict[str, Parallel]:
       f'of {digits} digits there are {most:,} sums, asked for {number:,}'
     )
   rng = np.random.RandomState(seed)
-  found: dict[tuple[int, int], tuple[int, int]] = {}
-  while len(found) < number:
+  drawn: dict[tuple[int, int], tuple[int, int]] = {}
+  while len(drawn) < number:
     lengths = rng.randint(1, digits + 1, 2)
     a, b = (int(rng.randint(10**n)) for n in lengths)
-    found.setdefault((min(a, b), max(a, b)), (a, b))
-  sums = list(found.values())
+    drawn.setdefault((min(a, b), max(a, b)), (a, b))
+  sums = list(drawn.values())
   return _cut(Parallel([f'{a}+{b}' for a, b in sums], [str(a + b) for a, b in sums]))
 
 

@@ -43,8 +43,8 @@ class _World:
 
   def __init__(self) -> None:
     self.sentences: list[str] = []
-    self.place: dict[str, str] = {}  # of persons
-    self.said: dict[str, int] = {}  # the sentence that says so
+    self.location: dict[str, str] = {}  # of persons
+    self.stated_in: dict[str, int] = {}  # the sentence that says so
     self.holder: dict[str, str] = {}
     # The places that a thing was at one after the other, and the facts of each.
     self.places: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
@@ -53,24 +53,26 @@ class _World:
     """Adds a sentence."""
     person, now = _pick(rng, PERSONS), len(self.sentences)
     held = [thing for thing in THINGS if self.holder.get(thing) == person]
-    here = self.place.get(person)
+    here = self.location.get(person)
     free = [t for t in THINGS if t not in self.holder and here is not None
             and (t not in self.places or self.places[t][-1][0] == here)]  # fmt: skip
     chance = 1.0 if moves_alone else rng.random_sample()
     if chance < 0.3 and free:
       thing = _pick(rng, free)
-      self.places.setdefault(thing, [(self.place[person], (self.said[person], now))])
-      self.holder[thing], self.said[thing] = person, now
+      self.places.setdefault(
+        thing, [(self.location[person], (self.stated_in[person], now))]
+      )
+      self.holder[thing], self.stated_in[thing] = person, now
       done = f'{_pick(rng, _TAKES)} the {thing}'
     elif chance < 0.4 and held:
       thing = _pick(rng, held)
       del self.holder[thing]
       done = f'{_pick(rng, _DROPS)} the {thing}'
     else:
-      there = _pick(rng, [place for place in PLACES if place != here])
-      self.place[person], self.said[person] = there, now
+      there = _pick(rng, [location for location in PLACES if location != here])
+      self.location[person], self.stated_in[person] = there, now
       for thing in held:
-        self.places[thing].append((there, (self.said[thing], now)))
+        self.places[thing].append((there, (self.stated_in[thing], now)))
       done = f'{_pick(rng, _GOES)} the {there}'
     self.sentences.append(f'{person} {done}')
 
@@ -99,25 +101,25 @@ def _ask(
 ) -> tuple[str, str, tuple[int, ...]] | None:
   """Question, answer and facts; None: the story is too poor for one."""
   if task == 1:
-    person = _pick(rng, sorted(world.place))
-    return f'where is {person}', world.place[person], (world.said[person],)
+    person = _pick(rng, sorted(world.location))
+    return f'where is {person}', world.location[person], (world.stated_in[person],)
   if task == 2:
     if not world.places:
       return None
     thing = _pick(rng, sorted(world.places))
-    place, facts = world.places[thing][-1]
-    return f'where is the {thing}', place, facts
-  found = []
+    location, facts = world.places[thing][-1]
+    return f'where is the {thing}', location, facts
+  candidates = []
   for thing in sorted(world.places):
-    places = [place for place, _ in world.places[thing]]
-    for i in range(1, len(places)):
-      if places.count(places[i]) == 1:  # else it was there twice
-        found.append((thing, i))
-  if not found:
+    visited = [location for location, _ in world.places[thing]]
+    for i in range(1, len(visited)):
+      if visited.count(visited[i]) == 1:  # else it was there twice
+        candidates.append((thing, i))
+  if not candidates:
     return None
-  thing, i = found[rng.randint(len(found))]
-  (before, facts), (place, later) = world.places[thing][i - 1 : i + 1]
-  return f'where was the {thing} before the {place}', before, facts + later
+  thing, i = candidates[rng.randint(len(candidates))]
+  (before, facts), (location, later) = world.places[thing][i - 1 : i + 1]
+  return f'where was the {thing} before the {location}', before, facts + later
 
 
 def stories(seed: int, number: int, task: int) -> list[Story]:

@@ -140,15 +140,15 @@ def sentences(seed: int, number: int) -> dict[str, Tagged]:
 def pairs(seed: int, number: int) -> dict[str, Pairs]:
   """Pairs of sentences of three parts each: 1, and 4/3 for each part in common."""
   rng = np.random.RandomState(seed)
-  found: list[tuple[str, str]] = []
+  sentence_pairs: list[tuple[str, str]] = []
   scores: list[float] = []
   for _ in range(number):
     a = [_pick(rng, part) for part in (_PERSONS, _DEEDS, _PLACES)]
     b = [_pick(rng, part) for part in (_PERSONS, _DEEDS, _PLACES)]
     b = [x if rng.random_sample() < 0.4 else y for x, y in zip(a, b, strict=True)]
-    found.append((' '.join(a), ' '.join(b)))
+    sentence_pairs.append((' '.join(a), ' '.join(b)))
     scores.append(1 + 4 / 3 * sum(x == y for x, y in zip(a, b, strict=True)))
-  return _parts(Pairs(found, scores))
+  return _parts(Pairs(sentence_pairs, scores))
 
 
 def play(seed: int, number: int) -> str:
@@ -167,8 +167,8 @@ def _pick(rng: np.random.RandomState, choices: Sequence[str]) -> str:
 
 
 def _split(texts: list[str], labels: list[str]) -> Splits:
-  places = [f'generated text {i}' for i in range(len(texts))]
-  drawn = {'train': Labelled(texts, labels, places)}
+  locations = [f'generated text {i}' for i in range(len(texts))]
+  drawn = {'train': Labelled(texts, labels, locations)}
   return split(drawn, _VALIDATION, _TEST, seed=0)
 
 

@@ -23,7 +23,7 @@ class Row(NamedTuple):
   """The columns that were asked for, and where they stand."""
 
   values: tuple[str, ...]
-  place: str  # 'FILE, line 7'
+  location: str  # 'FILE, line 7'
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -84,26 +84,26 @@ def objects(
   for number, line in enumerate(text.split('\n'), 1):
     if not line.strip():
       continue
-    place = f'{path}, line {number}'
+    location = f'{path}, line {number}'
     try:
-      found: Any = json.loads(line)
+      record: Any = json.loads(line)
     except ValueError as error:
-      raise InputError(f'{place} is no JSON: {error}') from error
-    if not isinstance(found, dict):
-      raise InputError(f'{place} must be a JSON object, got {line!r:.40}')
+      raise InputError(f'{location} is no JSON: {error}') from error
+    if not isinstance(record, dict):
+      raise InputError(f'{location} must be a JSON object, got {line!r:.40}')
     values = []
     for name in columns:
-      if name not in found:
+      if name not in record:
         raise InputError(
-          f'{place} has no {name!r}, but {", ".join(found) or "nothing"}'
+          f'{location} has no {name!r}, but {", ".join(record) or "nothing"}'
         )
-      value = found[name]
+      value = record[name]
       if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
       if not isinstance(value, str):
-        raise InputError(f'{place}: {name!r} must be a string, got {value!r:.40}')
+        raise InputError(f'{location}: {name!r} must be a string, got {value!r:.40}')
       values.append(value)
-    yield _checked(values, columns, place)
+    yield _checked(values, columns, location)
 
 
 def _fields(
@@ -114,26 +114,26 @@ def _fields(
   header: Sequence[str] | None,
 ) -> Iterator[Row]:
   if kind == 'csv':
-    found = _csv(path, text, _delimiter(text, columns) if header is None else ',')
+    rows = _csv(path, text, _delimiter(text, columns) if header is None else ',')
   else:
     lines = text.split('\n')
-    found = ((n, line.split('\t')) for n, line in enumerate(lines, 1) if line)
+    rows = ((n, line.split('\t')) for n, line in enumerate(lines, 1) if line)
   if header is None:
-    _, header = next(found, (0, []))
+    _, header = next(rows, (0, []))
     header = [name.strip() for name in header]
   for name in columns:
     if name not in header:
       raise InputError(
         f'{path} has no column {name!r}, but {", ".join(map(repr, header)) or "none"}'
       )
-  places = [header.index(name) for name in columns]
-  for number, fields in found:
-    place = f'{path}, line {number}'
+  indices = [header.index(name) for name in columns]
+  for number, fields in rows:
+    location = f'{path}, line {number}'
     if len(fields) != len(header):
       raise InputError(
-        f'{place} has {len(fields)} fields where there are {len(header)} columns'
+        f'{location} has {len(fields)} fields where there are {len(header)} columns'
       )
-    yield _checked([fields[i] for i in places], columns, place)
+    yield _checked([fields[i] for i in indices], columns, location)
 
 
 def _delimiter(text: str, columns: Sequence[str]) -> str:
@@ -166,8 +166,8 @@ def _csv(
     csv.field_size_limit(limit)
 
 
-def _checked(values: Sequence[str], columns: Sequence[str], place: str) -> Row:
+def _checked(values: Sequence[str], columns: Sequence[str], location: str) -> Row:
   for name, value in zip(columns, values, strict=True):
     if not value.strip():
-      raise InputError(f'{place}: {name!r} is empty')
-  return Row(tuple(values), place)
+      raise InputError(f'{location}: {name!r} is empty')
+  return Row(tuple(values), location)

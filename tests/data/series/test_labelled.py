@@ -32,7 +32,7 @@ def test_a_folder_a_class(folder):
   found = labelled.load(str(folder), '', _read)
   assert found.labels == ['run', 'run', 'walk']
   assert [len(series.times) for series in found.series] == [3, 2, 4]
-  assert found.places[2] == str(folder / 'walk' / 'a.csv')
+  assert found.locations[2] == str(folder / 'walk' / 'a.csv')
   assert found.parts == ['', '', '']
   (folder / 'sit').mkdir()
   with pytest.raises(InputError, match=r"the class 'sit' is empty: .* holds no .csv"):

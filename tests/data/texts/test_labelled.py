@@ -67,7 +67,7 @@ def test_tsv_takes_quotation_marks_as_they_are(tmp_path):
   path.write_text('name\ttext\n"up\the said "go" \n\ndown\t"\n')
   rows = read_table(path, ('text', 'name'))
   assert [row.values for row in rows] == [('he said "go" ', '"up'), ('"', 'down')]
-  assert rows[1].place == f'{path}, line 4'
+  assert rows[1].location == f'{path}, line 4'
 
 
 @pytest.mark.parametrize('end', ['\r\n', '\r\r\n', '\r'])
@@ -86,7 +86,7 @@ def test_line_ends_of_every_system_are_alike(tmp_path, end):
     assert read_table(path, ('text', 'label')) == expected
     if name == 'a.csv':
       assert [row.values for row in expected] == [('the\nplot', 'up'), ('x', 'q, r')]
-      assert expected[1].place == f'{path}, line 4'
+      assert expected[1].location == f'{path}, line 4'
   for label in 'ab':
     (tmp_path / 'folder' / label).mkdir(parents=True)
     for i in range(4):
