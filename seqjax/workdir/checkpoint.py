@@ -253,18 +253,18 @@ def best_params(
   def choose(kinds: dict[str, str]) -> tuple[PyTree, str]:
     means = [path for path in kinds if _MEAN in path]
     prefix = means[0].partition(_MEAN)[0] + _MEAN if means else 'params/'
-    wanted = template
-    if wanted is None:
+    expected = template
+    if expected is None:
       shapes = {
         path.removeprefix(prefix): leaves.described(kind)
         for path, kind in kinds.items()
         if path.startswith(prefix)
       }
-      wanted = traverse_util.unflatten_dict(shapes, sep='/')
+      expected = traverse_util.unflatten_dict(shapes, sep='/')
     parents[:] = prefix.split('/')[:-1]
     for name in reversed(parents):
-      wanted = {name: wanted}
-    return wanted, prefix
+      expected = {name: expected}
+    return expected, prefix
 
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
     best = integrity.newest(directory, choose, thread, reject, only_best=True)

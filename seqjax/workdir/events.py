@@ -55,11 +55,11 @@ class Events:
 
 def _varint(number: int) -> bytes:
   """A whole number from 0, seven bits a byte, the lowest first."""
-  found = bytearray()
+  encoded = bytearray()
   while number > 127:
-    found.append(number & 127 | 128)
+    encoded.append(number & 127 | 128)
     number >>= 7
-  return bytes([*found, number])
+  return bytes([*encoded, number])
 
 
 def _bytes(field: int, data: bytes) -> bytes:

@@ -151,9 +151,9 @@ def _read(
   sealed.check(folder, manifest['files'])
   kinds = {path: kind for path, (kind, _) in manifest['leaves'].items()}
   template, only = choose(kinds)
-  wanted = leaves.by_path(template)
+  expected = leaves.by_path(template)
   ours = {path: kind for path, kind in kinds.items() if path.startswith(only)}
-  if wrong := leaves.mismatches(ours, wanted):
+  if wrong := leaves.mismatches(ours, expected):
     raise InputError(f'{folder}: the model has changed: {wrong}')
   like = {path: leaves.described(kind) for path, kind in kinds.items()}
   try:
@@ -163,7 +163,7 @@ def _read(
       f'the files of {folder.name} are as they were written, but '
       f'{storage.VERSION} cannot read them: {one_line(error)}'
     ) from error
-  arrays = [leaves.put_like(values[path], leaf) for path, leaf in wanted.items()]
+  arrays = [leaves.put_like(values[path], leaf) for path, leaf in expected.items()]
   state = jax.tree.unflatten(jax.tree.structure(template), arrays)
   for path, checksum in leaves.leaf_digests(state).items():
     if checksum != manifest['leaves'][path][1]:

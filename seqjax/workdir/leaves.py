@@ -100,13 +100,13 @@ def fetch(tree: PyTree) -> dict[str, np.ndarray]:
   return arrays
 
 
-def mismatches(saved: dict[str, str], wanted: dict[str, Any]) -> str:
+def mismatches(saved: dict[str, str], expected: dict[str, Any]) -> str:
   """Compares descriptions with leaves, by path.
 
   Returns:
     What differs in the first such leaf, and how many more there are; '' if none.
   """
-  kinds = {path: describe(leaf) for path, leaf in wanted.items()}
+  kinds = {path: describe(leaf) for path, leaf in expected.items()}
   wrong = [
     f'leaf {path} is {saved.get(path, "missing")} in the checkpoint, '
     f'{kinds.get(path, "missing")} in this run'

@@ -112,11 +112,11 @@ def _named(thing: Any, where: str) -> list[tuple[str, str]]:
 def _find(path: str) -> Any:
   module, _, name = path.partition(':')
   try:
-    found: Any = importlib.import_module(module)
+    resolved: Any = importlib.import_module(module)
     for part in name.split('.'):
-      found = getattr(found, part)
+      resolved = getattr(resolved, part)
   except (ImportError, AttributeError, ValueError) as error:
     raise InputError(
       f'{FILE}: there is no {path} any more; hand the model over as `model`'
     ) from error
-  return found
+  return resolved

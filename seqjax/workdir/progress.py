@@ -156,13 +156,13 @@ def means(sums: Mapping[str, float], derived: Values | None = None) -> dict[str,
   Sums under NAME/PART with NAME in `derived` become the one value NAME.
   """
   parts: dict[str, dict[str, float]] = {name: {} for name in derived or {}}
-  found = {}
+  averages = {}
   for key in ('loss', *(key for key in sums if key not in ('loss', 'weight', 'steps'))):
     name, _, part = key.rpartition('/')
     if name in parts:
       parts[name][part] = sums[key]
     elif key in sums:
       number = sums['steps' if key == 'grad_norm' else 'weight']
-      found[key] = sums[key] / (number or 1.0)  # 0: no example weighs anything
+      averages[key] = sums[key] / (number or 1.0)  # 0: no example weighs anything
   values = {name: derived[name](s) for name, s in parts.items() if s}  # type: ignore[index]
-  return {**found, **values}
+  return {**averages, **values}
