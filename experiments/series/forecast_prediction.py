@@ -8,7 +8,7 @@ import numpy as np
 from experiments.prediction import Members, Request
 from experiments.series import reading
 from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
-from experiments.series.targets import Config, point, said
+from experiments.series.targets import Config, point, readable_time
 from seqjax.data.series import windows
 from seqjax.data.series.series import Series
 from seqjax.data.series.windows import Shape
@@ -103,11 +103,11 @@ def _answer(
         if as_json:
           known = [None if np.isnan(n) else float(f'{n:.6g}') for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))
-          words = {'made': said(series.times[row]), 'for': said(due)}
+          words = {'made': readable_time(series.times[row]), 'for': readable_time(due)}
           print(json.dumps({'target': target, **words, 'ahead': h, **record}))
         else:
           cells = ['' if np.isnan(n) else f'{n:.6g}' for n in numbers]
-          times = [said(time) for time in (series.times[row], due)]
+          times = [readable_time(time) for time in (series.times[row], due)]
           print(_line([*times, target, *cells], widths))
 
 

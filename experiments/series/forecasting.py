@@ -23,7 +23,7 @@ from experiments.series.targets import (
   load,
   measured,
   point,
-  said,
+  readable_time,
   season_name,
   season_values,
 )
@@ -251,7 +251,7 @@ def _draw(
     i = len(rows) // 2
     ahead = rows[i] + np.array(config.horizons)
     shown = np.arange(max(rows[i] - 2 * horizon, 0), ahead[-1] + 1)
-    bands, what = quantiles[i], f'from {said(times[rows[i]])} on'
+    bands, what = quantiles[i], f'from {readable_time(times[rows[i]])} on'
   else:
     ahead = shown = rows[first] + horizon
     bands, what = quantiles[first, -1], words

@@ -50,31 +50,31 @@ class Config(layer_flags.OfSeries, reading.Config, series_data.Config):
   @functools.cached_property
   def horizons(self) -> tuple[int, ...]:
     """K rows ahead."""
-    found: list[int] = []
+    horizons: list[int] = []
     for part in self.horizon.split(','):
       first, dash, last = part.strip().partition('-')
       try:
-        found += range(int(first), int(last if dash else first) + 1)
+        horizons += range(int(first), int(last if dash else first) + 1)
       except ValueError:
-        found.append(0)
-    if not found or min(found) < 1:
+        horizons.append(0)
+    if not horizons or min(horizons) < 1:
       raise InputError(
         f'`horizon={self.horizon}` must be rows ahead from 1, as 1,6,24 or 1-24'
       )
-    return tuple(found)
+    return tuple(horizons)
 
   @functools.cached_property
   def levels(self) -> tuple[float, ...]:
     """Q quantiles."""
     try:
-      found = tuple(float(part) for part in filter(None, self.quantiles.split(',')))
+      levels = tuple(float(part) for part in filter(None, self.quantiles.split(',')))
     except ValueError:
-      found = (-1.0,)
-    if not all(0 < level < 1 for level in found):
+      levels = (-1.0,)
+    if not all(0 < level < 1 for level in levels):
       raise InputError(
         f'`quantiles={self.quantiles}` must be numbers between 0 and 1, as 0.1,0.5,0.9'
       )
-    return found
+    return levels
 
   @property
   def words(self) -> str:
@@ -229,7 +229,7 @@ def measured(data: Data, rows: np.ndarray) -> np.ndarray:
   return data.series.values[due][:, :, list(data.targets.columns)]
 
 
-def point(config: Config, found: np.ndarray) -> np.ndarray:
+def point(config: Config, forecasts: np.ndarray) -> np.ndarray:
   """The one number of a forecast: its median, if there are quantiles.
 
   Quantiles that cross are put in order, which never adds to the pinball loss.
@@ -237,10 +237,10 @@ def point(config: Config, found: np.ndarray) -> np.ndarray:
   Source: Chernozhukov et al. 2010, Econometrica 78, 1093.
   """
   if not config.levels:
-    return found
-  return np.sort(found, -1)[..., config.levels.index(0.5)]
+    return forecasts
+  return np.sort(forecasts, -1)[..., config.levels.index(0.5)]
 
 
-def said(time: Any) -> str:
+def readable_time(time: Any) -> str:
   """A time, or the number of a row, for people."""
   return str(time).replace('T', ' ')

@@ -228,10 +228,10 @@ def write(
   ids = np.array(tokenizer.encode([prompt]), np.int32)
   text = generation.start(model, params, ids, jax.random.key(seed))
   for begun in range(0, num_tokens, chunk):
-    text, found = generation.generate(
+    text, tokens = generation.generate(
       model, params, text, chunk, never=(0, 1), **sampling
     )
-    kept = np.asarray(found)[0, : num_tokens - begun].tolist()
+    kept = np.asarray(tokens)[0, : num_tokens - begun].tolist()
     yield vocabulary.spelled(tokenizer, kept)
 
 
