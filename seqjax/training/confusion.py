@@ -8,14 +8,14 @@ import numpy as np
 def confusion_matrix(
   labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """How often class i was taken for class j: labels [N], found [N] -> int [C, C].
+  """How often class i was taken for class j: labels [N], predicted [N] -> int [C, C].
 
   Raises:
     ValueError: if they are not as many, or a class is not in [0, C).
   """
   if labels.shape != predicted.shape or labels.ndim != 1:
     raise ValueError(
-      f'labels {labels.shape} and found {predicted.shape} must both be [N]'
+      f'labels {labels.shape} and predicted {predicted.shape} must both be [N]'
     )
   both = np.concatenate([labels, predicted])
   if len(both) and not 0 <= both.min() <= both.max() < num_classes:
@@ -30,7 +30,7 @@ def class_scores(
 ) -> dict[str, dict[str, float]]:
   """Precision, recall, F1 and number of each class, of a matrix of `confusion_matrix`.
 
-  A score of nothing is 0: the precision of a class that was never found, say.
+  A score of nothing is 0: the precision of a class that was never predicted, say.
   """
   scores = {}
   for i, name in enumerate(classes):

@@ -2,8 +2,8 @@
 
 Example:
   >>> table = sj.spans.TagTable(['O', 'B-name', 'I-name'])
-  >>> found, wanted = jnp.array([[1, 2, 0, 1]]), jnp.array([[1, 2, 0, 0]])
-  >>> counts = sj.spans.span_counts(table, found, wanted)
+  >>> predicted, labels = jnp.array([[1, 2, 0, 1]]), jnp.array([[1, 2, 0, 0]])
+  >>> counts = sj.spans.span_counts(table, predicted, labels)
   >>> {name: int(count[0]) for name, count in counts.items()}
   {'right': 1, 'found': 2, 'wanted': 1}
 """

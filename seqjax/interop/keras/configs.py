@@ -150,13 +150,13 @@ def check_whole(
   Args:
     described: Layers of a configuration. One that several models share is there for
       each, and its variables may be stored once.
-    counts: {place: how many variables the file has there}. Without any the model was
+    counts: {store: how many variables the file has there}. Without any the model was
       saved before it had some.
     store_of: Of a layer, alone or with others.
     where: What to call the file.
 
   Raises:
-    InputError: names the first place that lacks some.
+    InputError: names the first layer that lacks some.
   """
 
   def itself(item: Described) -> tuple[str, str]:
