@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import re
 
 import jax.numpy as jnp
 import pytest
@@ -107,6 +108,25 @@ def test_published_numbers_are_found_by_the_name_of_the_experiment(
   name, metric, number
 ):
   assert suites.published(name, metric) == number
+
+
+def test_the_published_numbers_in_the_docs_are_those_of_the_suites():
+  """They stand in rows.py; the tables of docs/results.md repeat them."""
+  rows = {row.name: row for suite in suites.SUITES.values() for row in suite}
+  column, compared = None, 0
+  for line in (_ROOT / 'docs' / 'results.md').read_text().splitlines():
+    cells = [cell.strip() for cell in line.strip('|').split('|')]
+    if not line.startswith('|'):
+      column = None
+    elif 'published' in cells:
+      column = cells.index('published')
+    elif column is not None and cells[0] in rows:
+      known = [f'{n.published} {n.published_text}' for n in rows[cells[0]].numbers]
+      number = r'\d+(?:\.\d+)?'
+      told = set(re.findall(number, cells[column]))
+      assert told <= set(re.findall(number, ' '.join(known))), line
+      compared += len(told)
+  assert compared >= 10
 
 
 # Flag files say again what the defaults of their experiments are; those of the weather
