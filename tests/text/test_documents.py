@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqjax.text.documents import document_matrix
@@ -26,6 +26,7 @@ def _slow(sequences, mode, docs, num_docs):
   return np.array(matrix).reshape(len(sequences), C)
 
 
+@settings(deadline=None)
 @given(
   sequences=st.lists(st.lists(st.integers(0, C - 1), max_size=9), max_size=4),
   mode=st.sampled_from(['binary', 'count', 'freq', 'tfidf']),

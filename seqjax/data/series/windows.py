@@ -11,6 +11,7 @@ K rows ahead, C columns.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -159,9 +160,9 @@ class WindowSet:
     digest.update(self.rows.data)
     return digest.hexdigest()
 
-  @property
+  @functools.cached_property
   def resident(self) -> Resident:
-    """The series, and what takes windows from it."""
+    """The series, and what takes windows from it: one function, so one program."""
     return Resident(self.values, gather(self.shape, self.target))
 
   def batch(self, rows: np.ndarray, batch_size: int) -> Batch:
