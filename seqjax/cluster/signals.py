@@ -1,4 +1,8 @@
-"""SIGTERM and Ctrl-C as a wish that the loop grants when its state is whole."""
+"""SIGTERM and Ctrl-C as a wish that the loop grants when its state is whole.
+
+After the step under way `loop` writes the log and a save of that step, and no result; the
+process ends with 75 or 130. A SIGKILL leaves what was saved last.
+"""
 
 import contextlib
 import os

@@ -1,5 +1,15 @@
 """A run's workdir: one run at a time, one config, a result, and files that are whole.
 
+| in the workdir             | what it is                             | written by   |
+|----------------------------|----------------------------------------|--------------|
+| config.json                | flags, and the environment at starts   | folder       |
+| checkpoints/               | saves: state, progress, a manifest     | checkpoint   |
+| metrics.jsonl              | numbers by step and epoch              | log          |
+| timing.jsonl, tb/          | seconds and rates; TensorBoard's files | log          |
+| result.json                | best epoch, test, digest of parameters | folder       |
+| curves.png                 | the curves                             | view.report  |
+| tokenizer.json and others  | what a task needs to predict           | the task     |
+
 config.json holds `config`, as the run was started with it, and `starts`, the
 environment of every start. Another environment is recorded, another config refused.
 Paths and disks that fail are the user's to mend: they raise InputError naming
