@@ -1,7 +1,7 @@
 """SIGTERM and Ctrl-C as a wish that the loop grants when its state is whole.
 
-After the step under way `loop` writes the log and a save of that step, and no result; the
-process ends with 75 or 130. A SIGKILL leaves what was saved last.
+After the step under way `loop` writes the log and a save of that step, and no result;
+the process ends with 75 or 130. A SIGKILL leaves what was saved last.
 """
 
 import contextlib
