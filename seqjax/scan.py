@@ -1,5 +1,7 @@
 """The recurrence: what it is asked, and the loop that all other paths equal.
 
+In a step that a mask leaves out the state goes on as it is.
+
 Example:
   >>> cell, x = sj.cells.simple_rnn(), jnp.ones((2, 5, 3))
   >>> kernels = jnp.ones((3, 4)), jnp.ones((4, 4))
