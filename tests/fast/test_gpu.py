@@ -102,7 +102,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
-@pytest.mark.parametrize('H', [5, 32])
+@pytest.mark.parametrize('H', [pytest.param(5, marks=pytest.mark.slow), 32])
 def test_values_and_gradients_are_the_reference_s(cell, H):
   for case in (
     Case(cell, H=H, T=6, remat_chunk=None),
@@ -153,6 +153,7 @@ def test_more_models_on_the_way_back_than_before(within, monkeypatch):
   jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_the_widest_blocks_and_values_of_a_loop_in_float64():
   for cell in ('lstm', 'gru'):
     case = Case(cell, **{**EVERYTHING, 'T': 4, 'H': 128, 'bptt_steps': None})
@@ -190,7 +191,10 @@ def test_on_the_device(cell, H):
       assert_close(got, want)
 
 
-@pytest.mark.parametrize('over', ['all', 'parameters', 'batch'])
+@pytest.mark.parametrize(
+  'over',
+  ['all', *(pytest.param(n, marks=pytest.mark.slow) for n in ('parameters', 'batch'))],
+)
 def test_models_are_one_launch(over, monkeypatch):
   cell, params, sequence, options = make(Case('gru', T=4, H=5, carry=False))
   options = options._replace(remat_chunk=None)
