@@ -55,7 +55,8 @@ _LINES = {
 
 
 def _config_class(name):
-  found = getattr(importlib.import_module(f'experiments.{name}'), 'Config', None)
+  module = importlib.import_module(f'experiments.{name}')
+  found = getattr(module, 'Config', None) if hasattr(module, 'run') else None
   return found if found and issubclass(found, TrainConfig) else None
 
 
