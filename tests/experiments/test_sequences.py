@@ -180,7 +180,7 @@ def test_what_is_composed_is_that_of_whole_passes(musician, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize('permuted', [False, True])
 def test_digits_are_told_by_their_pixels(tmp_path, capsys, permuted):
-  flags = ('--features=24', '--learning_rate=0.01', '--num_epochs=12')
+  flags = ('--features=24', '--learning_rate=0.01', '--num_epochs=40')
   order = '--permuted' if permuted else '--nopermuted'
   result = _run('pixels', tmp_path, *flags, order, '--batch_size=32')
   assert result['test_accuracy'] > 0.25  # and chance has 0.14 at most
