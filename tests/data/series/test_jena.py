@@ -226,14 +226,24 @@ def test_without_data_and_network_the_error_says_what_to_put_where(
 
 
 @pytest.mark.slow
-def test_the_long_file_is_read_in_five_seconds(folder, tmp_path):
+def test_the_long_file_is_read_and_kept_in_five_times_numpy_s_time(folder, tmp_path):
   series = synthetic_weather.weather(0, 420_551, faults=True)
   write_csv(series, folder / jena.PUBLISHED, quoted=True)
-  start = time.process_time()
-  found = _load(folder, tmp_path)
-  quality.clean(found, 'f')
-  assert time.process_time() - start < 5
-  np.testing.assert_array_equal(found.values, series.values)
+
+  def seconds(read):
+    start = time.process_time()
+    return read(), time.process_time() - start
+
+  def by_numpy():
+    file = folder / jena.PUBLISHED
+    return np.loadtxt(file, delimiter=',', skiprows=1, usecols=range(1, 15))
+
+  _, numpy_s = seconds(by_numpy)
+  loaded, ours = seconds(lambda: _load(folder, tmp_path))
+  _, cleaned = seconds(lambda: quality.clean(loaded, 'f'))
+  # 3 s on a fast machine, 5.5 on a slow one.
+  assert ours + cleaned < 5 * numpy_s
+  np.testing.assert_array_equal(loaded.values, series.values)
 
 
 @pytest.mark.real_data
