@@ -1,8 +1,9 @@
 """The jitted steps of training and evaluation."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -199,7 +200,8 @@ def make_eval_step(
   return _Bound(program, arrays)
 
 
-class _Bound(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Bound:
   """A jitted program whose last argument are the arrays that lie on the devices.
 
   An argument and not a constant of the program, or each program would hold a copy.
