@@ -82,7 +82,7 @@ template <class V> SEQJAX_INLINE V tanh(V x) {
 }
 #endif
 
-// In the order of `ACTIVATIONS` in call.py. HARD_SIGMOID is Keras 3's, a sixth of
+// In the order of `ACTIVATIONS` in problem.py. HARD_SIGMOID is Keras 3's, a sixth of
 // relu6(x + 3); HARD_SIGMOID_2 is that of Keras 1 and 2.
 enum Activation { TANH, SIGMOID, RELU, LINEAR, HARD_SIGMOID, HARD_SIGMOID_2 };
 

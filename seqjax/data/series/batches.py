@@ -13,7 +13,21 @@ from seqjax.data.series.windows import WindowSet
 from seqjax.types import Batch
 
 
-class RandomWindows:
+class _OfWindows:
+  """What any batches of a set of windows say of it."""
+
+  _windows: WindowSet
+
+  @property
+  def fingerprint(self) -> str:
+    return self._windows.fingerprint
+
+  @property
+  def resident(self) -> Resident:
+    return self._windows.resident
+
+
+class RandomWindows(_OfWindows):
   """A feed of windows drawn at random for each step; the same step, the same windows.
 
   Within a batch each window comes once, if there are enough of them.
@@ -29,14 +43,6 @@ class RandomWindows:
   def steps_per_epoch(self) -> int:
     return self._steps_per_epoch
 
-  @property
-  def fingerprint(self) -> str:
-    return self._windows.fingerprint
-
-  @property
-  def resident(self) -> Resident:
-    return self._windows.resident
-
   def with_seed(self, seed: int) -> Self:
     other = copy.copy(self)
     other._seed = seed
@@ -51,19 +57,11 @@ class RandomWindows:
     )
 
 
-class WindowsInOrder:
+class WindowsInOrder(_OfWindows):
   """Every window once, in the order of the anchors given."""
 
   def __init__(self, windows: WindowSet, batch_size: int):
     self._windows, self._batch_size = windows, batch_size
-
-  @property
-  def fingerprint(self) -> str:
-    return self._windows.fingerprint
-
-  @property
-  def resident(self) -> Resident:
-    return self._windows.resident
 
   def __iter__(self) -> Iterator[Batch]:
     rows = self._windows.rows

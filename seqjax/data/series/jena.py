@@ -137,21 +137,18 @@ def find(data_dir: str, csv: str = '') -> Source:
 
 def _published(source: Source, root: pathlib.Path, fields: dict[str, object]) -> Series:
   """Prepares the published file with tensorflow-datasets, once, and reads that."""
+  from seqjax.data.series import jena_builder  # a second, for this file alone
 
   def build(folder: pathlib.Path) -> None:
     md5 = ''
     if source.path is None:
       headers = network.check_reachable(URL, size=_SIZE, why=source.why)
       md5 = _stated_md5(headers.get_all('x-goog-hash', []))
-    from seqjax.data.series import jena_builder  # a second, on the first start alone
-
     _log.info('preparing %s, once, in %s', source.name, root)
     read = functools.partial(_read_published, md5=md5)
     jena_builder.prepare(folder, read, source.path or URL, root / 'downloads')
 
   folder = cache.folder(root, 'jena-rows', fields, build)
-  from seqjax.data.series import jena_builder
-
   return jena_builder.load(folder)
 
 

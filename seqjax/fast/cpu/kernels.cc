@@ -117,7 +117,7 @@ struct Results {
   }
 };
 
-template <class F> ffi::Error by_cell(int64_t cell, F f) {  // as `CELLS` in call.py
+template <class F> ffi::Error by_cell(int64_t cell, F f) {  // as `CELLS` in problem.py
   if (cell == 0) return f(SimpleRnn{});
   if (cell == 1) return f(Lstm{});
   return cell == 2 ? f(Gru{}) : f(GruResetBefore{});

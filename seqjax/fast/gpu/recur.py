@@ -20,7 +20,7 @@ from seqjax.types import Array
 _MOST_NUMBERS = 2**31 - 1  # of an array in a kernel
 # As `launch.launch`: (kernel, macros, grid, block, shared memory, results, operands).
 Launch = Callable[..., list[Array]]
-# In the order of `CELLS` in call.py: the class in cells.h, and its groups of sums.
+# In the order of `CELLS` in problem.py: the class in cells.h, and its groups of sums.
 _CLASSES = {
   'simple_rnn': ('SimpleRnn', 1),
   'lstm': ('Lstm', 4),
