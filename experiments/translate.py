@@ -31,8 +31,8 @@ class Config(seq2seq.Config):
   )
   tokens: Literal['characters', 'words'] = 'words'
   min_count: int = 2
-  features: int = 256
-  embed_size: int = field(256, 'Width of the embeddings, E.', at_least=1)
+  features: int = 192
+  embed_size: int = field(192, 'Width of the embeddings, E.', at_least=1)
   layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
   dropout: float = 0.3
   output_dropout: float = 0.3

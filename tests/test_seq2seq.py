@@ -110,7 +110,8 @@ def test_attention_is_the_loop(kind):
       a = np.exp(scores) / np.exp(scores).sum()
       np.testing.assert_allclose(weights[b, t, real], a, rtol=1e-4, atol=1e-6)
       context = sum(w * m[b, s] for w, s in zip(a, real, strict=True))
-      vector = np.tanh(np.append(h[b, t], context) @ p['attend']['vector']['kernel'])
+      combine = p['attend']['vector']
+      vector = np.append(h[b, t], context) @ combine['kernel'] + combine['bias']
       want = vector @ p['head']['kernel'] + p['head']['bias']
       np.testing.assert_allclose(logits[b, t], want, rtol=1e-4, atol=1e-4)
   assert not weights[0, :, 3:].any()

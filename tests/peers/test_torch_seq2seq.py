@@ -62,7 +62,8 @@ def _theirs(p, kind, fed, ids, labels, weight):
       scores = ((query[:, None] + keys).tanh() @ p['attend']['score']['kernel'])[..., 0]
     a = scores.masked_fill(~real, -torch.inf).softmax(-1)
     found = (a[..., None] * memory).sum(1)
-    vector = (torch.cat([h, found], -1) @ p['attend']['vector']['kernel']).tanh()
+    vector = torch.cat([h, found], -1) @ p['attend']['vector']['kernel']
+    vector = vector + p['attend']['vector']['bias']
     logits.append(vector @ p['head']['kernel'] + p['head']['bias'])
   logits = torch.stack(logits, 1)
   counts = labels >= 0
