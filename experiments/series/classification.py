@@ -234,8 +234,8 @@ def _example(config: Config) -> dict[str, Any]:
   """The first generated series, as a file for `predict`."""
   if config.dataset != 'synthetic':
     return {}
-  times, values, columns = synthetic.shapes(0, 1).series[0]
-  made = synthetic.as_csv(times, dict(zip(columns, values.T, strict=True)))
+  one = synthetic.shapes(0, 1).series[0]
+  made = synthetic.as_csv(one.times, dict(zip(one.columns, one.values.T, strict=True)))
   return {'series.csv': lambda path: whole.write(path, made)}
 
 

@@ -182,7 +182,8 @@ def align(
     for column in columns
   ]
   unknown = tuple(column for column in series.columns if column not in columns)
-  return Aligned(Series(series.times, np.stack(parts, 1), columns), unknown)
+  aligned = series._replace(values=np.stack(parts, 1), columns=columns)
+  return Aligned(aligned, unknown)
 
 
 def content(file: str | None) -> tuple[bytes, str]:

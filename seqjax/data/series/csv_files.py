@@ -351,7 +351,8 @@ def _by_line(
     raise InputError(f'{source}: `categories` would make two columns of one name')
   # Rows that have no time are counted, from 1.
   stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, N + 1)
-  return Series(stamps, np.concatenate(parts, 1), tuple(columns))
+  utc = isinstance(read_time, date_times.Iso) and bool(read_time.aware)
+  return Series(stamps, np.concatenate(parts, 1), tuple(columns), utc)
 
 
 def category(column: str, word: str) -> str:

@@ -144,7 +144,7 @@ def clean(
     gaps=int(breaks.sum()),
     missing=int(np.sum(np.maximum(apart[breaks] // step - 1, 0))),
   )
-  kept = Series(times, values, series.columns)
+  kept = series._replace(times=times, values=values)
   return Clean(kept, segments, rows, report, fixable[keep])
 
 
@@ -173,7 +173,7 @@ def complete(
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
     raise InputError(f'{source}: no row without a missing value is left')
-  return Series(times[keep], values[keep], series.columns)
+  return series._replace(times=times[keep], values=values[keep])
 
 
 def _absent(

@@ -29,7 +29,8 @@ def test_what_was_written_is_read(tmp_path, quoted, line_end):
 
 
 def test_names_times_and_numbers():
-  times, values, columns = read_csv(_FILE, 'f')
+  times, values, columns, utc = read_csv(_FILE, 'f')
+  assert not utc
   assert columns == ('a', 'b (x, y)')
   assert [str(t) for t in times] == ['2020-02-01T00:10:00', '2020-02-29T23:59:59']
   np.testing.assert_array_equal(values, [[1, 2.5], [-300, 4]])
@@ -260,6 +261,7 @@ def test_a_time_in_each_form(date_format, texts, expected):
   assert [str(time) for time in found.times] == expected
   np.testing.assert_array_equal(found.values[:, 0], range(len(texts)))
   assert found.times.dtype == 'datetime64[s]'
+  assert found.utc == ('Z' in texts[-1])
 
 
 @pytest.mark.parametrize(
@@ -431,7 +433,7 @@ def test_damage_is_read_or_named_in_words_of_our_own(delimiter, decimal, at, new
   at %= len(content)
   content = content[:at] + new + content[at + 1 :]
   try:
-    times, values, columns = read_csv(
+    times, values, columns, _ = read_csv(
       content, 'f', delimiter=delimiter, decimal=decimal
     )
   except InputError as error:
