@@ -277,6 +277,33 @@ def test_rows_without_a_time(tmp_path):
   np.testing.assert_array_equal(found, targets.measured(weekly, rows))
 
 
+def _business_days(path, rows=120):
+  """Mondays to Fridays, of values that come again after a week."""
+  days = np.busday_offset('2020-01-06', np.arange(rows))
+  lines = (f'{day},{i % 5}' for i, day in enumerate(days))
+  path.write_text('\n'.join(['time,a', *lines]))
+  return days
+
+
+_ACROSS = {'target': 'a', 'columns': '', 'categories': '', 'across_gaps': True}
+
+
+def test_a_season_is_so_many_rows_before_where_windows_cross_gaps(tmp_path):
+  _business_days(tmp_path / 'a.csv')
+  settings = {'data': str(tmp_path / 'a.csv'), **_ACROSS}
+  data = _load(tmp_path, **settings, season=5)
+  rows = data.test.rows
+  found = targets.season_values(data, rows)
+  np.testing.assert_array_equal(found, targets.measured(data, rows))
+  assert targets.season_name(data) == '5 rows before'
+  # Seven rows of daily ones are a week where no day is left out.
+  assert targets.season_name(_load(tmp_path, **settings)) == '7 rows before'
+  days = np.datetime64('2020-01-06') + np.arange(120)
+  lines = (f'{day},{i % 5}' for i, day in enumerate(days))
+  (tmp_path / 'a.csv').write_text('\n'.join(['time,a', *lines]))
+  assert targets.season_name(_load(tmp_path, **settings)) == 'a week before'
+
+
 @pytest.mark.parametrize(
   ('bidirectional', 'layer', 'num_layers', 'total'),
   [
