@@ -119,7 +119,7 @@ def load(config: Config) -> Data:
   values = [
     scaling.normal(
       reading.align(config, series, scaling.columns, location).series.values
-    ).astype(np.float32)
+    )
     for series, location in zip(content.series, content.locations, strict=True)
   ]
   labels = [
@@ -271,7 +271,7 @@ def predict(members: Members, request: Request) -> None:
   content, name = reading.content(request.file)
   series = _complete(config, reading.parse(config, content, name), name)
   aligned = reading.align(config, series, scaling.columns, name)
-  values = scaling.normal(aligned.series.values).astype(np.float32)[-config.length :]
+  values = scaling.normal(aligned.series.values)[-config.length :]
   one = running.arrays(values[None])
   logits = members.make_outputs()(InOrder(one, 1), 1)[:, 0]  # [S, C]
   answer, line = prediction.of_class(logits, classes)

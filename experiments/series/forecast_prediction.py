@@ -85,7 +85,7 @@ def _answer(
     -19,
     -19,
     -max(map(len, [*config.targets, 'target'])),
-    *[10] * (len(titles) - 3),
+    *[12] * (len(titles) - 3),
   ]
   if not as_json:
     print(_line(titles, widths))
@@ -101,12 +101,12 @@ def _answer(
         apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
         numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
         if as_json:
-          known = [None if np.isnan(n) else float(f'{n:.6g}') for n in numbers]
+          known = [None if np.isnan(n) else float(f'{n:.9g}') for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))
           words = {'made': readable_time(series.times[row]), 'for': readable_time(due)}
           print(json.dumps({'target': target, **words, 'ahead': h, **record}))
         else:
-          cells = ['' if np.isnan(n) else f'{n:.6g}' for n in numbers]
+          cells = ['' if np.isnan(n) else f'{n:.9g}' for n in numbers]
           times = [readable_time(time) for time in (series.times[row], due)]
           print(_line([*times, target, *cells], widths))
 

@@ -121,6 +121,7 @@ def _layout(config: Config) -> dict:
     'columns': config.columns,
     'categories': config.words,
     'missing': config.missing != 'refuse',
+    'dtype': 'float64',
   }
 
 
@@ -149,7 +150,7 @@ def scaling(config: Config, series: Series, step_seconds: int) -> Scaling:
   kept = ~words | (std > 0) | (mean > 0)
   mean, std = np.where(words, 0, mean)[kept], np.where(words, 1, std)[kept]
   names = tuple(np.array(series.columns)[kept].tolist())
-  return Scaling(names, mean.astype(np.float32), std.astype(np.float32), step_seconds)
+  return Scaling(names, mean, std, step_seconds)
 
 
 class Aligned(NamedTuple):

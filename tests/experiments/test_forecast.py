@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import experiment, forecast, jena_gru, predict, weather
+from experiments.series import data as series_data
 from experiments.series import targets
 from seqjax import models
 from seqjax.data.series import windows
@@ -304,6 +305,24 @@ def test_a_season_is_so_many_rows_before_where_windows_cross_gaps(tmp_path):
   assert targets.season_name(_load(tmp_path, **settings)) == 'a week before'
 
 
+def test_small_steps_of_large_numbers_stay(tmp_path):
+  """A meter that has counted to ten millions, where a float32 takes steps of 1."""
+  steps = np.random.default_rng(0).uniform(0.1, 0.5, 120)
+  meter = (10_234_567 + np.cumsum(steps)).round(2)
+  lines = [f'{n:.2f},0.1' for n in meter]
+  (tmp_path / 'a.csv').write_text('\n'.join(['meter,same', *lines]))
+  settings = {'data': str(tmp_path / 'a.csv'), 'date_format': 'rows', 'columns': ''}
+  data = _load(tmp_path, **settings, categories='', target='meter')
+  assert data.series.values.dtype == np.float32
+  own = data.series.values[:, 0] * data.scaling.std[0] + data.scaling.mean[0]
+  np.testing.assert_allclose(own, meter, rtol=0, atol=1e-4)
+  data.scaling.save(tmp_path / 'scaling.json')
+  again = series_data.Scaling.load(tmp_path / 'scaling.json')
+  np.testing.assert_array_equal(again.mean, data.scaling.mean)
+  with pytest.raises(InputError, match="'same' is constant over the training rows"):
+    _load(tmp_path, **settings, categories='', target='same')
+
+
 @pytest.mark.parametrize(
   ('bidirectional', 'layer', 'num_layers', 'total'),
   [
@@ -349,7 +368,8 @@ def test_real_weather(real_data, tmp_path):
       cache_dir=str(tmp_path / 'cache'),
     )
   )
-  np.testing.assert_array_equal(data.series.values, same.series.values)
+  # These are of float64, and the weather's of float32.
+  np.testing.assert_allclose(data.series.values, same.series.values, rtol=0, atol=2e-5)
   np.testing.assert_array_equal(data.test.rows, same.test.rows)
   naive = np.abs(
     targets.last_values(data, data.test.rows) - targets.measured(data, data.test.rows)

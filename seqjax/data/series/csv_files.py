@@ -24,6 +24,7 @@ from seqjax.types import InputError
 
 Delimiter: TypeAlias = Literal[',', ';', 'tab']
 Decimal: TypeAlias = Literal['.', ',']
+DType: TypeAlias = Literal['float32', 'float64']
 
 TIME_COLUMN = 'Date Time'
 
@@ -43,6 +44,7 @@ class _Layout(NamedTuple):
   columns: frozenset[str]  # the columns to read
   categories: frozenset[str]  # those of them that hold words
   missing: bool  # whether a cell may be empty
+  dtype: DType
 
 
 def read_csv(
@@ -56,6 +58,7 @@ def read_csv(
   columns: str = '',
   categories: str = '',
   missing: bool = False,
+  dtype: DType = 'float32',
 ) -> Series:
   """Reads a header and rows; every row of the file is in the result.
 
@@ -77,6 +80,7 @@ def read_csv(
       (see `category`).
     missing: Cells may hold no value: be empty, or NA, NaN, null, none, ?, -. They are
       NaN.
+    dtype: Of the values; a float32 keeps 7 digits, too few for a step of a meter.
 
   Returns:
     Series in the order of the file, faults included.
@@ -104,6 +108,7 @@ def read_csv(
     frozenset(kept),
     frozenset(_named('categories', categories, kept, source)),
     missing,
+    dtype,
   )
   rows = _rows(rest, layout.sign, date_format, unnamed)
   if not rows:
@@ -118,7 +123,7 @@ def read_csv(
     if read is not None:
       stamps, values = read
       places = [valued.index(name) for name in kept]
-      return Series(stamps, values[:, places], tuple(kept))
+      return Series(stamps, values[:, places].astype(dtype), tuple(kept))
   return _by_line(rows, source, names, when, layout)
 
 
@@ -231,7 +236,7 @@ def _parse(
   when: int,
   after: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Times [N] and values [N, D], or None where a line is not as it should be.
+  """Times [N] and values [N, D] float64, or None where a line is not as it should be.
 
   Args:
     rows: Lines of fields.
@@ -264,10 +269,10 @@ def _parse(
     written = np.char.add(np.char.add(written, b' '), table[f'time {i}']).astype(long)
   times, good = date_times.parse(written, cut)
   numbers = [table[field[0]] for field in fields if not field[0].startswith('time')]
-  with np.errstate(over='ignore'):  # becomes infinite, and is refused
-    values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
+  values = np.concatenate(numbers, axis=1)  # [N, D]
+  fine = good.all() and (np.abs(values) <= _LARGEST).all()  # NaN is not
   whole = len(table) == rows.count(b'\n') + 1  # it passes over empty lines
-  return (times, values) if whole and good.all() and np.isfinite(values).all() else None
+  return (times, values) if whole and fine else None
 
 
 def _by_line(
@@ -335,7 +340,7 @@ def _by_line(
   for i in kept:
     if i in numbers:
       columns.append(names[i])
-      parts.append(np.asarray(numbers[i], np.float32)[:, None])
+      parts.append(np.asarray(numbers[i], layout.dtype)[:, None])
     else:
       seen = sorted({word for word in words[i] if not _is_missing(word)})
       if not seen:
@@ -346,7 +351,7 @@ def _by_line(
           f'`categories` at most {_MOST_WORDS}'
         )
       columns += [category(names[i], word) for word in seen]
-      parts.append(_one_hot(words[i], seen))
+      parts.append(_one_hot(words[i], seen).astype(layout.dtype))
   if len(set(columns)) < len(columns):
     raise InputError(f'{source}: `categories` would make two columns of one name')
   # Rows that have no time are counted, from 1.

@@ -48,6 +48,7 @@ class _Layout(NamedTuple):
   columns: str = ''
   categories: str = ''
   missing: bool = False
+  dtype: csv_files.DType = 'float32'
 
 
 class Source(NamedTuple):
@@ -90,6 +91,7 @@ def load(
   fields = {'source': identity, **file_layout._asdict(), 'version': _VERSION}
 
   if source.is_published and file_layout == _Layout():
+    del fields['dtype']  # which what is cached does not name
     return _published(source, root, fields | {'version': _PUBLISHED_VERSION})
   path = source.path
   if path is None:

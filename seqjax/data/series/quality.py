@@ -187,7 +187,7 @@ def _absent(
   if sentinel is None:
     return absent
   numbers = np.array([column not in held for column in columns])
-  return absent | ((values == np.float32(sentinel)) & numbers)
+  return absent | ((values == values.dtype.type(sentinel)) & numbers)
 
 
 def _refuse(

@@ -34,7 +34,7 @@ class Series(NamedTuple):
   """
 
   times: np.ndarray  # [N] datetime64[s], the station's own clock
-  values: np.ndarray  # [N, D] float32, in the units that the columns name
+  values: np.ndarray  # [N, D] float32 or float64, in the units that the columns name
   columns: tuple[str, ...]  # D names
   utc: bool = False  # whether the file told offsets, so that times are of UTC
 

@@ -48,6 +48,17 @@ def test_the_time_column_may_be_anywhere(place):
   assert str(found.times[1]) == '2021-02-01T06:00:00'
 
 
+@pytest.mark.parametrize('date', ['2020-01-01', '2020-1-1'])  # fast, and line by line
+def test_a_meter_keeps_its_digits_as_float64(date):
+  content = f't,a,b\n{date},10234567.31,0.1\n'.encode()
+  how = {'time_column': 't', 'date_format': '%Y-%m-%d'}
+  found = read_csv(content, 'f', **how, dtype='float64').values
+  np.testing.assert_array_equal(found, [[10234567.31, 0.1]])
+  found = read_csv(content, 'f', **how).values
+  assert found.dtype == np.float32
+  np.testing.assert_array_equal(found, np.float32([[10234567.31, 0.1]]))
+
+
 def test_latin_1_names():
   content = 'Date Time,µ\n01.01.2020 00:00:00,1\n'.encode('latin-1')
   assert read_csv(content, 'f').columns == ('µ',)
