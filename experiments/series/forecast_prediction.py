@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _answer(
     for c, target in enumerate(config.targets):
       column = scaling.columns.index(target)
       for k, h in enumerate(config.horizons):
-        due = series.times[row] + h * step
+        due = _due(config, series.times, row, h, step)
         at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
         came = float(real[at, column]) if series.times[at] == due else float('nan')
         own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
@@ -109,6 +110,18 @@ def _answer(
           cells = ['' if np.isnan(n) else f'{n:.9g}' for n in numbers]
           times = [readable_time(time) for time in (series.times[row], due)]
           print(_line([*times, target, *cells], widths))
+
+
+def _due(config: Config, times: np.ndarray, rows: Any, ahead: int, step: int) -> Any:
+  """When that comes which is forecast from some of the rows at `times`.
+
+  Windows that cross gaps were trained on the row so far on, whatever its time; what
+  lies beyond the last row is some steps of time after it.
+  """
+  if not config.across_gaps:
+    return times[rows] + ahead * step
+  there = np.minimum(rows + ahead, len(times) - 1)
+  return times[there] + (rows + ahead - there) * step
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

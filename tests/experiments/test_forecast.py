@@ -281,7 +281,7 @@ def test_rows_without_a_time(tmp_path):
 def _business_days(path, rows=120):
   """Mondays to Fridays, of values that come again after a week."""
   days = np.busday_offset('2020-01-06', np.arange(rows))
-  lines = (f'{day},{i % 5}' for i, day in enumerate(days))
+  lines = (f'{day},{i % 5 + 10_234_567.3}' for i, day in enumerate(days))
   path.write_text('\n'.join(['time,a', *lines]))
   return days
 
@@ -303,6 +303,32 @@ def test_a_season_is_so_many_rows_before_where_windows_cross_gaps(tmp_path):
   lines = (f'{day},{i % 5}' for i, day in enumerate(days))
   (tmp_path / 'a.csv').write_text('\n'.join(['time,a', *lines]))
   assert targets.season_name(_load(tmp_path, **settings)) == 'a week before'
+
+
+def test_a_forecast_across_gaps_is_for_the_row_it_was_trained_for(tmp_path, capsys):
+  days = [str(day) for day in _business_days(tmp_path / 'a.csv')]
+  config = forecast.Config(
+    **_SMALL,
+    **_ACROSS,
+    data=str(tmp_path / 'a.csv'),
+    cache_dir=str(tmp_path / 'cache'),
+    workdir=str(tmp_path / 'run'),
+  )
+  forecast.run(config)
+  capsys.readouterr()
+  ask = predict.Config(workdir=config.workdir, file=config.data, json=True)
+  predict.run(ask)
+  answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert len(answers) == 2 * (120 - 5)
+  for i, answer in enumerate(answers):
+    row, h = 5 + i // 2, (1, 3)[i % 2]
+    assert (answer['made'][:10], answer['ahead']) == (days[row], h)
+    if row + h < 120:
+      assert answer['for'][:10] == days[row + h]
+      assert answer['measured'] == (row + h) % 5 + 10_234_567.3
+    else:  # steps on from the last row there is
+      beyond = np.datetime64(days[-1]) + row + h - 119
+      assert (answer['for'][:10], answer['measured']) == (str(beyond), None)
 
 
 def test_small_steps_of_large_numbers_stay(tmp_path):
