@@ -153,7 +153,7 @@ def load(config: Config) -> Data:
     borders,
     anchors_of,
     name,
-    ', and targets that were measured; lower `lookback` or `horizon`',
+    _remedy(config, shape, cleaned.segments),
   )
   return Data(
     series=series,
@@ -168,6 +168,18 @@ def load(config: Config) -> Data:
     report=cleaned.report,
     season=config.season or _season(cleaned.report, series),
     across_gaps=config.across_gaps,
+  )
+
+
+def _remedy(config: Config, shape: Shape, segments: np.ndarray) -> str:
+  """What a window needs besides rows, and what helps a split that has none."""
+  longest = int(np.bincount(segments).max())
+  if config.across_gaps or longest > shape.ahead - shape.offsets[0]:
+    return ', and targets that were measured; lower `lookback` or `horizon`'
+  return (
+    f', and there are {longest:,} together at most: cross gaps by `across_gaps`, or '
+    'count rows by `date_format=rows` and `columns=-NAME`, of the time; or lower '
+    '`lookback` or `horizon`'
   )
 
 

@@ -331,6 +331,27 @@ def test_a_forecast_across_gaps_is_for_the_row_it_was_trained_for(tmp_path, caps
       assert (answer['for'][:10], answer['measured']) == (str(beyond), None)
 
 
+def test_months_have_gaps_and_ways_on(tmp_path):
+  """No step is every month's: of 31 days there are three rows together at most."""
+  months = np.datetime64('1949-01') + np.arange(144)
+  lines = (f'{month},{i}' for i, month in enumerate(months))
+  (tmp_path / 'a.csv').write_text('\n'.join(['Month,a', *lines]))
+  settings = {'data': str(tmp_path / 'a.csv'), 'target': 'a', 'categories': ''}
+  monthly = {'date_format': '%Y-%m', 'columns': ''}
+  message = (
+    'the training split, 86 rows, has no window: one needs 9 rows without a gap, and '
+    'there are 3 together at most: cross gaps by `across_gaps`, or count rows by '
+    '`date_format=rows` and `columns=-NAME`, of the time; or lower'
+  )
+  with pytest.raises(InputError, match=message):
+    _load(tmp_path, **settings, **monthly)
+  for way in (
+    {**monthly, 'across_gaps': True},
+    {'date_format': 'rows', 'columns': '-Month'},
+  ):
+    assert len(_load(tmp_path, **settings, **way).train.rows) == 86 - 8
+
+
 def test_small_steps_of_large_numbers_stay(tmp_path):
   """A meter that has counted to ten millions, where a float32 takes steps of 1."""
   steps = np.random.default_rng(0).uniform(0.1, 0.5, 120)
