@@ -115,7 +115,11 @@ def load(config: Config) -> Data:
   splitting.check_known(splits)
   chosen = [[int(i) for i in part.texts] for part in splits]
   classes = splitting.classes_of(splits.train)
-  scaling = _scaling(config, [content.series[i] for i in chosen[0]], content.locations)
+  scaling = _scaling(
+    config,
+    [content.series[i] for i in chosen[0]],
+    [content.locations[i] for i in chosen[0]],
+  )
   values = [
     scaling.normal(
       reading.align(config, series, scaling.columns, location).series.values
@@ -170,13 +174,17 @@ def _complete(config: Config, series: Series, name: str) -> Series:
 
 
 def _scaling(config: Config, series: list[Series], places: list[str]) -> Scaling:
-  """What makes values normal, by the rows of all series to train on."""
-  columns: dict[str, None] = {}
+  """What makes values normal, by the rows of all series to train on.
+
+  All have the columns of the first, and those of words that any of them holds.
+  """
+  columns = dict.fromkeys(series[0].columns)
   for one in series:
-    columns |= dict.fromkeys(one.columns)
+    columns |= dict.fromkeys(filter(config.is_category, one.columns))
+  whose = f'of {places[0]}'
   aligned = [
-    reading.align(config, one, tuple(columns), location).series.values
-    for one, location in zip(series, places, strict=False)
+    reading.align(config, one, tuple(columns), place, whose=whose).series.values
+    for one, place in zip(series, places, strict=True)
   ]
   together = Series(np.empty(0), np.concatenate(aligned), tuple(columns))
   return reading.scaling(config, together, 0)

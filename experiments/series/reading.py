@@ -161,19 +161,24 @@ class Aligned(NamedTuple):
 
 
 def align(
-  config: Config, series: Series, columns: tuple[str, ...], name: str
+  config: Config,
+  series: Series,
+  columns: tuple[str, ...],
+  name: str,
+  *,
+  whose: str = 'that the run was trained on',
 ) -> Aligned:
   """The series with the columns that a run was trained on, in their order.
 
   Raises:
-    InputError: One that is not made of a word is not there.
+    InputError: One that is not made of a word is not there, or is one too many.
   """
   expected = [column for column in columns if not config.is_category(column)]
   given = [column for column in series.columns if not config.is_category(column)]
   if expected != given:
     raise InputError(
-      f'{name}: expected the columns that the run was trained on, '
-      f'{", ".join(expected)}; got {", ".join(given)}'
+      f'{name}: expected the columns {whose}, {", ".join(expected)}; '
+      f'got {", ".join(given)}'
     )
   index_of = {column: i for i, column in enumerate(series.columns)}
   parts = [
