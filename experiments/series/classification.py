@@ -161,7 +161,8 @@ def _read_all(config: Config) -> Labelled:
       content = path.read_bytes()
     except OSError as error:
       raise InputError(f'{path}: cannot be read: {error.strerror}') from error
-    return _complete(config, reading.parse(config, content, str(path)), str(path))
+    series = reading.parse(config, content, str(path), strict=True)
+    return _complete(config, series, str(path))
 
   return labelled.load(config.data, config.labels, read, date_format=config.date_format)
 

@@ -100,16 +100,16 @@ def read(config: Config) -> Series:
   """
   if config.dataset == 'synthetic':
     made = synthetic.table(0, config.synthetic_rows)
-    return parse(config, made, source_name(config))
+    return parse(config, made, source_name(config), strict=True)
   path = pathlib.Path(config.data)
   if not config.data or not path.is_file():
     raise InputError(f'`data={config.data}`: expected a CSV file, there is none')
   return jena.load(jena.Source(path), cache_dir=config.cache_dir, **_layout(config))
 
 
-def parse(config: Config, content: bytes, name: str) -> Series:
-  """The series of a file's content."""
-  return csv_files.read_csv(content, name, **_layout(config))
+def parse(config: Config, content: bytes, name: str, *, strict: bool = False) -> Series:
+  """The series of a file's content; for `strict` see `csv_files.read_csv`."""
+  return csv_files.read_csv(content, name, **_layout(config), strict=strict)
 
 
 def _layout(config: Config) -> dict:

@@ -204,6 +204,12 @@ def test_a_table_of_forecasts(trained, tmp_path, capsys):
   assert header.split() == titles
   assert len(rows) == 2 * 2 * 2
   assert rows[0].startswith('2020-01-07 14:00:00  2020-01-07 15:00:00  b')
+  # A column that is not read need not be there.
+  short.write_text(
+    '\n'.join(line.rpartition(',')[0] for line in [lines[0], *lines[-7:]])
+  )
+  predict.run(predict.Config(workdir=config.workdir, file=str(short)))
+  assert capsys.readouterr().out.splitlines() == [header, *rows]
   for change, message in (
     (lambda text: text.replace('b,', 'bb,', 1), 'expected the columns that the run'),
     (lambda text: '\n'.join(text.splitlines()[:4]), 'no row has the 5 rows before it'),

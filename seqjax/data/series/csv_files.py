@@ -12,6 +12,7 @@ import csv
 import datetime
 import io
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -59,6 +60,7 @@ def read_csv(
   categories: str = '',
   missing: bool = False,
   dtype: DType = 'float32',
+  strict: bool = True,
 ) -> Series:
   """Reads a header and rows; every row of the file is in the result.
 
@@ -75,12 +77,14 @@ def read_csv(
     delimiter: What is between fields.
     decimal: What is between the whole part of a number and the rest.
     columns: The columns to read, with commas between them, or those not to read, each
-      with a minus in front; all if empty. Others may hold anything.
+      with a minus in front; all if empty. Others may hold anything, in quotes line
+      breaks too.
     categories: Those of them that hold words: a column of 0 and 1 is made for each word
       (see `category`).
     missing: Cells may hold no value: be empty, or NA, NaN, null, none, ?, -. They are
       NaN.
     dtype: Of the values; a float32 keeps 7 digits, too few for a step of a meter.
+    strict: The columns not to read must be there too: a name written wrong is told.
 
   Returns:
     Series in the order of the file, faults included.
@@ -100,7 +104,7 @@ def read_csv(
   timed = date_format != date_times.ROWS
   names, when, unnamed = _header(header, source, time_column, delimiter, timed)
   valued = names[: when.start] + names[when.stop :]
-  kept = _chosen(columns, valued, source)
+  kept = _chosen(columns, valued, source, strict)
   layout = _Layout(
     date_format,
     _SIGNS[delimiter],
@@ -127,7 +131,7 @@ def read_csv(
   return _by_line(rows, source, names, when, layout)
 
 
-def _chosen(columns: str, names: list[str], source: str) -> list[str]:
+def _chosen(columns: str, names: list[str], source: str, strict: bool) -> list[str]:
   """The names that `columns` chooses, in the order of the file."""
   if not columns:
     return names
@@ -136,7 +140,8 @@ def _chosen(columns: str, names: list[str], source: str) -> list[str]:
     chosen = _named('columns', columns, names, source)
     return [name for name in names if name in chosen]
   without = [name[1:].strip() for name in listed]
-  _named('columns', ','.join(map(quote, without)), names, source)
+  if strict:
+    _named('columns', ','.join(map(quote, without)), names, source)
   left = [name for name in names if name not in without]
   if not left:
     raise InputError(f'{source}: `columns={columns}` leaves none')
@@ -295,9 +300,9 @@ def _by_line(
     InputError: It names that row's line, and the column.
   """
   try:
-    lines = content.decode().split('\n')
+    text = content.decode()
   except UnicodeDecodeError:
-    lines = content.decode('latin-1').split('\n')
+    text = content.decode('latin-1')
   kept = [i for i, name in enumerate(names) if name in layout.columns]
   numbers: dict[int, array.array[float]] = {
     i: array.array('d') for i in kept if names[i] not in layout.categories
@@ -305,12 +310,10 @@ def _by_line(
   words: dict[int, list[str]] = {i: [] for i in kept if i not in numbers}
   times: list[datetime.datetime] = []
   read_time = date_times.reader(layout.date_format)
-  for number, line in enumerate(lines, 2):
+  N = 0
+  for number, fields in _fields(text, source, layout.sign):
+    N += 1
     where = f'{source}: line {number}'
-    try:
-      fields = next(csv.reader([line], delimiter=layout.sign, strict=True), [])
-    except csv.Error as error:
-      raise InputError(f'{where}: {error}') from error
     if len(fields) != len(names):
       raise InputError(f'{where}: expected {len(names)} fields, found {len(fields)}')
     if when.stop > when.start:
@@ -335,7 +338,6 @@ def _by_line(
           f'{fields[i]!r}{_hint(fields[i], layout)}'
         )
       values.append(value)
-  N = len(lines)
   columns, parts = [], []
   for i in kept:
     if i in numbers:
@@ -358,6 +360,24 @@ def _by_line(
   stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, N + 1)
   utc = isinstance(read_time, date_times.Iso) and bool(read_time.aware)
   return Series(stamps, np.concatenate(parts, 1), tuple(columns), utc)
+
+
+def _fields(text: str, source: str, sign: str) -> Iterator[tuple[int, list[str]]]:
+  """The line of the file that a row begins in, and its fields.
+
+  A field in quotes may have lines of its own.
+  """
+  lines = (f'{line}\n' for line in text.split('\n'))
+  reader = csv.reader(lines, delimiter=sign, strict=True)
+  while True:
+    number = reader.line_num + 2
+    try:
+      fields = next(reader, None)
+    except csv.Error as error:
+      raise InputError(f'{source}: line {number}: {error}') from error
+    if fields is None:
+      return
+    yield number, fields
 
 
 def category(column: str, word: str) -> str:

@@ -363,6 +363,31 @@ def test_words_are_a_column_each_and_empty_cells_are_nan():
   assert 'sky=kühl' in read_csv(cold, 'f', **_ISO, **options).columns
 
 
+def test_a_column_not_to_read_may_have_lines_or_not_be_there():
+  lines = ['when,a,note', '2020-01-01,1,"says ""no"",\nthen', '', 'yes"']
+  lines += ['2020-01-02,2,short', '2020-01-03,x,"1\n2"', '2020-01-04,4,"open', 'end']
+  text = '\n'.join(lines[:5])
+  for line_end in ('\n', '\r\n'):
+    content = text.replace('\n', line_end).encode()
+    found = read_csv(content, 'f', **_ISO, columns='-note')
+    np.testing.assert_array_equal(found.values, [[1], [2]])
+    found = read_csv(content, 'f', **_ISO, categories='note', columns='note')
+    assert found.columns == ('note=says "no",\nthen\n\nyes', 'note=short')
+  for content, message in (
+    ('\n'.join(lines), "line 7, column 'a': expected a number, got 'x'"),
+    ('\n'.join(lines[:5] + lines[-2:]), 'line 7: unexpected end of data'),
+    (text.replace(',1,', ',"1\n2",'), r"line 2, column 'a': .*, got '1\\n2'"),
+  ):
+    with pytest.raises(InputError, match=f'^f: {message}'):
+      read_csv(content.encode(), 'f', **_ISO, columns='-note')
+  for how in (_ISO, {**_ISO, 'date_format': '%Y-%m-%d'}):
+    content = b'when,a,b\n2020-01-01,1,2\n'
+    found = read_csv(content, 'f', **how, columns='-note,-b', strict=False)
+    assert found.columns == ('a',)
+    with pytest.raises(InputError, match=r"`columns=note,b`: f has .*, and no 'note'"):
+      read_csv(content, 'f', **how, columns='-note,-b')
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
