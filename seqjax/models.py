@@ -1,4 +1,4 @@
-"""Models of the experiments, put together from layers."""
+"""Models of the experiments, put together from layers; EncoderDecoder is in seq2seq."""
 
 import math
 from collections.abc import Mapping

@@ -167,6 +167,10 @@ def test_a_model_writes_what_whole_forward_passes_tell(options):
     length = wanted.index(7) + 1 if 7 in wanted else 5
     assert found.ids[b, :length].tolist() == wanted[:length]
     assert found.lengths[b] == length
+  one = decoding.decode(model, params, source, first=6, end=7, num_steps=5, beam_size=1)
+  np.testing.assert_array_equal(one.ids[:, 0], found.ids)
+  np.testing.assert_array_equal(one.lengths[:, 0], found.lengths)
+  np.testing.assert_allclose(one.scores[:, 0], found.scores, rtol=1e-5)
   # The beams of a row see its own source, and padding of it changes nothing.
   numbers = {'first': 6, 'end': 7, 'num_steps': 5, 'beam_size': 3}
   several = decoding.decode(model, params, source, **numbers)

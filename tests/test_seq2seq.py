@@ -58,6 +58,7 @@ _MODELS = {
   'dot': _model(attention='dot'),
   'none': _model(attention=None),
   'fed': _model(input_feeding=True),
+  'free': _model(teacher_forcing=0.0),
   'same carry': _model(sj.GRU(6, **_OPTIONS), sj.GRU(6, **_OPTIONS), attention='dot'),
   'stacks': _model(
     sj.Stack([_both(), _both(3, sj.GRU)]),
@@ -118,13 +119,14 @@ def test_attention_is_the_loop(kind):
   assert np.ptp(weights[1]) > 0.02
 
 
-@pytest.mark.parametrize('kind', ['additive', 'none', 'stacks'])
+@pytest.mark.parametrize('kind', ['additive', 'dot', 'none', 'stacks', 'free'])
 def test_padding_on_either_side_changes_no_output_loss_or_gradient(kind):
   model, (ids, labels) = _MODELS[kind], _ids()
   params = _params(model)
 
   def run(params, ids, labels):
-    logits = model.apply({'params': params}, ids, train=False)
+    how = {'train': kind == 'free', 'rngs': {'dropout': jax.random.key(0)}}
+    logits = model.apply({'params': params}, ids, **how)
     loss = losses.softmax_xent(logits, labels)
     logits = jnp.where(jnp.expand_dims(labels >= 0, -1), logits, 0)
     return jnp.mean(loss), (loss, logits)

@@ -115,11 +115,15 @@ def load(config: Config) -> Data:
   splitting.check_known(splits)
   chosen = [[int(i) for i in part.texts] for part in splits]
   classes = splitting.classes_of(splits.train)
-  scaling = _scaling(config, [content.series[i] for i in chosen[0]], content.locations)
+  scaling = _scaling(
+    config,
+    [content.series[i] for i in chosen[0]],
+    [content.locations[i] for i in chosen[0]],
+  )
   values = [
     scaling.normal(
       reading.align(config, series, scaling.columns, location).series.values
-    ).astype(np.float32)
+    )
     for series, location in zip(content.series, content.locations, strict=True)
   ]
   labels = [
@@ -157,7 +161,8 @@ def _read_all(config: Config) -> Labelled:
       content = path.read_bytes()
     except OSError as error:
       raise InputError(f'{path}: cannot be read: {error.strerror}') from error
-    return _complete(config, reading.parse(config, content, str(path)), str(path))
+    series = reading.parse(config, content, str(path), strict=True)
+    return _complete(config, series, str(path))
 
   return labelled.load(config.data, config.labels, read, date_format=config.date_format)
 
@@ -170,13 +175,17 @@ def _complete(config: Config, series: Series, name: str) -> Series:
 
 
 def _scaling(config: Config, series: list[Series], places: list[str]) -> Scaling:
-  """What makes values normal, by the rows of all series to train on."""
-  columns: dict[str, None] = {}
+  """What makes values normal, by the rows of all series to train on.
+
+  All have the columns of the first, and those of words that any of them holds.
+  """
+  columns = dict.fromkeys(series[0].columns)
   for one in series:
-    columns |= dict.fromkeys(one.columns)
+    columns |= dict.fromkeys(filter(config.is_category, one.columns))
+  whose = f'of {places[0]}'
   aligned = [
-    reading.align(config, one, tuple(columns), location).series.values
-    for one, location in zip(series, places, strict=False)
+    reading.align(config, one, tuple(columns), place, whose=whose).series.values
+    for one, place in zip(series, places, strict=True)
   ]
   together = Series(np.empty(0), np.concatenate(aligned), tuple(columns))
   return reading.scaling(config, together, 0)
@@ -234,8 +243,8 @@ def _example(config: Config) -> dict[str, Any]:
   """The first generated series, as a file for `predict`."""
   if config.dataset != 'synthetic':
     return {}
-  times, values, columns = synthetic.shapes(0, 1).series[0]
-  made = synthetic.as_csv(times, dict(zip(columns, values.T, strict=True)))
+  one = synthetic.shapes(0, 1).series[0]
+  made = synthetic.as_csv(one.times, dict(zip(one.columns, one.values.T, strict=True)))
   return {'series.csv': lambda path: whole.write(path, made)}
 
 
@@ -271,7 +280,7 @@ def predict(members: Members, request: Request) -> None:
   content, name = reading.content(request.file)
   series = _complete(config, reading.parse(config, content, name), name)
   aligned = reading.align(config, series, scaling.columns, name)
-  values = scaling.normal(aligned.series.values).astype(np.float32)[-config.length :]
+  values = scaling.normal(aligned.series.values)[-config.length :]
   one = running.arrays(values[None])
   logits = members.make_outputs()(InOrder(one, 1), 1)[:, 0]  # [S, C]
   answer, line = prediction.of_class(logits, classes)

@@ -61,13 +61,14 @@ class Scaling(NamedTuple):
   """What makes a file's values those that a model is trained on, and back."""
 
   columns: tuple[str, ...]  # D names
-  mean: np.ndarray  # [D] float32, of the training rows
+  mean: np.ndarray  # [D] of the training rows
   std: np.ndarray  # [D]
   step_seconds: int
 
   def normal(self, values: np.ndarray) -> np.ndarray:
-    """Values [N, D] in standard deviations from the mean; 0 where all are alike."""
-    return (values - self.mean) / np.where(self.std, self.std, 1)
+    """float32 [N, D]: standard deviations from the mean; 0 where all are alike."""
+    mean, std = self.mean.astype(values.dtype), self.std.astype(values.dtype)
+    return ((values - mean) / np.where(std, std, 1)).astype(np.float32)
 
   def save(self, path: Path) -> None:
     """Writes it as JSON, with all digits."""
@@ -85,8 +86,8 @@ class Scaling(NamedTuple):
       record = json.loads(path.read_text(encoding='utf-8'))
       return cls(
         tuple(record['columns']),
-        np.array(record['mean'], np.float32),
-        np.array(record['std'], np.float32),
+        np.array(record['mean'], np.float64),
+        np.array(record['std'], np.float64),
         int(record['step_seconds']),
       )
     except (OSError, ValueError, KeyError, TypeError) as e:
@@ -119,10 +120,11 @@ def borders(config: Config, file_rows: np.ndarray, name: str) -> tuple[int, int]
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Mean and standard deviation of [N, D] over N, float32 of float64 sums."""
+  """Mean and standard deviation of [N, D] over N, of float64 sums, as values are."""
   mean = values.mean(axis=0, dtype=np.float64)
-  std = values.std(axis=0, dtype=np.float64)
-  return mean.astype(np.float32), std.astype(np.float32)
+  from_first = values.astype(np.float64) - values[:1]  # exactly 0 where all are alike
+  std = from_first.std(axis=0)
+  return mean.astype(values.dtype), std.astype(values.dtype)
 
 
 def to_forecast_from(

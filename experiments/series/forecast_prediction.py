@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def _answer(
     -19,
     -19,
     -max(map(len, [*config.targets, 'target'])),
-    *[10] * (len(titles) - 3),
+    *[12] * (len(titles) - 3),
   ]
   if not as_json:
     print(_line(titles, widths))
@@ -94,21 +95,33 @@ def _answer(
     for c, target in enumerate(config.targets):
       column = scaling.columns.index(target)
       for k, h in enumerate(config.horizons):
-        due = series.times[row] + h * step
+        due = _due(config, series.times, row, h, step)
         at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
         came = float(real[at, column]) if series.times[at] == due else float('nan')
         own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
         apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
         numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
         if as_json:
-          known = [None if np.isnan(n) else float(f'{n:.6g}') for n in numbers]
+          known = [None if np.isnan(n) else float(f'{n:.9g}') for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))
           words = {'made': readable_time(series.times[row]), 'for': readable_time(due)}
           print(json.dumps({'target': target, **words, 'ahead': h, **record}))
         else:
-          cells = ['' if np.isnan(n) else f'{n:.6g}' for n in numbers]
+          cells = ['' if np.isnan(n) else f'{n:.9g}' for n in numbers]
           times = [readable_time(time) for time in (series.times[row], due)]
           print(_line([*times, target, *cells], widths))
+
+
+def _due(config: Config, times: np.ndarray, rows: Any, ahead: int, step: int) -> Any:
+  """When that comes which is forecast from some of the rows at `times`.
+
+  Windows that cross gaps were trained on the row so far on, whatever its time; what
+  lies beyond the last row is some steps of time after it.
+  """
+  if not config.across_gaps:
+    return times[rows] + ahead * step
+  there = np.minimum(rows + ahead, len(times) - 1)
+  return times[there] + (rows + ahead - there) * step
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

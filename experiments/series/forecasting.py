@@ -87,7 +87,8 @@ def train(
     return losses.absolute_error(middle_of(output), y)
 
   def of_target(c: int, output: Array, y: Array) -> Array:
-    return data.std[c] * losses.absolute_error(middle_of(output)[..., c], y[..., c])
+    normal = losses.absolute_error(middle_of(output)[..., c], y[..., c])
+    return float(data.std[c]) * normal
 
   names = [
     f'mae_{series_data.slug(target) or c}' for c, target in enumerate(data.names)

@@ -100,16 +100,16 @@ def read(config: Config) -> Series:
   """
   if config.dataset == 'synthetic':
     made = synthetic.table(0, config.synthetic_rows)
-    return parse(config, made, source_name(config))
+    return parse(config, made, source_name(config), strict=True)
   path = pathlib.Path(config.data)
   if not config.data or not path.is_file():
     raise InputError(f'`data={config.data}`: expected a CSV file, there is none')
   return jena.load(jena.Source(path), cache_dir=config.cache_dir, **_layout(config))
 
 
-def parse(config: Config, content: bytes, name: str) -> Series:
-  """The series of a file's content."""
-  return csv_files.read_csv(content, name, **_layout(config))
+def parse(config: Config, content: bytes, name: str, *, strict: bool = False) -> Series:
+  """The series of a file's content; for `strict` see `csv_files.read_csv`."""
+  return csv_files.read_csv(content, name, **_layout(config), strict=strict)
 
 
 def _layout(config: Config) -> dict:
@@ -121,6 +121,7 @@ def _layout(config: Config) -> dict:
     'columns': config.columns,
     'categories': config.words,
     'missing': config.missing != 'refuse',
+    'dtype': 'float64',
   }
 
 
@@ -149,7 +150,7 @@ def scaling(config: Config, series: Series, step_seconds: int) -> Scaling:
   kept = ~words | (std > 0) | (mean > 0)
   mean, std = np.where(words, 0, mean)[kept], np.where(words, 1, std)[kept]
   names = tuple(np.array(series.columns)[kept].tolist())
-  return Scaling(names, mean.astype(np.float32), std.astype(np.float32), step_seconds)
+  return Scaling(names, mean, std, step_seconds)
 
 
 class Aligned(NamedTuple):
@@ -160,19 +161,24 @@ class Aligned(NamedTuple):
 
 
 def align(
-  config: Config, series: Series, columns: tuple[str, ...], name: str
+  config: Config,
+  series: Series,
+  columns: tuple[str, ...],
+  name: str,
+  *,
+  whose: str = 'that the run was trained on',
 ) -> Aligned:
   """The series with the columns that a run was trained on, in their order.
 
   Raises:
-    InputError: One that is not made of a word is not there.
+    InputError: One that is not made of a word is not there, or is one too many.
   """
   expected = [column for column in columns if not config.is_category(column)]
   given = [column for column in series.columns if not config.is_category(column)]
   if expected != given:
     raise InputError(
-      f'{name}: expected the columns that the run was trained on, '
-      f'{", ".join(expected)}; got {", ".join(given)}'
+      f'{name}: expected the columns {whose}, {", ".join(expected)}; '
+      f'got {", ".join(given)}'
     )
   index_of = {column: i for i, column in enumerate(series.columns)}
   parts = [
@@ -182,7 +188,8 @@ def align(
     for column in columns
   ]
   unknown = tuple(column for column in series.columns if column not in columns)
-  return Aligned(Series(series.times, np.stack(parts, 1), columns), unknown)
+  aligned = series._replace(values=np.stack(parts, 1), columns=columns)
+  return Aligned(aligned, unknown)
 
 
 def content(file: str | None) -> tuple[bytes, str]:

@@ -103,6 +103,7 @@ class Data(NamedTuple):
   test: WindowSet
   report: quality.Report
   season: int | None  # rows
+  across_gaps: bool
 
   @property
   def std(self) -> np.ndarray:
@@ -152,7 +153,7 @@ def load(config: Config) -> Data:
     borders,
     anchors_of,
     name,
-    ', and targets that were measured; lower `lookback` or `horizon`',
+    _remedy(config, shape, cleaned.segments),
   )
   return Data(
     series=series,
@@ -166,6 +167,19 @@ def load(config: Config) -> Data:
     test=test,
     report=cleaned.report,
     season=config.season or _season(cleaned.report, series),
+    across_gaps=config.across_gaps,
+  )
+
+
+def _remedy(config: Config, shape: Shape, segments: np.ndarray) -> str:
+  """What a window needs besides rows, and what helps a split that has none."""
+  longest = int(np.bincount(segments).max())
+  if config.across_gaps or longest > shape.ahead - shape.offsets[0]:
+    return ', and targets that were measured; lower `lookback` or `horizon`'
+  return (
+    f', and there are {longest:,} together at most: cross gaps by `across_gaps`, or '
+    'count rows by `date_format=rows` and `columns=-NAME`, of the time; or lower '
+    '`lookback` or `horizon`'
   )
 
 
@@ -197,6 +211,8 @@ def season_name(data: Data) -> str:
   seconds = data.season * data.report.step_seconds
   named = {_DAY: 'a day before', _WEEK: 'a week before'}
   timed = data.series.times.dtype.kind == 'M'
+  if data.across_gaps and data.report.gaps:  # some of them are longer ago
+    timed = False
   return named.get(seconds if timed else 0, f'{data.season:,} rows before')
 
 
@@ -210,14 +226,16 @@ def season_values(data: Data, rows: np.ndarray) -> np.ndarray:
   """The targets a season before those due, [M, K, C]: yesterday at the same time.
 
   If that is not known yet, two seasons before, and so on. Where the file does not have
-  that row, because of a gap or its beginning, it is the target now.
+  that row, because of its beginning or of a gap that windows do not cross, it is the
+  target now.
   """
   assert data.season is not None  # for mypy: who asks has one
   horizons = np.array(data.targets.horizons)
   back = horizons - data.season * -(-horizons // data.season)  # [K], 0 or less
   then = rows[:, None] + back  # [M, K]
   there = np.maximum(then, 0)
-  same = (then >= 0) & (data.segments[there] == data.segments[rows][:, None])
+  same = data.segments[there] == data.segments[rows][:, None]
+  same = (then >= 0) & (same | data.across_gaps)
   columns = list(data.targets.columns)
   before = data.series.values[there][:, :, columns]
   return np.where(same[..., None], before, last_values(data, rows))

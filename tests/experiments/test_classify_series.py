@@ -107,6 +107,27 @@ def test_a_file_that_does_not_do(trained, tmp_path):
     predict.run(predict.Config(workdir=config.workdir, text='a'))
 
 
+def test_a_file_of_other_columns_is_the_one_named(tmp_path):
+  """Compared with the first to train on, which is not the first of all."""
+  lines = ['file,label,part']
+  for i in range(8):
+    part = ('test', 'val', 'train', 'train')[i // 2]
+    lines.append(f'{i}.csv,{"ab"[i % 2]},{part}')
+    content = 'x,z\n1,2\n3,4\n' if i == 6 else f'x\n{i}\n{i + 1}\n'
+    (tmp_path / f'{i}.csv').write_text(content)
+  (tmp_path / 'labels.csv').write_text('\n'.join(lines))
+  config = classify_series.Config(
+    **_SMALL,
+    data=str(tmp_path),
+    labels=str(tmp_path / 'labels.csv'),
+    date_format='rows',
+  )
+  with pytest.raises(
+    InputError, match=r'/6.csv: expected the columns of .*/4.csv, x; got x, z$'
+  ):
+    classification.load(config)
+
+
 def test_labels_of_rows_with_parts(tmp_path):
   rng = np.random.default_rng(0)
   values = rng.normal(size=60)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import experiment, forecast, jena_gru, predict, weather
+from experiments.series import data as series_data
 from experiments.series import targets
 from seqjax import models
 from seqjax.data.series import windows
@@ -203,6 +204,12 @@ def test_a_table_of_forecasts(trained, tmp_path, capsys):
   assert header.split() == titles
   assert len(rows) == 2 * 2 * 2
   assert rows[0].startswith('2020-01-07 14:00:00  2020-01-07 15:00:00  b')
+  # A column that is not read need not be there.
+  short.write_text(
+    '\n'.join(line.rpartition(',')[0] for line in [lines[0], *lines[-7:]])
+  )
+  predict.run(predict.Config(workdir=config.workdir, file=str(short)))
+  assert capsys.readouterr().out.splitlines() == [header, *rows]
   for change, message in (
     (lambda text: text.replace('b,', 'bb,', 1), 'expected the columns that the run'),
     (lambda text: '\n'.join(text.splitlines()[:4]), 'no row has the 5 rows before it'),
@@ -277,6 +284,98 @@ def test_rows_without_a_time(tmp_path):
   np.testing.assert_array_equal(found, targets.measured(weekly, rows))
 
 
+def _business_days(path, rows=120):
+  """Mondays to Fridays, of values that come again after a week."""
+  days = np.busday_offset('2020-01-06', np.arange(rows))
+  lines = (f'{day},{i % 5 + 10_234_567.3}' for i, day in enumerate(days))
+  path.write_text('\n'.join(['time,a', *lines]))
+  return days
+
+
+_ACROSS = {'target': 'a', 'columns': '', 'categories': '', 'across_gaps': True}
+
+
+def test_a_season_is_so_many_rows_before_where_windows_cross_gaps(tmp_path):
+  _business_days(tmp_path / 'a.csv')
+  settings = {'data': str(tmp_path / 'a.csv'), **_ACROSS}
+  data = _load(tmp_path, **settings, season=5)
+  rows = data.test.rows
+  found = targets.season_values(data, rows)
+  np.testing.assert_array_equal(found, targets.measured(data, rows))
+  assert targets.season_name(data) == '5 rows before'
+  # Seven rows of daily ones are a week where no day is left out.
+  assert targets.season_name(_load(tmp_path, **settings)) == '7 rows before'
+  days = np.datetime64('2020-01-06') + np.arange(120)
+  lines = (f'{day},{i % 5}' for i, day in enumerate(days))
+  (tmp_path / 'a.csv').write_text('\n'.join(['time,a', *lines]))
+  assert targets.season_name(_load(tmp_path, **settings)) == 'a week before'
+
+
+def test_a_forecast_across_gaps_is_for_the_row_it_was_trained_for(tmp_path, capsys):
+  days = [str(day) for day in _business_days(tmp_path / 'a.csv')]
+  config = forecast.Config(
+    **_SMALL,
+    **_ACROSS,
+    data=str(tmp_path / 'a.csv'),
+    cache_dir=str(tmp_path / 'cache'),
+    workdir=str(tmp_path / 'run'),
+  )
+  forecast.run(config)
+  capsys.readouterr()
+  ask = predict.Config(workdir=config.workdir, file=config.data, json=True)
+  predict.run(ask)
+  answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert len(answers) == 2 * (120 - 5)
+  for i, answer in enumerate(answers):
+    row, h = 5 + i // 2, (1, 3)[i % 2]
+    assert (answer['made'][:10], answer['ahead']) == (days[row], h)
+    if row + h < 120:
+      assert answer['for'][:10] == days[row + h]
+      assert answer['measured'] == (row + h) % 5 + 10_234_567.3
+    else:  # steps on from the last row there is
+      beyond = np.datetime64(days[-1]) + row + h - 119
+      assert (answer['for'][:10], answer['measured']) == (str(beyond), None)
+
+
+def test_months_have_gaps_and_ways_on(tmp_path):
+  """No step is every month's: of 31 days there are three rows together at most."""
+  months = np.datetime64('1949-01') + np.arange(144)
+  lines = (f'{month},{i}' for i, month in enumerate(months))
+  (tmp_path / 'a.csv').write_text('\n'.join(['Month,a', *lines]))
+  settings = {'data': str(tmp_path / 'a.csv'), 'target': 'a', 'categories': ''}
+  monthly = {'date_format': '%Y-%m', 'columns': ''}
+  message = (
+    'the training split, 86 rows, has no window: one needs 9 rows without a gap, and '
+    'there are 3 together at most: cross gaps by `across_gaps`, or count rows by '
+    '`date_format=rows` and `columns=-NAME`, of the time; or lower'
+  )
+  with pytest.raises(InputError, match=message):
+    _load(tmp_path, **settings, **monthly)
+  for way in (
+    {**monthly, 'across_gaps': True},
+    {'date_format': 'rows', 'columns': '-Month'},
+  ):
+    assert len(_load(tmp_path, **settings, **way).train.rows) == 86 - 8
+
+
+def test_small_steps_of_large_numbers_stay(tmp_path):
+  """A meter that has counted to ten millions, where a float32 takes steps of 1."""
+  steps = np.random.default_rng(0).uniform(0.1, 0.5, 120)
+  meter = (10_234_567 + np.cumsum(steps)).round(2)
+  lines = [f'{n:.2f},0.1' for n in meter]
+  (tmp_path / 'a.csv').write_text('\n'.join(['meter,same', *lines]))
+  settings = {'data': str(tmp_path / 'a.csv'), 'date_format': 'rows', 'columns': ''}
+  data = _load(tmp_path, **settings, categories='', target='meter')
+  assert data.series.values.dtype == np.float32
+  own = data.series.values[:, 0] * data.scaling.std[0] + data.scaling.mean[0]
+  np.testing.assert_allclose(own, meter, rtol=0, atol=1e-4)
+  data.scaling.save(tmp_path / 'scaling.json')
+  again = series_data.Scaling.load(tmp_path / 'scaling.json')
+  np.testing.assert_array_equal(again.mean, data.scaling.mean)
+  with pytest.raises(InputError, match="'same' is constant over the training rows"):
+    _load(tmp_path, **settings, categories='', target='same')
+
+
 @pytest.mark.parametrize(
   ('bidirectional', 'layer', 'num_layers', 'total'),
   [
@@ -322,7 +421,8 @@ def test_real_weather(real_data, tmp_path):
       cache_dir=str(tmp_path / 'cache'),
     )
   )
-  np.testing.assert_array_equal(data.series.values, same.series.values)
+  # These are of float64, and the weather's of float32.
+  np.testing.assert_allclose(data.series.values, same.series.values, rtol=0, atol=2e-5)
   np.testing.assert_array_equal(data.test.rows, same.test.rows)
   naive = np.abs(
     targets.last_values(data, data.test.rows) - targets.measured(data, data.test.rows)

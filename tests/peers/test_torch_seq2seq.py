@@ -18,42 +18,53 @@ _B, _S, _T, _V, _E, _H, _RATE = 4, 7, 5, 11, 3, 6, 0.5
 _OPTIONS = {'return_sequences': True, 'return_carry': True}
 
 
-def _lstm(params, x, real, carry, *, backwards=False):
-  """A loop of torch operations, our gates: -> (outputs [B, T, H], (h, c))."""
-  h, c = carry
+def _cell(p, x, carry):
+  """A step of torch's own cell with our weights: an LSTM of (h, c), a GRU of (h,)."""
+  kernels = p['kernel'], p['recurrent_kernel']
+  if len(carry) == 2:  # gates in torch's order; of two biases the other is 0
+    biases = p['bias'], torch.zeros_like(p['bias'])
+    return torch.lstm_cell(x, carry, *(k.T for k in kernels), *biases)
+
+  def ordered(weights):  # ours are z, r, n
+    z, r, n = weights.chunk(3, -1)
+    return torch.cat([r, z, n], -1)
+
+  biases = map(ordered, p['bias'])
+  return (torch.gru_cell(x, carry[0], *(ordered(k).T for k in kernels), *biases),)
+
+
+def _layer(params, x, real, carry, *, backwards=False):
+  """A loop over time, where steps that are not real pass by: (h [B, T, H], carry)."""
   outputs = [None] * x.shape[1]
   order = range(x.shape[1])
   for t in reversed(order) if backwards else order:
-    z = x[:, t] @ params['kernel'] + h @ params['recurrent_kernel'] + params['bias']
-    i, f, g, o = z.chunk(4, 1)
-    c_new = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    h_new = o.sigmoid() * c_new.tanh()
+    new = _cell(params, x[:, t], carry)
     here = real[:, t, None]
-    h, c = torch.where(here, h_new, h), torch.where(here, c_new, c)
-    outputs[t] = h
-  return torch.stack(outputs, 1), (h, c)
+    carry = tuple(torch.where(here, a, b) for a, b in zip(new, carry, strict=True))
+    outputs[t] = carry[0]
+  return torch.stack(outputs, 1), carry
 
 
-def _theirs(p, kind, fed, ids, labels, weight):
+def _theirs(p, states, kind, fed, smoothing, ids, labels, weight):
   """The loss, written from the papers."""
   source, target = ids[:, 0], ids[:, 1]
   real, x = source > 0, p['source_embedding']['embedding'][source]
   H = p['encoder']['forward_layer']['recurrent_kernel'].shape[0]
-  zeros = (torch.zeros(len(ids), H), torch.zeros(len(ids), H))
-  forward, (h1, c1) = _lstm(p['encoder']['forward_layer'], x, real, zeros)
-  backward, (h2, c2) = _lstm(
+  zeros = (torch.zeros(len(ids), H),) * states
+  forward, last = _layer(p['encoder']['forward_layer'], x, real, zeros)
+  backward, first = _layer(
     p['encoder']['backward_layer'], x, real, zeros, backwards=True
   )
   memory = torch.cat([forward, backward], -1)
   bridge = p['bridge']['projection']
-  made = torch.cat([h1, c1, h2, c2], -1) @ bridge['kernel'] + bridge['bias']
-  carry = made.tanh().chunk(2, 1)
+  made = torch.cat([*last, *first], -1) @ bridge['kernel'] + bridge['bias']
+  carry = made.tanh().chunk(states, 1)
   keys = memory @ p['keys']['kernel']
   vector, logits = torch.zeros(len(ids), keys.shape[-1]), []
   for t in range(target.shape[1]):
     x = p['embedding']['embedding'][target[:, t]]
     x = torch.cat([x, vector], -1) if fed else x
-    _, carry = _lstm(p['decoder'], x[:, None], target[:, t, None] > 0, carry)
+    _, carry = _layer(p['decoder'], x[:, None], target[:, t, None] > 0, carry)
     h = carry[0]
     if kind == 'dot':
       scores = (keys @ h[..., None])[..., 0]
@@ -68,14 +79,23 @@ def _theirs(p, kind, fed, ids, labels, weight):
   logits = torch.stack(logits, 1)
   counts = labels >= 0
   each = F.cross_entropy(
-    logits.flatten(0, 1), labels.clamp(min=0).flatten(), reduction='none'
-  ).reshape(labels.shape)
+    logits.flatten(0, 1), labels.clamp(min=0).flatten(), reduction='none',
+    label_smoothing=smoothing,
+  ).reshape(labels.shape)  # fmt: skip
   mean = (each * counts).sum(1) / counts.sum(1)
   return (mean * weight).sum() / weight.sum()
 
 
-@pytest.mark.parametrize(('kind', 'fed'), [('additive', False), ('dot', True)])
-def test_a_step_is_torch_s(kind, fed):
+@pytest.mark.parametrize(
+  ('layer', 'kind', 'fed', 'smoothing'),
+  [
+    (sj.LSTM, 'additive', False, 0.0),
+    (sj.LSTM, 'dot', True, 0.1),
+    (sj.GRU, 'additive', False, 0.1),  # translate's
+    (sj.GRU, 'dot', True, 0.0),
+  ],
+)
+def test_a_step_is_torch_s(layer, kind, fed, smoothing):
   rng = np.random.default_rng(0)
   ids = rng.integers(1, 9, (_B, 2, _S)).astype(np.int32)
   ids[1, 0, 4:] = ids[2, 1, 3:] = ids[:, 1, _T:] = 0
@@ -83,8 +103,8 @@ def test_a_step_is_torch_s(kind, fed):
   labels = labels.astype(np.int32)
   weight = (labels >= 0).sum(1).astype(np.float32)
   batch = Batch(ids, labels, weight / weight.mean())
-  encoder = sj.Bidirectional(sj.LSTM(4, **_OPTIONS))
-  decoder = sj.LSTM(_H, **_OPTIONS)
+  encoder = sj.Bidirectional(layer(4, **_OPTIONS))
+  decoder = layer(_H, **_OPTIONS)
   model = sj.EncoderDecoder(
     9, _V, _E, encoder, decoder, attention=kind, input_feeding=fed
   )
@@ -98,12 +118,13 @@ def test_a_step_is_torch_s(kind, fed):
     lambda a: torch.tensor(np.array(a), requires_grad=True), before.params
   )
   value = _theirs(
-    theirs, kind, fed, *map(torch.tensor, (ids.astype(int), labels.astype(int))),
-    torch.tensor(batch.weight),
+    theirs, 2 if layer is sj.LSTM else 1, kind, fed, smoothing,
+    *map(torch.tensor, (ids.astype(int), labels.astype(int), batch.weight)),
   )  # fmt: skip
   value.backward()
   torch.optim.SGD(jax.tree.leaves(theirs), _RATE).step()
-  step = steps.make_train_step(model, losses.softmax_xent, {}, tx, mesh)
+  loss = losses.smoothed(losses.softmax_xent, smoothing)
+  step = steps.make_train_step(model, loss, {}, tx, mesh)
   state, sums = step(
     TrainState(*mesh_lib.replicate(before, mesh)),
     mesh_lib.put_batch(batch, mesh),

@@ -48,12 +48,6 @@ def test_bleu_of_a_set_is_that_by_hand():
   assert text.corpus_bleu(['A dog (old) ran.'], ['A dog ( old ) ran .']) > 99.9
 
 
-def test_bleu_is_that_of_sacrebleu_itself():
-  sacrebleu = pytest.importorskip('sacrebleu')
-  theirs = sacrebleu.corpus_bleu(_WRITTEN, [_WANTED])
-  assert text.corpus_bleu(_WRITTEN, _WANTED) == theirs.score
-
-
 def test_what_cannot_be_counted_is_refused(monkeypatch):
   for written in ([], ['a']):
     with pytest.raises(InputError, match=r'a reference for each translation'):

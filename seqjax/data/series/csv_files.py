@@ -12,6 +12,7 @@ import csv
 import datetime
 import io
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ from seqjax.types import InputError
 
 Delimiter: TypeAlias = Literal[',', ';', 'tab']
 Decimal: TypeAlias = Literal['.', ',']
+DType: TypeAlias = Literal['float32', 'float64']
 
 TIME_COLUMN = 'Date Time'
 
@@ -43,6 +45,7 @@ class _Layout(NamedTuple):
   columns: frozenset[str]  # the columns to read
   categories: frozenset[str]  # those of them that hold words
   missing: bool  # whether a cell may be empty
+  dtype: DType
 
 
 def read_csv(
@@ -56,6 +59,8 @@ def read_csv(
   columns: str = '',
   categories: str = '',
   missing: bool = False,
+  dtype: DType = 'float32',
+  strict: bool = True,
 ) -> Series:
   """Reads a header and rows; every row of the file is in the result.
 
@@ -72,11 +77,14 @@ def read_csv(
     delimiter: What is between fields.
     decimal: What is between the whole part of a number and the rest.
     columns: The columns to read, with commas between them, or those not to read, each
-      with a minus in front; all if empty. Others may hold anything.
+      with a minus in front; all if empty. Others may hold anything, in quotes line
+      breaks too.
     categories: Those of them that hold words: a column of 0 and 1 is made for each word
       (see `category`).
     missing: Cells may hold no value: be empty, or NA, NaN, null, none, ?, -. They are
       NaN.
+    dtype: Of the values; a float32 keeps 7 digits, too few for a step of a meter.
+    strict: The columns not to read must be there too: a name written wrong is told.
 
   Returns:
     Series in the order of the file, faults included.
@@ -96,7 +104,7 @@ def read_csv(
   timed = date_format != date_times.ROWS
   names, when, unnamed = _header(header, source, time_column, delimiter, timed)
   valued = names[: when.start] + names[when.stop :]
-  kept = _chosen(columns, valued, source)
+  kept = _chosen(columns, valued, source, strict)
   layout = _Layout(
     date_format,
     _SIGNS[delimiter],
@@ -104,6 +112,7 @@ def read_csv(
     frozenset(kept),
     frozenset(_named('categories', categories, kept, source)),
     missing,
+    dtype,
   )
   rows = _rows(rest, layout.sign, date_format, unnamed)
   if not rows:
@@ -118,11 +127,11 @@ def read_csv(
     if read is not None:
       stamps, values = read
       places = [valued.index(name) for name in kept]
-      return Series(stamps, values[:, places], tuple(kept))
+      return Series(stamps, values[:, places].astype(dtype), tuple(kept))
   return _by_line(rows, source, names, when, layout)
 
 
-def _chosen(columns: str, names: list[str], source: str) -> list[str]:
+def _chosen(columns: str, names: list[str], source: str, strict: bool) -> list[str]:
   """The names that `columns` chooses, in the order of the file."""
   if not columns:
     return names
@@ -131,7 +140,8 @@ def _chosen(columns: str, names: list[str], source: str) -> list[str]:
     chosen = _named('columns', columns, names, source)
     return [name for name in names if name in chosen]
   without = [name[1:].strip() for name in listed]
-  _named('columns', ','.join(map(quote, without)), names, source)
+  if strict:
+    _named('columns', ','.join(map(quote, without)), names, source)
   left = [name for name in names if name not in without]
   if not left:
     raise InputError(f'{source}: `columns={columns}` leaves none')
@@ -231,7 +241,7 @@ def _parse(
   when: int,
   after: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Times [N] and values [N, D], or None where a line is not as it should be.
+  """Times [N] and values [N, D] float64, or None where a line is not as it should be.
 
   Args:
     rows: Lines of fields.
@@ -264,10 +274,10 @@ def _parse(
     written = np.char.add(np.char.add(written, b' '), table[f'time {i}']).astype(long)
   times, good = date_times.parse(written, cut)
   numbers = [table[field[0]] for field in fields if not field[0].startswith('time')]
-  with np.errstate(over='ignore'):  # becomes infinite, and is refused
-    values = np.concatenate(numbers, axis=1).astype(np.float32)  # [N, D]
+  values = np.concatenate(numbers, axis=1)  # [N, D]
+  fine = good.all() and (np.abs(values) <= _LARGEST).all()  # NaN is not
   whole = len(table) == rows.count(b'\n') + 1  # it passes over empty lines
-  return (times, values) if whole and good.all() and np.isfinite(values).all() else None
+  return (times, values) if whole and fine else None
 
 
 def _by_line(
@@ -290,9 +300,9 @@ def _by_line(
     InputError: It names that row's line, and the column.
   """
   try:
-    lines = content.decode().split('\n')
+    text = content.decode()
   except UnicodeDecodeError:
-    lines = content.decode('latin-1').split('\n')
+    text = content.decode('latin-1')
   kept = [i for i, name in enumerate(names) if name in layout.columns]
   numbers: dict[int, array.array[float]] = {
     i: array.array('d') for i in kept if names[i] not in layout.categories
@@ -300,12 +310,10 @@ def _by_line(
   words: dict[int, list[str]] = {i: [] for i in kept if i not in numbers}
   times: list[datetime.datetime] = []
   read_time = date_times.reader(layout.date_format)
-  for number, line in enumerate(lines, 2):
+  N = 0
+  for number, fields in _fields(text, source, layout.sign):
+    N += 1
     where = f'{source}: line {number}'
-    try:
-      fields = next(csv.reader([line], delimiter=layout.sign, strict=True), [])
-    except csv.Error as error:
-      raise InputError(f'{where}: {error}') from error
     if len(fields) != len(names):
       raise InputError(f'{where}: expected {len(names)} fields, found {len(fields)}')
     if when.stop > when.start:
@@ -330,12 +338,11 @@ def _by_line(
           f'{fields[i]!r}{_hint(fields[i], layout)}'
         )
       values.append(value)
-  N = len(lines)
   columns, parts = [], []
   for i in kept:
     if i in numbers:
       columns.append(names[i])
-      parts.append(np.asarray(numbers[i], np.float32)[:, None])
+      parts.append(np.asarray(numbers[i], layout.dtype)[:, None])
     else:
       seen = sorted({word for word in words[i] if not _is_missing(word)})
       if not seen:
@@ -346,12 +353,31 @@ def _by_line(
           f'`categories` at most {_MOST_WORDS}'
         )
       columns += [category(names[i], word) for word in seen]
-      parts.append(_one_hot(words[i], seen))
+      parts.append(_one_hot(words[i], seen).astype(layout.dtype))
   if len(set(columns)) < len(columns):
     raise InputError(f'{source}: `categories` would make two columns of one name')
   # Rows that have no time are counted, from 1.
   stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, N + 1)
-  return Series(stamps, np.concatenate(parts, 1), tuple(columns))
+  utc = isinstance(read_time, date_times.Iso) and bool(read_time.aware)
+  return Series(stamps, np.concatenate(parts, 1), tuple(columns), utc)
+
+
+def _fields(text: str, source: str, sign: str) -> Iterator[tuple[int, list[str]]]:
+  """The line of the file that a row begins in, and its fields.
+
+  A field in quotes may have lines of its own.
+  """
+  lines = (f'{line}\n' for line in text.split('\n'))
+  reader = csv.reader(lines, delimiter=sign, strict=True)
+  while True:
+    number = reader.line_num + 2
+    try:
+      fields = next(reader, None)
+    except csv.Error as error:
+      raise InputError(f'{source}: line {number}: {error}') from error
+    if fields is None:
+      return
+    yield number, fields
 
 
 def category(column: str, word: str) -> str:

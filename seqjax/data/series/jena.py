@@ -30,7 +30,9 @@ URL = (
 
 _SIZE = 13_568_290  # bytes of the published zip, as Keras's download shows
 _ROWS = 420_551  # of the published file
-_VERSION = 2  # to be raised when the same file would be read otherwise
+# To be raised when the same file would be read otherwise.
+_VERSION = 3
+_PUBLISHED_VERSION = 2  # of the published file, as records
 _MAX_BYTES = 2**31  # of an unpacked CSV
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class _Layout(NamedTuple):
   columns: str = ''
   categories: str = ''
   missing: bool = False
+  dtype: csv_files.DType = 'float32'
 
 
 class Source(NamedTuple):
@@ -88,17 +91,19 @@ def load(
   fields = {'source': identity, **file_layout._asdict(), 'version': _VERSION}
 
   if source.is_published and file_layout == _Layout():
-    return _published(source, root, fields)
+    del fields['dtype']  # which what is cached does not name
+    return _published(source, root, fields | {'version': _PUBLISHED_VERSION})
   path = source.path
   if path is None:
     raise InputError(f'{source.why}: only a file there can be read in another way')
 
   def build() -> dict[str, np.ndarray]:
-    times, values, columns = _read(path, file_layout)
-    return {'times': times, 'values': values, 'columns': np.array(columns)}
+    read = _read(path, file_layout)._asdict()
+    return {name: np.asarray(value) for name, value in read.items()}
 
   arrays = cache.arrays(root, 'series', fields, build)
-  return Series(arrays['times'], arrays['values'], tuple(arrays['columns'].tolist()))
+  columns, utc = arrays['columns'].tolist(), bool(arrays['utc'])
+  return Series(arrays['times'], arrays['values'], tuple(columns), utc)
 
 
 def find(data_dir: str, csv: str = '') -> Source:

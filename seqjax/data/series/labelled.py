@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -43,9 +44,11 @@ def load(
       file. With `labels` a file, or a folder of files.
     labels: A table with a column `label`, and of these those that are needed: `file`, a
       name in the folder; `from` and `to`, the first and the last time of a series in
-      the file, or the numbers of its rows; `part`, of a split: train, validation, test.
+      the file (a day without a time of day as `to` is all of it), or the numbers of its
+      rows; `part`, of a split: train, validation, test.
     read: Reads a file, its rows in time order.
-    date_format: How `from` and `to` are written, as for `csv_files.read_csv`.
+    date_format: How `from` and `to` are written, as for `csv_files.read_csv`; with an
+      offset from UTC where the file's times have one, and only there.
 
   Raises:
     InputError: A file or folder is not there, or holds no series; a row of the table
@@ -128,6 +131,7 @@ def _between(
   file: pathlib.Path,
 ) -> Series:
   """The rows from the first time to the last, both included."""
+  read_time = date_times.reader(date_format, aware=series.utc)
   ends: list[Any] = []
   for name, text in ((_FIRST, first), (_LAST, last)):
     try:
@@ -136,15 +140,26 @@ def _between(
           raise ValueError('the number of a row')
         ends.append(np.int64(text))
       else:
-        ends.append(np.datetime64(date_times.reader(date_format)(text), 's'))
+        ends.append(np.datetime64(read_time(text), 's'))
     except ValueError as error:
       raise InputError(
         f'{row.location}, column {name!r}: expected {error}, got {text!r}'
       ) from error
+  if date_format == date_times.ISO and _is_day(last):
+    ends[1] += np.timedelta64(86_399, 's')  # its last second
   inside_it = (series.times >= ends[0]) & (series.times <= ends[1])
   if not inside_it.any():
     raise InputError(f'{row.location}: {file} has no row from {first} to {last}')
-  return Series(series.times[inside_it], series.values[inside_it], series.columns)
+  return series._replace(times=series.times[inside_it], values=series.values[inside_it])
+
+
+def _is_day(text: str) -> bool:
+  """Whether it is a date of ISO 8601 without a time of day."""
+  try:
+    datetime.date.fromisoformat(text)
+  except ValueError:
+    return False
+  return True
 
 
 def _part(text: str, row: Row) -> str:

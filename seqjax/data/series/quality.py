@@ -103,7 +103,7 @@ def clean(
     sentinel: Value that stands for a missing one, as NaN does.
     missing: What becomes of a missing value.
     held: Columns in which nothing lies between two values, as of words: they are never
-      interpolated, but keep the value before.
+      interpolated, but keep the value before, and have no sentinel.
 
   Raises:
     InputError: Nothing is left, a value is missing and refused, or most rows do not
@@ -117,7 +117,7 @@ def clean(
   step = _step(times, step_minutes, source)
 
   values = series.values[rows]
-  absent = _absent(values, sentinel)
+  absent = _absent(values, sentinel, series.columns, held)
   if missing == 'refuse':
     _refuse(absent, rows, series.columns, source)
   values, fixable = _fill(times, values, absent, missing, series.columns, held)
@@ -144,7 +144,7 @@ def clean(
     gaps=int(breaks.sum()),
     missing=int(np.sum(np.maximum(apart[breaks] // step - 1, 0))),
   )
-  kept = Series(times, values, series.columns)
+  kept = series._replace(times=times, values=values)
   return Clean(kept, segments, rows, report, fixable[keep])
 
 
@@ -166,20 +166,28 @@ def complete(
   """
   rows = np.argsort(series.times, kind='stable')
   times, values = series.times[rows], series.values[rows]
-  absent = _absent(values, sentinel)
+  absent = _absent(values, sentinel, series.columns, held)
   if missing == 'refuse':
     _refuse(absent, rows, series.columns, source)
   values, fixable = _fill(times, values, absent, missing, series.columns, held)
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
     raise InputError(f'{source}: no row without a missing value is left')
-  return Series(times[keep], values[keep], series.columns)
+  return series._replace(times=times[keep], values=values[keep])
 
 
-def _absent(values: np.ndarray, sentinel: float | None) -> np.ndarray:
-  """Which values [N, D] are missing, bool."""
+def _absent(
+  values: np.ndarray,
+  sentinel: float | None,
+  columns: Sequence[str],
+  held: Sequence[str],
+) -> np.ndarray:
+  """Which values [N, D] are missing, bool; 0 and 1 of a word are none of them."""
   absent = np.isnan(values)
-  return absent if sentinel is None else absent | (values == np.float32(sentinel))
+  if sentinel is None:
+    return absent
+  numbers = np.array([column not in held for column in columns])
+  return absent | ((values == values.dtype.type(sentinel)) & numbers)
 
 
 def _refuse(

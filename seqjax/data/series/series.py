@@ -34,8 +34,9 @@ class Series(NamedTuple):
   """
 
   times: np.ndarray  # [N] datetime64[s], the station's own clock
-  values: np.ndarray  # [N, D] float32, in the units that the columns name
+  values: np.ndarray  # [N, D] float32 or float64, in the units that the columns name
   columns: tuple[str, ...]  # D names
+  utc: bool = False  # whether the file told offsets, so that times are of UTC
 
 
 def write_csv(
@@ -56,7 +57,7 @@ def write_csv(
   Raises:
     ValueError: Times, values and columns do not fit each other.
   """
-  times, values, columns = series
+  times, values, columns, _ = series
   if values.shape != (len(times), len(columns)):
     raise ValueError(
       f'write_csv needs values [N, D] = [{len(times)}, {len(columns)}] for the times '

@@ -91,15 +91,21 @@ def parse(texts: np.ndarray, cut: Pieces) -> tuple[np.ndarray, np.ndarray]:
   return times, good
 
 
-def reader(date_format: str) -> Callable[[str], datetime.datetime]:
+def reader(
+  date_format: str, *, aware: bool | None = None
+) -> Callable[[str], datetime.datetime]:
   """What reads a text as a time of UTC, or of the clock that it names no offset of.
 
   It raises ValueError, with what was expected, for one that it cannot read.
+
+  Args:
+    date_format: 'iso', 'epoch' or a format.
+    aware: Whether texts of ISO 8601 must have an offset from UTC; None: as the first.
   """
   if date_format == EPOCH:
     return _epoch
   if date_format == ISO:
-    return _Iso()
+    return Iso(aware)
 
   # With nothing between two numbers leading zeros tell which digits are whose.
   tight = re.search(r'%[YymdHIMS]%[YymdHIMS]', date_format)
@@ -116,11 +122,14 @@ def reader(date_format: str) -> Callable[[str], datetime.datetime]:
   return read
 
 
-class _Iso:
-  """Reads ISO 8601; times with an offset from UTC become those of UTC."""
+class Iso:
+  """Reads ISO 8601; times with an offset from UTC become those of UTC.
 
-  def __init__(self) -> None:
-    self._aware: bool | None = None
+  `aware` tells whether they have one: all do, or none.
+  """
+
+  def __init__(self, aware: bool | None = None) -> None:
+    self.aware = aware
 
   def __call__(self, text: str) -> datetime.datetime:
     try:
@@ -128,11 +137,11 @@ class _Iso:
     except ValueError:
       raise ValueError('a time of ISO 8601, like 2020-01-31 23:59') from None
     aware = time.tzinfo is not None
-    if self._aware is None:
-      self._aware = aware
-    if self._aware != aware:
-      way = 'with' if self._aware else 'without'
-      raise ValueError(f'a time {way} an offset from UTC, as those before it')
+    if self.aware is None:
+      self.aware = aware
+    if self.aware != aware:
+      way = 'with' if self.aware else 'without'
+      raise ValueError(f'a time {way} an offset from UTC, as the series has')
     if aware:
       try:
         time = time.astimezone(datetime.UTC).replace(tzinfo=None)

@@ -29,7 +29,8 @@ def test_what_was_written_is_read(tmp_path, quoted, line_end):
 
 
 def test_names_times_and_numbers():
-  times, values, columns = read_csv(_FILE, 'f')
+  times, values, columns, utc = read_csv(_FILE, 'f')
+  assert not utc
   assert columns == ('a', 'b (x, y)')
   assert [str(t) for t in times] == ['2020-02-01T00:10:00', '2020-02-29T23:59:59']
   np.testing.assert_array_equal(values, [[1, 2.5], [-300, 4]])
@@ -45,6 +46,17 @@ def test_the_time_column_may_be_anywhere(place):
   assert found.columns == ('n', 'm')
   np.testing.assert_array_equal(found.values, [[1, 2], [3, 4]])
   assert str(found.times[1]) == '2021-02-01T06:00:00'
+
+
+@pytest.mark.parametrize('date', ['2020-01-01', '2020-1-1'])  # fast, and line by line
+def test_a_meter_keeps_its_digits_as_float64(date):
+  content = f't,a,b\n{date},10234567.31,0.1\n'.encode()
+  how = {'time_column': 't', 'date_format': '%Y-%m-%d'}
+  found = read_csv(content, 'f', **how, dtype='float64').values
+  np.testing.assert_array_equal(found, [[10234567.31, 0.1]])
+  found = read_csv(content, 'f', **how).values
+  assert found.dtype == np.float32
+  np.testing.assert_array_equal(found, np.float32([[10234567.31, 0.1]]))
 
 
 def test_latin_1_names():
@@ -260,6 +272,7 @@ def test_a_time_in_each_form(date_format, texts, expected):
   assert [str(time) for time in found.times] == expected
   np.testing.assert_array_equal(found.values[:, 0], range(len(texts)))
   assert found.times.dtype == 'datetime64[s]'
+  assert found.utc == ('Z' in texts[-1])
 
 
 @pytest.mark.parametrize(
@@ -350,6 +363,31 @@ def test_words_are_a_column_each_and_empty_cells_are_nan():
   assert 'sky=kühl' in read_csv(cold, 'f', **_ISO, **options).columns
 
 
+def test_a_column_not_to_read_may_have_lines_or_not_be_there():
+  lines = ['when,a,note', '2020-01-01,1,"says ""no"",\nthen', '', 'yes"']
+  lines += ['2020-01-02,2,short', '2020-01-03,x,"1\n2"', '2020-01-04,4,"open', 'end']
+  text = '\n'.join(lines[:5])
+  for line_end in ('\n', '\r\n'):
+    content = text.replace('\n', line_end).encode()
+    found = read_csv(content, 'f', **_ISO, columns='-note')
+    np.testing.assert_array_equal(found.values, [[1], [2]])
+    found = read_csv(content, 'f', **_ISO, categories='note', columns='note')
+    assert found.columns == ('note=says "no",\nthen\n\nyes', 'note=short')
+  for content, message in (
+    ('\n'.join(lines), "line 7, column 'a': expected a number, got 'x'"),
+    ('\n'.join(lines[:5] + lines[-2:]), 'line 7: unexpected end of data'),
+    (text.replace(',1,', ',"1\n2",'), r"line 2, column 'a': .*, got '1\\n2'"),
+  ):
+    with pytest.raises(InputError, match=f'^f: {message}'):
+      read_csv(content.encode(), 'f', **_ISO, columns='-note')
+  for how in (_ISO, {**_ISO, 'date_format': '%Y-%m-%d'}):
+    content = b'when,a,b\n2020-01-01,1,2\n'
+    found = read_csv(content, 'f', **how, columns='-note,-b', strict=False)
+    assert found.columns == ('a',)
+    with pytest.raises(InputError, match=r"`columns=note,b`: f has .*, and no 'note'"):
+      read_csv(content, 'f', **how, columns='-note,-b')
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
@@ -431,7 +469,7 @@ def test_damage_is_read_or_named_in_words_of_our_own(delimiter, decimal, at, new
   at %= len(content)
   content = content[:at] + new + content[at + 1 :]
   try:
-    times, values, columns = read_csv(
+    times, values, columns, _ = read_csv(
       content, 'f', delimiter=delimiter, decimal=decimal
     )
   except InputError as error:

@@ -50,6 +50,14 @@ def test_the_file_is_read_once_and_then_cached(folder, tmp_path, packed, monkeyp
     monkeypatch.setattr(jena.csv_files, 'read_csv', None)  # the second time unused
 
 
+def test_that_times_had_offsets_is_cached_too(folder, tmp_path):
+  (folder / 'a.csv').write_text('t,v\n2020-01-01T00:00+02:00,1\n')
+  for _ in range(2):
+    found = _load(folder, tmp_path, 'a.csv', time_column='t', date_format='iso')
+    assert found.utc
+    assert found.times[0] == np.datetime64('2019-12-31T22:00:00')
+
+
 def test_a_changed_file_is_read_again(folder, tmp_path):
   for rows in (50, 51):
     write_csv(synthetic_weather.weather(1, rows), folder / 'jena_climate_2020.csv')

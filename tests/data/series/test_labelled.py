@@ -80,6 +80,42 @@ def test_rows_of_one_file_by_number(tmp_path):
       labelled.load(str(path), labels, read, date_format='rows')
 
 
+def test_times_of_labels_have_offsets_where_those_of_rows_do(tmp_path):
+  path = tmp_path / 'one.csv'
+  path.write_text(
+    't,x\n' + '\n'.join(f'2020-01-01T0{i}:00+02:00,{i}' for i in range(9))
+  )
+  labels = _table(
+    tmp_path / 'labels.csv', 'from,to,label\n2020-01-01T01Z,2020-01-01T05:00+02:00,a\n'
+  )
+  found = labelled.load(str(path), labels, _read).series[0]
+  np.testing.assert_array_equal(found.values[:, 0], [3, 4, 5])
+  naive = 'from,to,label\n2020-01-01T03:00,2020-01-01T05:00,a\n'
+  message = 'labels.csv, line 2, column {}: expected a time {} an offset from UTC, as'
+  _table(tmp_path / 'labels.csv', naive)
+  with pytest.raises(InputError, match=message.format("'from'", 'with')):
+    labelled.load(str(path), labels, _read)
+  path.write_text(path.read_text().replace('+02:00', ''))
+  found = labelled.load(str(path), labels, _read).series[0]
+  np.testing.assert_array_equal(found.values[:, 0], [3, 4, 5])
+  _table(tmp_path / 'labels.csv', naive.replace('05:00', '05:00Z'))
+  with pytest.raises(InputError, match=message.format("'to'", 'without')):
+    labelled.load(str(path), labels, _read)
+
+
+def test_a_last_day_is_all_of_it(tmp_path):
+  path = tmp_path / 'one.csv'
+  hours = np.datetime64('2020-01-04T22') + np.arange(50)
+  path.write_text('t,x\n' + '\n'.join(f'{hour}:30,{i}' for i, hour in enumerate(hours)))
+  labels = _table(
+    tmp_path / 'labels.csv',
+    'from,to,label\n2020-01-05,2020-01-05,a\n2020-01-05,2020-01-05T00:30,b\n',
+  )
+  day, half_hour = labelled.load(str(path), labels, _read).series
+  np.testing.assert_array_equal(day.values[:, 0], np.arange(2, 26))
+  np.testing.assert_array_equal(half_hour.values[:, 0], [2])
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [

@@ -134,8 +134,8 @@ _NAN = np.nan
 _HOLES = [
   [_NAN, 1],
   [1, _NAN],
-  [_NAN, 0],
-  [7, -9999],
+  [-9999, 0],
+  [7, _NAN],
   [9, 1],
   [_NAN, _NAN],
 ]
@@ -209,3 +209,23 @@ def test_rows_without_a_time_follow_one_another():
   np.testing.assert_array_equal(clean.segments, [0, 0, 0, 1, 1])
   np.testing.assert_array_equal(clean.series.times, [1, 2, 3, 5, 6])
   assert clean.report.lines('gap')['period'] == 'rows 1 to 6'
+
+
+@pytest.mark.parametrize('missing', ['refuse', 'previous', 'interpolate', 'gap'])
+def test_the_0_of_a_word_is_no_sentinel(missing):
+  values = np.array([[5, 1, 0], [6, 0, 1], [7, 1, 0], [8, 0, 1]], np.float32)
+  times = _series(range(0, 40, 10)).times
+  series = Series(times, values, ('a', 'sky=clear', 'sky=rain'))
+  how = {'sentinel': 0, 'missing': missing, 'held': series.columns[1:]}
+  clean = quality.clean(series, 'f', **how)
+  np.testing.assert_array_equal(clean.series.values, values)
+  np.testing.assert_array_equal(quality.complete(series, 'f', **how).values, values)
+  values[2, 0] = 0  # of a number it is
+  if missing == 'refuse':
+    with pytest.raises(InputError, match="line 4, column 'a': a value is missing"):
+      quality.clean(series, 'f', **how)
+    return
+  found = {'previous': [5, 6, 6, 8], 'interpolate': [5, 6, 7, 8], 'gap': [5, 6, 8]}
+  clean = quality.clean(series, 'f', **how)
+  np.testing.assert_array_equal(clean.series.values[:, 0], found[missing])
+  np.testing.assert_array_equal(clean.series.values[:, 1:], values[clean.file_rows, 1:])
