@@ -1,4 +1,13 @@
-"""A frozen dataclass is an experiment's configuration; its fields are its flags."""
+"""A frozen dataclass is an experiment's configuration; its fields are its flags.
+
+>>> import dataclasses
+>>> from seqjax import config
+>>> @dataclasses.dataclass(frozen=True, kw_only=True)
+... class Config(config.TrainConfig):
+...   features: int = config.field(32, 'Units, H.', at_least=1)
+>>> config.parse(Config, ['--features=8', '--num_epochs=3']).features
+8
+"""
 
 import dataclasses
 import inspect

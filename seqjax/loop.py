@@ -27,7 +27,17 @@ from seqjax.workdir.record import Log, Record, Saves
 
 
 class DivergedError(CommandError):
-  """A loss, a gradient or the parameters are not finite any more."""
+  """A loss, a gradient or the parameters are not finite any more.
+
+  Example:
+    >>> from seqjax.train import DivergedError
+    >>> data = np.ones((8, 5, 3), np.float32), np.full(8, 1e30, np.float32)
+    >>> try:
+    ...   sj.fit(sj.SequenceRegressor(sj.GRU(8)), data, loss='mse', quiet=True)
+    ... except DivergedError as error:
+    ...   print(str(error)[:37])
+    step 1: grad_norm is inf, loss is inf
+  """
 
   exit_code = 3
   everywhere = True  # all processes have the same sums

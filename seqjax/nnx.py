@@ -101,19 +101,43 @@ class _Recurrent(_Module):
 
 
 class SimpleRNN(_Recurrent):
-  """`seqjax.SimpleRNN` as a module of nnx."""
+  """`seqjax.SimpleRNN` as a module of nnx.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> layer = snn.SimpleRNN(3, 8, return_sequences=True, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((2, 5, 3))).shape
+    (2, 5, 8)
+  """
 
   _layer = layers.SimpleRNN
 
 
 class LSTM(_Recurrent):
-  """`seqjax.LSTM` as a module of nnx."""
+  """`seqjax.LSTM` as a module of nnx.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> layer = snn.LSTM(3, 8, return_sequences=True, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((2, 5, 3))).shape
+    (2, 5, 8)
+  """
 
   _layer = layers.LSTM
 
 
 class GRU(_Recurrent):
-  """`seqjax.GRU` as a module of nnx."""
+  """`seqjax.GRU` as a module of nnx.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> layer = snn.GRU(3, 8, return_sequences=True, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((2, 5, 3))).shape
+    (2, 5, 8)
+  """
 
   _layer = layers.GRU
 
@@ -123,6 +147,14 @@ class Bidirectional(_Module):
 
   Attributes:
     forward_layer, backward_layer: SimpleRNN, LSTM or GRU of this file.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> forward = snn.GRU(3, 8, rngs=nnx.Rngs(0))
+    >>> backward = snn.GRU(3, 8, go_backwards=True, rngs=nnx.Rngs(1))
+    >>> snn.Bidirectional(forward, backward)(jnp.ones((2, 5, 3))).shape
+    (2, 16)
   """
 
   def __init__(
@@ -144,7 +176,15 @@ class Bidirectional(_Module):
 
 
 def to_linen(module: nnx.Module) -> dict[str, Any]:
-  """The parameters of a module and all in it, nested by name: linen's `params`."""
+  """The parameters of a module and all in it, nested by name: linen's `params`.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> params = snn.to_linen(snn.GRU(3, 8, rngs=nnx.Rngs(0)))
+    >>> sj.GRU(8).apply({'params': params}, jnp.ones((2, 5, 3)), train=False).shape
+    (2, 8)
+  """
   return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
@@ -154,6 +194,15 @@ def from_linen(module: nnx.Module, params: Mapping[str, Any]) -> None:
   Args:
     module: Of nnx.
     params: Nested by the same names, arrays of the same shapes; cast to its dtypes.
+
+  Example:
+    >>> from flax import nnx
+    >>> from seqjax import nnx as snn
+    >>> gru, x = snn.GRU(3, 8, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 3))
+    >>> params = sj.GRU(8).init(jax.random.key(1), x, train=False)['params']
+    >>> snn.from_linen(gru, params)
+    >>> bool((snn.to_linen(gru)['kernel'] == params['kernel']).all())
+    True
   """
   own, _ = jax.tree_util.tree_flatten_with_path(to_linen(module))
   given, _ = jax.tree_util.tree_flatten_with_path(dict(params))

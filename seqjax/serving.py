@@ -3,6 +3,14 @@
 One file runs on CPUs, GPUs and TPUs, at any number of sequences and, where the model's
 parameters do not depend on it, at any number of steps. Parameters are part of it.
 `Exported.serialize()`, and reading it again, needs flatbuffers: the extra `export`.
+
+  >>> from seqjax import serving
+  >>> model, x = sj.SequenceRegressor(sj.GRU(8)), jnp.ones((2, 5, 3))
+  >>> params = model.init(jax.random.key(0), x, train=False)['params']
+  >>> serving.export_model(model, params, shape=(5, 3), dtype=x.dtype).call(x).shape
+  (2,)
+  >>> step, sizes = serving.export_step(model, params, width=3)
+  >>> carry, y = step.call([jnp.zeros((2, H)) for H in sizes], x[:, 0])
 """
 
 import functools

@@ -78,6 +78,19 @@ def run(
     InputError: config and workdir do not fit, or the workdir cannot be written.
     DivergedError: a loss or a gradient is not finite; of seeds at once, in the end.
     SystemExit: 75 after SIGTERM, 130 after Ctrl-C; the state is saved.
+
+  Example:
+    >>> import contextlib, io
+    >>> from seqjax import config, train
+    >>> from seqjax.training import plan
+    >>> settings = config.TrainConfig(num_epochs=1, workdir=tempfile.mkdtemp() + '/run')
+    >>> x = np.ones((128, 5, 3), np.float32)
+    >>> data = plan.make_data(settings, (x, x[:, 0, 0]))
+    >>> task = plan.Task(sj.SequenceRegressor(sj.GRU(8)), sj.losses.absolute_error)
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # which shows how it goes
+    ...   result = train.run(settings, task, data, name='mine', title='A GRU')
+    >>> result['steps']
+    1
   """
   shown = Show(name, facts, config.log_every, config.save_every, test_last=test_last)
 

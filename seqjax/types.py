@@ -38,6 +38,15 @@ class InputError(CommandError, ValueError):
   """What a user handed in (a flag, a file, a folder) cannot be used.
 
   The message is one line that names the input and what was expected.
+
+  Example:
+    >>> from seqjax.types import InputError
+    >>> data = np.ones((4, 5, 3), np.float32), np.ones(2, np.float32)
+    >>> try:
+    ...   sj.fit(sj.SequenceRegressor(sj.GRU(8)), data, loss='mse')
+    ... except InputError as error:
+    ...   print(error)
+    train must be as many in each part, at least one; got {'x': 4, 'y': 2}
   """
 
   exit_code = 2

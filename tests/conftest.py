@@ -56,8 +56,11 @@ def pytest_configure(config):
     if jax.__version_info__ < (0, 11):  # later ones refuse the flag and end
       os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
   if os.environ.get('CI'):
+    modules = ['seqjax', 'experiments', 'benchmarks', 'tests', 'faults']
+    # What tests share is imported by its own name: `toy`, `parity`.
+    modules += [path.stem for path in pathlib.Path(__file__).parent.glob('*.py')]
     for kind in ('DeprecationWarning', 'PendingDeprecationWarning', 'FutureWarning'):
-      for module in ('seqjax', 'experiments', 'benchmarks', 'tests'):
+      for module in modules:
         config.addinivalue_line('filterwarnings', rf'error::{kind}:{module}\b')
 
 

@@ -1,5 +1,6 @@
 """What the README tells a user to do, done."""
 
+import json
 import os
 import pathlib
 import re
@@ -75,10 +76,10 @@ def test_the_experiment_of_one_s_own_is_a_command_as_others_are(tmp_path):
   assert loaded.predict(x).shape == (50,)
 
 
-def test_every_path_it_names_is_there():
-  text = (_ROOT / 'README.md').read_text()
-  links = re.findall(r'\]\(([^)#]+)\)', text)
-  rows = re.findall(r'^\| (`.*`) \|', text, re.M)
+def test_every_path_it_and_where_things_are_name_is_there():
+  links = re.findall(r'\]\(([^)#]+)\)', (_ROOT / 'README.md').read_text())
+  text = (_ROOT / 'CONTRIBUTING.md').read_text().split('## Where things are\n')[1]
+  rows = re.findall(r'^\| (`.*`) \|', text.split('\n## ')[0], re.M)
   folder, names = _ROOT, []
   for row in rows:  # `seqjax/cells.py`, `scan.py`: what follows is in the same folder
     for name in re.findall(r'`(.*?)`', row):
@@ -88,3 +89,29 @@ def test_every_path_it_names_is_there():
   assert len(names) > 10
   for path in [_ROOT / link for link in links] + names:
     assert path.exists(), path
+
+
+_SPEED = {
+  '32 units': 'B128 T500 D32 H32, with embedding, training',
+  '32 units, dropout 0.2 + 0.2, against Keras': (
+    'B128 T500 D32 H32, with embedding, dropout 0.2 + 0.2, training'
+  ),
+  '128 units': 'B128 T500 D32 H128, with embedding, training',
+}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/results.md'])
+def test_the_table_of_speed_is_what_was_measured(page):
+  measured = json.loads((_ROOT / 'benchmarks/results/all.json').read_text())
+  ratios = {row['title']: row['ratio'] for row in measured['rows']}
+  text, kinds = (_ROOT / page).read_text(), ('lstm', 'gru', 'simple_rnn')
+  expected = {
+    name: [ratios[f'{kind} {title}'] for kind in kinds]
+    for name, title in _SPEED.items()
+  }
+  expected['an epoch of IMDB, masked and batched by length'] = [
+    ratios[f'IMDB epoch (real reviews): {kind} {_SPEED["32 units"]}'] for kind in kinds
+  ]
+  for name, values in expected.items():
+    assert f'\n| {name} | {" | ".join(f"{v:.2f}" for v in values)} |\n' in text
+  assert f'Medians of one run by turns, {measured["machine"]["date"][:10]}' in text

@@ -3,14 +3,11 @@
 import importlib
 from typing import Any
 
-_NEEDS = {  # what needs it, and the extra that brings it, if one does
-  'h5py': ('HDF5 files need h5py', 'interop'),
-  'onnx': ('ONNX models need onnx', 'onnx'),
-  'safetensors': ('a .safetensors file needs safetensors', 'interop'),
-  'torch': (
-    'a .pt file or tensors need PyTorch (a .safetensors file does without)',
-    '',
-  ),
+_NEEDS = {  # what needs it
+  'h5py': 'HDF5 files need h5py',
+  'onnx': 'ONNX models need onnx',
+  'safetensors': 'a .safetensors file needs safetensors',
+  'torch': 'a .pt file or tensors need PyTorch (a .safetensors file does without)',
 }
 
 
@@ -19,6 +16,4 @@ def library(name: str) -> Any:
   try:
     return importlib.import_module(name)
   except ImportError:
-    need, extra = _NEEDS[name]
-    others = f"pip install 'seqjax[{extra}]' or " if extra else ''
-    raise ImportError(f'{need}: {others}pip install {name}') from None
+    raise ImportError(f'{_NEEDS[name]}: pip install {name}') from None

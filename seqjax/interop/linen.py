@@ -3,6 +3,13 @@
 LSTMCell and OptimizedLSTMCell, GRUCell and SimpleCell, alone, in nn.RNN and in
 nn.Bidirectional. linen's GRUCell has three of a GRU's four biases: on the way there the
 two of z, and the two of r, are added up.
+
+  >>> from seqjax.interop import linen
+  >>> x, model = jnp.ones((2, 5, 3)), sj.GRU(4, return_sequences=True)
+  >>> theirs = nn.RNN(nn.GRUCell(4)).init(jax.random.key(0), x)['params']
+  >>> params = {'gru': model.init(jax.random.key(1), x, train=False)['params']}
+  >>> linen.load_into(params, theirs)['gru']['kernel'].shape
+  (3, 12)
 """
 
 import warnings

@@ -1,7 +1,11 @@
 """Models and weights to ONNX and back, by the package onnx (the extra `onnx`).
 
-  onnx.save('model.onnx', onnx.from_model(model, params, shape=(T, D), dtype='float32'))
-  params = onnx.load_into(params, 'model.onnx')
+  >>> from seqjax.interop import onnx
+  >>> model, path = sj.Stack([sj.LSTM(4), nn.Dense(1)]), tempfile.mkdtemp() + '/m.onnx'
+  >>> params = model.init(jax.random.key(0), jnp.ones((2, 5, 3)), train=False)['params']
+  >>> onnx.save(path, onnx.from_model(model, params, shape=(5, 3)))
+  >>> onnx.load_into(params, path)['layers_1']['kernel'].shape
+  (4, 1)
 
 | operator | here | gates | bias |
 |---|---|---|---|

@@ -9,7 +9,11 @@ from seqjax.types import InputError
 
 
 def check_bleu() -> None:
-  """Raises InputError where there is no sacrebleu: before a run, not at its end."""
+  """Raises InputError where there is no sacrebleu: before a run, not at its end.
+
+  Example:
+    >>> text.check_bleu()
+  """
   _metric(lower=False)
 
 
@@ -28,6 +32,12 @@ def corpus_bleu(
     InputError: There is no sacrebleu, or there are not as many of both, or none.
 
   Source: Papineni et al. 2002 (ACL); Post 2018, arXiv:1804.08771.
+
+  Example:
+    >>> references = ['The cat sat on the mat.', 'The dog ate my homework.']
+    >>> score = text.corpus_bleu(['The cat sat on a mat.', 'A dog ate it.'], references)
+    >>> round(score, 1)
+    32.5
   """
   if len(translations) != len(references) or not references:
     raise InputError(
@@ -42,7 +52,5 @@ def _metric(lower: bool) -> Any:
   try:
     from sacrebleu.metrics import BLEU  # an extra
   except ImportError as error:
-    raise InputError(
-      "BLEU needs sacrebleu: pip install 'seqjax[translation]' or sacrebleu"
-    ) from error
+    raise InputError('BLEU needs sacrebleu: pip install sacrebleu') from error
   return BLEU(lowercase=lower)

@@ -38,6 +38,11 @@ def document_matrix(
   Raises:
     ValueError: On an unknown mode, an id outside [0, C), or 'tfidf' without the
       frequencies of the training set.
+
+  Example:
+    >>> text.document_matrix([[1, 2, 1], [3]], num_ids=4, mode='count')
+    array([[0., 2., 1., 0.],
+           [0., 0., 0., 1.]])
   """
   if mode not in get_args(Mode):
     raise ValueError(f'mode must be one of {", ".join(get_args(Mode))}, got {mode!r}')

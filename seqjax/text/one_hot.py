@@ -105,6 +105,10 @@ def one_hot_characters(
   Returns:
     [N, T, 96]. Column k is the character of code 31 + k; column 0 is never set. Any
     other character keeps its place and is zero.
+
+  Example:
+    >>> text.one_hot_characters(['a cat', 'a dog'], length=4).shape
+    (2, 4, 96)
   """
   return one_hot_ids(
     [character_ids(text) for text in texts], length, NUM_CHARACTER_IDS, dtype=dtype
@@ -112,7 +116,12 @@ def one_hot_characters(
 
 
 def character_ids(text: str) -> list[int]:
-  """Ids of the characters of a text: code - 31 of printable ASCII, 0 of all others."""
+  """Ids of the characters of a text: code - 31 of printable ASCII, 0 of all others.
+
+  Example:
+    >>> text.character_ids('a cat')
+    [66, 1, 68, 66, 85]
+  """
   return [ord(c) - 31 if ' ' <= c <= '~' else 0 for c in text]
 
 
@@ -158,6 +167,10 @@ def hash_id(word: str, num_ids: int) -> int:
   Args:
     word: Hashed as UTF-8.
     num_ids: At least 2. The id lies in [1, num_ids - 1]; 0 stays padding.
+
+  Example:
+    >>> text.hash_id('the', num_ids=1000)
+    132
   """
   if num_ids < 2:
     raise ValueError(f'num_ids must be >= 2, got {num_ids}')
@@ -189,7 +202,12 @@ def hash_words(texts: Iterable[Text], num_ids: int) -> list[list[int]]:
 
 
 class Collisions(NamedTuple):
-  """Which share of a vocabulary shares its id with another word of it."""
+  """Which share of a vocabulary shares its id with another word of it.
+
+  Example:
+    >>> text.Collisions(measured=0.628, expected=0.632).measured
+    0.628
+  """
 
   measured: float
   expected: float  # of a uniform hash
@@ -207,6 +225,12 @@ def collision_rate(vocabulary: Iterable[str], num_ids: int) -> Collisions:
 
   Raises:
     ValueError: There is no word.
+
+  Example:
+    >>> words = [f'word{n}' for n in range(1000)]
+    >>> found = text.collision_rate(words, num_ids=1000)
+    >>> round(found.measured, 2), round(found.expected, 2)
+    (0.61, 0.63)
   """
   words = set(vocabulary)
   if not words:

@@ -37,7 +37,12 @@ _CHUNK = 1 << 20  # bytes of a binary file; more than any word and vector allowe
 
 
 class Skipped(NamedTuple):
-  """Lines (or binary vectors) left out for one reason."""
+  """Lines (or binary vectors) left out for one reason.
+
+  Example:
+    >>> text.Skipped(total=2, first='line 12').first
+    'line 12'
+  """
 
   total: int
   first: str  # where: 'line 12', or 'byte 3456' in a binary file
@@ -51,6 +56,11 @@ class WordVectors:
     index: Word -> row, in the order of the file.
     matrix: float32 [words, E].
     skipped: Reason -> what was left out for it; empty when the file is clean.
+
+  Example:
+    >>> vectors = text.WordVectors({'cat': 0}, np.float32([[2, 3]]), skipped={})
+    >>> 'dog' in vectors, vectors['cat']
+    (False, array([2., 3.], dtype=float32))
   """
 
   index: dict[str, int]
@@ -110,6 +120,13 @@ def load_vectors(
   Raises:
     InputError: The file is not what `layout` says, or has one of the faults above;
       the message names the file and the line, or the byte of a binary file.
+
+  Example:
+    >>> path = tempfile.mkdtemp() + '/vectors.txt'
+    >>> np.savetxt(path, ['the 0 1', 'cat 2 3', 'dog 4'], '%s')
+    >>> vectors = text.load_vectors(path, on_error='skip')
+    >>> vectors['cat'], vectors.skipped
+    (array([2., 3.], dtype=float32), {'width': Skipped(total=1, first='line 3')})
   """
   for name, value, expected in (
     ('layout', layout, get_args(Layout)),

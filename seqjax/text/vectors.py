@@ -18,6 +18,10 @@ class Coverage(NamedTuple):
 
   Both are about the words whose ids are rows of the matrix: the words that the model
   is shown, not those cut off before.
+
+  Example:
+    >>> print(text.Coverage(2, 1, tokens=10, tokens_found=3, missing=('the',)))
+    1 of 2 words have a vector (50.0%), 30.0% of the running text; without: 'the'
   """
 
   words: int  # words of the vocabulary
@@ -72,6 +76,12 @@ def embedding_matrix(
 
   Raises:
     ValueError: An id is negative, or two words have the same.
+
+  Example:
+    >>> vectors = text.WordVectors({'cat': 0}, np.float32([[2, 3]]), skipped={})
+    >>> matrix, coverage = text.embedding_matrix(vectors, {'the': 1, 'cat': 2}, 3)
+    >>> matrix[2], coverage.missing
+    (array([2., 3.], dtype=float32), ('the',))
   """
   words = sorted(
     ((i, word) for word, i in word_index.items() if i < num_rows), key=lambda p: p[0]

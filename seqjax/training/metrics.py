@@ -28,6 +28,12 @@ class Compound(NamedTuple):
     parts: Name -> (model's output, y) -> [B], summed up over all examples that weigh
       anything, whatever their weight.
     value: The sums by name -> the metric.
+
+  Example:
+    >>> parts = {'square': lambda output, y: (output - y) ** 2, 'n': lambda _, y: y**0}
+    >>> rms = sj.metrics.Compound(parts, lambda s: (s['square'] / s['n']) ** 0.5)
+    >>> rms.value({'square': 8.0, 'n': 2.0})
+    2.0
   """
 
   parts: Mapping[str, ExampleFn]

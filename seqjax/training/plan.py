@@ -1,4 +1,13 @@
-"""What a run is made of: what is learned, from what, and how; a config taken apart."""
+"""What a run is made of: what is learned, from what, and how; a config taken apart.
+
+>>> from seqjax import config
+>>> from seqjax.training import plan
+>>> x = np.ones((200, 5, 3), np.float32)
+>>> task = plan.Task(sj.SequenceRegressor(sj.GRU(8)), sj.losses.absolute_error)
+>>> data = plan.make_data(config.TrainConfig(), (x[:150], x[:150, 0, 0]))
+>>> data.feed.steps_per_epoch
+2
+"""
 
 from __future__ import annotations
 

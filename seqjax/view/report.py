@@ -221,10 +221,10 @@ def show_end(folder: Path, result: Mapping[str, Any]) -> None:
     values.pop('step', None)
     if values:
       rows[f'{label} epoch ({int(values.pop("epoch"))})'] = values
-  test = {k: v for k, v in result.items() if k.startswith('test_')}
-  rows[f'test, epoch {result["tested_epoch"]}'] = {
-    k.removeprefix('test_'): v for k, v in test.items()
-  }
+  prefix = 'test_'
+  test = {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
+  if test:
+    rows[f'test, epoch {result["tested_epoch"]}'] = test
   console.results_table(rows)
   console.facts_table(
     {

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import pytest
 
 from seqjax.files import sealed, whole
 from seqjax.files.sealed import DamagedError
+
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _sealed(folder):
@@ -84,6 +87,8 @@ for name in ('fcntl', 'resource', 'termios', 'pwd'):
   sys.modules[name] = None  # Windows has none of them
 del os.sched_getaffinity, os.getuid  # macOS lacks the first, Windows both
 import numpy as np, seqjax as sj
+from experiments import copy_memory
+from seqjax.config import parse
 from seqjax.files import sealed, whole, zips
 from seqjax.data import cache
 from seqjax.types import CommandError
@@ -98,13 +103,18 @@ for options in ({'workdir': sys.argv[1]}, {'compilation_cache': sys.argv[1]}):
     sj.fit(fitted.model, (x, x.sum((1, 2))), **settings, **options)
   except CommandError as error:
     print(error)
+try:
+  copy_memory.run(parse(copy_memory.Config, ['--length=5', '--workdir=' + sys.argv[1]]))
+except CommandError as error:
+  print(error)
 """
 
 
 def test_a_system_without_unix_trains_and_says_what_it_lacks(tmp_path):
   command = [sys.executable, '-c', _ELSEWHERE, str(tmp_path / 'w')]
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
-  trained, lock, cache = done.stdout.splitlines()
+  done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=_ROOT)
+  trained, lock, cache, experiment = done.stdout.splitlines()
   assert trained == '(2,) (32,)'
   assert 'fcntl.flock, which this system lacks' in lock
   assert '`compilation_cache` needs files that have owners' in cache
+  assert 'fcntl.flock, which this system lacks' in experiment

@@ -49,6 +49,12 @@ def reviews(seed: int, num_train: int, num_test: int) -> tuple[Reviews, Reviews]
 
   Raises:
     InputError: A number is negative.
+
+  Example:
+    >>> from seqjax.data.reviews import synthetic
+    >>> train, test = synthetic.reviews(seed=0, num_train=100, num_test=20)
+    >>> len(train.texts), int(train.labels.sum())
+    (100, 50)
   """
   given = {'seed': seed, 'num_train': num_train, 'num_test': num_test}
   for name, value in given.items():

@@ -96,6 +96,13 @@ def encode(
 
   Raises:
     InputError: `vocab_size` or `length` is too small, or a split is empty.
+
+  Example:
+    >>> from seqjax.data.reviews import synthetic, word_ids
+    >>> train, test = synthetic.reviews(seed=0, num_train=100, num_test=20)
+    >>> data = word_ids.encode(train, test, vocab_size=50, length=10)
+    >>> data.train.x.shape, data.test.y.shape
+    ((100, 10), (20,))
   """
   check_settings(vocab_size, length)
   for name, reviews in (('training', train), ('test', test)):

@@ -84,6 +84,13 @@ def load(
   Raises:
     InputError: The file cannot be read, or something in it is wrong, with line and
       column; or there is no network.
+
+  Example:
+    >>> from seqjax.data.series import jena, series, synthetic
+    >>> folder = tempfile.mkdtemp()
+    >>> series.write_csv(synthetic.weather(0, 1000), folder + '/jena_climate_2020.csv')
+    >>> jena.load(jena.find(folder), cache_dir=folder).values.shape
+    (1000, 14)
   """
   root = cache.default_root(cache_dir)
   identity = URL if source.path is None else archives.identity(source.path, _is_csv)
@@ -111,6 +118,13 @@ def find(data_dir: str, csv: str = '') -> Source:
 
   Raises:
     InputError: A file or folder that is named is not there, or several could be meant.
+
+  Example:
+    >>> from seqjax.data.series import jena, series, synthetic
+    >>> folder = tempfile.mkdtemp()
+    >>> series.write_csv(synthetic.weather(0, 1000), folder + '/jena_climate_2020.csv')
+    >>> jena.find(folder).path.name
+    'jena_climate_2020.csv'
   """
   if csv:
     path = pathlib.Path(data_dir, csv)

@@ -108,6 +108,13 @@ def clean(
   Raises:
     InputError: Nothing is left, a value is missing and refused, or most rows do not
       follow at the given step.
+
+  Example:
+    >>> from seqjax.data.series import quality, synthetic
+    >>> measured = synthetic.weather(seed=0, num_rows=1000, faults=True)
+    >>> series, segments, *_, report, _ = quality.clean(measured, 'the weather')
+    >>> report.sentinels, report.gaps, len(series.times)
+    (1, 1, 999)
   """
   rows = np.argsort(series.times, kind='stable')
   times = series.times[rows]

@@ -57,6 +57,12 @@ def weather(
 
   Raises:
     InputError: A number is out of range or `start` is no time.
+
+  Example:
+    >>> from seqjax.data.series import synthetic
+    >>> measured = synthetic.weather(seed=0, num_rows=1000)
+    >>> measured.values.shape, measured.columns[1]
+    ((1000, 14), 'T (degC)')
   """
   for name, value, least in (
     ('seed', seed, 0),

@@ -7,6 +7,13 @@ where it lies, by `gather` within a jitted step or `take` on the host.
 
 One target, one step ahead, is y [B]. Several of either are `Targets`, and y [B, K, C]:
 K rows ahead, C columns.
+
+  >>> from seqjax.data.series import windows
+  >>> shape = windows.sampled(lookback=6, step=2, delay=1)
+  >>> rows = windows.anchors(np.zeros(10, int), 0, 10, shape)  # of ten rows, one piece
+  >>> x, y = windows.take(np.arange(20.0).reshape(10, 2), 0, shape, rows)
+  >>> x.shape, y
+  ((5, 3, 2), array([10., 12., 14., 16., 18.]))
 """
 
 from __future__ import annotations

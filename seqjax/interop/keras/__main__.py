@@ -1,4 +1,4 @@
-"""`python -m seqjax.interop.keras FILE`: what a file of Keras holds."""
+"""`python -m seqjax.interop.keras show FILE`: what a file of Keras holds."""
 
 import sys
 

@@ -184,6 +184,13 @@ def arguments(weights: Weights, name: str) -> dict[str, Any]:
   Raises:
     InputError: if the file has no configuration of that layer, or one that seqjax has
       no equal for: stateful, time_major, of Keras 1, or of another activation.
+
+  Example:
+    >>> from seqjax.interop import keras
+    >>> config = {'units': 8, 'activation': 'relu', 'reset_after': False}
+    >>> layer = keras.Layer({}, class_name='GRU', config=config)  # as a file has it
+    >>> keras.arguments(keras.Weights({'gru': layer}), 'gru')
+    {'features': 8, 'activation': 'relu', 'reset_after': False}
   """
   where = f'layer {name!r} of {weights.source}'
   if name in weights:
