@@ -78,10 +78,7 @@ def test_without_kernels_it_says_so_once_and_works(change, reason):
 def test_a_damaged_library_is_no_crash(tmp_path):
   for name in build.builds():
     (tmp_path / build.file_name(name)).write_bytes(b'no library')
-  change = (
-    'import pathlib; from seqjax.fast.cpu import library; '
-    f'library._FOLDER = pathlib.Path({str(tmp_path)!r})'
-  )
+  change = f'import pathlib; build.FOLDER = pathlib.Path({str(tmp_path)!r})'
   done = subprocess.run(
     [sys.executable, '-c', _WITHOUT.format(change=change)],
     capture_output=True,
@@ -90,6 +87,7 @@ def test_a_damaged_library_is_no_crash(tmp_path):
     cwd=_ROOT,
   )
   assert 'cannot be loaded' in done.stderr
+  assert 'delete it and run `python ' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['h', 'kernel', 'mask', 'x_mask'])
