@@ -82,6 +82,29 @@ def path(
   return ('cpu', f'kernels for {build}') if build else ('reference', missing)
 
 
+def path_of(layer: Any, x: Any) -> tuple[str, str]:
+  """Which path a SimpleRNN, LSTM or GRU takes for inputs, and why, as `path` says it.
+
+  Args:
+    layer: The layer; its variables are not needed.
+    x: What it is called with, [..., T, D] or a `Lookup`; shapes will do.
+  """
+  H, D = layer.features, x.shape[-1]
+  G = layer.cell().num_gates * H
+  values = Sequence(x).values
+  dtype = layer.dtype or jnp.result_type(values.dtype, layer.param_dtype)
+  dtype = jax.dtypes.canonicalize_dtype(dtype)
+
+  def like(*shape: int) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  params = layer.params_type(like(D, G), like(H, G), None)
+  values = like(*values.shape)
+  x = Lookup(x.ids, values) if isinstance(x, Lookup) else values
+  options = Options(remat_chunk=layer.remat_chunk)
+  return path(layer.cell(), params, Sequence(x), options, layer.implementation)
+
+
 def check_implementation(implementation: str) -> None:
   """Raises ValueError unless it is one of `IMPLEMENTATIONS`."""
   if implementation not in IMPLEMENTATIONS:

@@ -21,6 +21,10 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _ALL = {'padding': 'pre', 'resets': True, 'dropout': 0.3, 'recurrent_dropout': 0.3}
 
 
+def _shape(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 def test_the_path_and_why():
   cell, params, sequence, options = make(Case())
   build_name, _ = library.loaded()
@@ -151,6 +155,30 @@ def test_forward_over_reverse_of_a_vector(cell):
     assert_close(ours(sequence.x), want)
     exported = jax.export.export(ours)(sequence.x)
     assert_close(exported.call(sequence.x), want)
+
+
+@pytest.mark.parametrize(
+  ('layer', 'x', 'path', 'reason'),
+  [
+    (layers.LSTM(32), _shape(8, 50, 16), 'cpu', 'kernels for '),
+    (layers.GRU(3), fast.Lookup(_shape(8, 5), _shape(7, 2)), 'cpu', 'kernels for '),
+    (
+      layers.GRU(3, dtype=jnp.bfloat16),
+      np.zeros((2, 5, 4), int),
+      'cpu',
+      'kernels for ',
+    ),
+    (layers.GRU(3, param_dtype=complex), _shape(8, 5, 4), 'reference', 'complex64'),
+    (layers.GRU(3, jnp.sin), _shape(8, 5, 4), 'reference', 'the activation'),
+    (layers.LSTM(3), _shape(0, 5, 4), 'reference', 'is empty'),
+  ],
+)
+def test_the_path_of_a_layer_and_why(layer, x, path, reason):
+  got = fast.path_of(layer, x)
+  assert got[0] == path
+  assert reason in got[1]
+  forced = fast.path_of(layer.clone(implementation='reference'), x)
+  assert forced == ('reference', "implementation='reference'")
 
 
 def test_build_says_what_is_missing(monkeypatch, tmp_path):
