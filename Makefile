@@ -59,7 +59,7 @@ WHEELS := manylinux_2_28_x86_64=x86_64-linux-gnu.2.28 \
   manylinux_2_28_aarch64=aarch64-linux-gnu.2.28 \
   macosx_11_0_arm64=aarch64-macos.11.0 win_amd64=x86_64-windows-gnu
 
-wheels: .venv/ready  ## for Linux, macOS and Windows, into dist/: the kernels by zig
+wheels: .venv/ready  ## into dist/, the kernels by zig: run on Linux x86_64 alone, others untried
 	$(PY) -m pip install --quiet build ziglang==0.15.1
 	for pair in $(WHEELS); do rm -rf build; \
 	  SEQJAX_TARGET=$${pair#*=} $(PY) -m build --wheel --no-isolation --outdir dist \

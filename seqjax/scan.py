@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 
 from seqjax.cells import ACTIVATIONS, Cell, zero_carry
 from seqjax.types import Array, PyTree
@@ -132,6 +133,24 @@ def first_carry(cell: Cell, params: PyTree, sequence: Sequence) -> PyTree:
   # Made of the inputs: in a shard_map they vary over the same axes of the mesh.
   like = sequence.x.ids if isinstance(sequence.x, Lookup) else sequence.x
   return jax.tree.map(lambda zero: jnp.zeros_like(like, zero.dtype, zero.shape), zeros)
+
+
+def varying_as(like: Array, tree: PyTree) -> PyTree:
+  """`tree`; within a shard_map it varies over the same axes of the mesh as `like`.
+
+  So one operation may take them, and gradients of weights are added up over the devices
+  once, behind it. XLA drops the zeros; outside of a shard_map nothing is added.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if AxisType.Manual not in mesh.axis_types:
+    return tree
+
+  def varying(a: Array) -> Array:
+    if a.dtype == bool:
+      return a | jnp.zeros_like(like, bool, a.shape)
+    return a + jnp.zeros_like(like, a.dtype, a.shape)
+
+  return jax.tree.map(varying, tree)
 
 
 def scan_time(

@@ -78,7 +78,7 @@ def _written(pattern):
   return sorted(p for p in _DOCS.rglob(pattern) if '_build' not in p.parts)
 
 
-_PAGES = ['index.md', 'guides/accelerators.md', 'guides/from_keras.md']
+_PAGES = ['index.md', 'fast_path.md', 'guides/accelerators.md', 'guides/from_keras.md']
 _PAGES += ['guides/from_torch.md']
 _PAGES += sorted(f'recipes/{path.name}' for path in (_DOCS / 'recipes').glob('*.md'))
 _PAGES.remove('recipes/index.md')

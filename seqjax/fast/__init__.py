@@ -9,7 +9,15 @@
 ('reference', "implementation='reference'")
 """
 
-from seqjax.fast.dispatch import check_implementation, path, recur
+from seqjax.fast.dispatch import check_implementation, path, path_of, recur
 from seqjax.scan import Lookup, Options, Sequence
 
-__all__ = ['Lookup', 'Options', 'Sequence', 'check_implementation', 'path', 'recur']
+__all__ = [
+  'Lookup',
+  'Options',
+  'Sequence',
+  'check_implementation',
+  'path',
+  'path_of',
+  'recur',
+]

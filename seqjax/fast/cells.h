@@ -8,14 +8,10 @@
 // before it, turns s into the gradients of the sums, and the cotangents dh, dc into those
 // before the step, less what comes through the state's product.
 #pragma once
-#ifndef __CUDACC_RTC__  // which has no headers and needs none
+#ifndef SEQJAX_CUDA  // gpu/recur.cu, compiled without headers, has its own of these
 #include <cstdint>
 #include <cstring>
-#endif
-#ifndef SEQJAX_CUDA
 #define SEQJAX_INLINE inline
-#else
-#define SEQJAX_INLINE __device__ __forceinline__
 #endif
 
 namespace seqjax {
@@ -74,12 +70,6 @@ template <class V> inline V exp(V x) {
 
 // Small values are right to the last places too: by tanh they would be off by 1e-8.
 template <class V> inline V sigmoid(V x) { return 1.f / (1.f + exp(-x)); }
-#else
-// By the device's own e^x and quotient, which are right to 1e-7 of 1.
-template <class V> SEQJAX_INLINE V sigmoid(V x) { return __fdividef(1.f, 1.f + __expf(-x)); }
-template <class V> SEQJAX_INLINE V tanh(V x) {
-  return __fdividef(2.f, 1.f + __expf(-2.f * x)) - 1.f;
-}
 #endif
 
 // In the order of `ACTIVATIONS` in problem.py. HARD_SIGMOID is Keras 3's, a sixth of

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from seqjax.scan import Lookup, Sequence
-from seqjax.types import BATCH_AXIS, Array, PyTree
+from seqjax.scan import Lookup, Sequence, varying_as
+from seqjax.types import BATCH_AXIS, PyTree
 
 
 def over_devices(
@@ -31,50 +30,22 @@ def over_devices(
     What `run` does. A mesh is set by jax.set_mesh or within a jitted function by
     jax.sharding.use_abstract_mesh; it counts if its only axis is `BATCH_AXIS`.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  batch_axes = len(sequence.x.shape) - 2
-  # Dropout masks may have an axis for the gates in front.
-  dropout_axes = [
-    0 if m is None else m.ndim - batch_axes - 1
-    for m in (sequence.x_mask, sequence.h_mask)
-  ]
 
   def on_one(params: PyTree, sequence: Sequence) -> PyTree:
-    like = sequence.x.ids if isinstance(sequence.x, Lookup) else sequence.x
-    return run(*varying_as(like, (params, sequence)))
+    return run(*varying_as(jax.tree.leaves(sequence.x)[0], (params, sequence)))
 
-  if not batch_axes or not _cuts(mesh, sequence.x.shape[0]):
+  mesh, batch_axes = jax.sharding.get_abstract_mesh(), len(sequence.x.shape) - 2
+  several = mesh.axis_names == (BATCH_AXIS,) and mesh.axis_types == (AxisType.Auto,)
+  B = sequence.x.shape[0] if batch_axes else 0
+  if not several or mesh.size == 1 or not B or B % mesh.size:
     return on_one(params, sequence)
-  rows, whole = PartitionSpec(BATCH_AXIS), PartitionSpec()
-  x_mask, h_mask = (PartitionSpec(*[None] * n, BATCH_AXIS) for n in dropout_axes)
-  of_lookup: Any = (rows, whole)
-  x = Lookup(*of_lookup) if isinstance(sequence.x, Lookup) else rows
-  specs: Any = (x, rows, rows, rows, x_mask, h_mask)
-  return jax.shard_map(on_one, in_specs=(whole, Sequence(*specs)), out_specs=rows)(
-    params, sequence
-  )
-
-
-def varying_as(like: Array, tree: PyTree) -> PyTree:
-  """`tree`; within a shard_map it varies over the same axes of the mesh as `like`.
-
-  So one operation may take them, and gradients of weights are added up over the devices
-  once, behind it. XLA drops the zeros; outside of a shard_map nothing is added.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  if AxisType.Manual not in mesh.axis_types:
-    return tree
-
-  def varying(a: Array) -> Array:
-    if a.dtype == bool:
-      return a | jnp.zeros_like(like, bool, a.shape)
-    return a + jnp.zeros_like(like, a.dtype, a.shape)
-
-  return jax.tree.map(varying, tree)
-
-
-def _cuts(mesh: Any, rows: int) -> bool:
-  """Whether the mesh is one of several devices that all get rows of the batch."""
-  if mesh.axis_names != (BATCH_AXIS,) or mesh.axis_types != (AxisType.Auto,):
-    return False
-  return mesh.size > 1 and rows > 0 and rows % mesh.size == 0
+  rows: Any = PartitionSpec(BATCH_AXIS)
+  whole: Any = PartitionSpec()
+  x = Lookup(rows, whole) if isinstance(sequence.x, Lookup) else rows
+  # Dropout masks may have an axis for the gates in front.
+  masks: Any = [
+    PartitionSpec(*[None] * (getattr(m, 'ndim', 0) - batch_axes - 1), BATCH_AXIS)
+    for m in (sequence.x_mask, sequence.h_mask)
+  ]
+  specs = whole, Sequence(x, rows, rows, rows, *masks)
+  return jax.shard_map(on_one, in_specs=specs, out_specs=rows)(params, sequence)

@@ -1,7 +1,6 @@
 """`recur`: the recurrence by the fastest path that can run it, and which that is."""
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from seqjax.fast import kernels
 from seqjax.fast.cpu import library
 from seqjax.fast.devices import over_devices
 from seqjax.fast.gpu import launch as gpu_launch
-from seqjax.fast.gpu import recur as gpu
+from seqjax.fast.gpu import lowering
 from seqjax.fast.problem import ACTIVATIONS, CELLS, Static
 from seqjax.scan import USUAL, Lookup, Options, Sequence
 from seqjax.types import Array, PyTree
@@ -46,17 +45,15 @@ def recur(
     processing, or None without `return_sequences`.
 
   Raises:
-    ValueError: if `implementation` is 'fast' and that can't run; it says why.
+    ValueError: if `implementation` is 'fast' and that can't run; it says why. If an
+      array's shape does not fit the others; it has its name.
   """
+  _check_sizes(cell, params, sequence)
   name, reason = path(cell, params, sequence, options, implementation)
   if name == 'reference' and implementation == 'fast':
     raise ValueError(f"implementation='fast' can't run: {reason}")
   one = scan.recur if name == 'reference' else _by_kernels
-
-  def run(params: PyTree, sequence: Sequence) -> tuple[PyTree, Array | None]:
-    return one(cell, params, sequence, options)
-
-  return over_devices(run, params, sequence)
+  return over_devices(lambda p, s: one(cell, p, s, options), params, sequence)
 
 
 def path(
@@ -77,16 +74,35 @@ def path(
     return 'reference', "implementation='reference'"
   reason = _unsupported(cell, params, sequence)
   backend = jax.default_backend()
-  if reason is None and kernels.has_gpu() and backend != 'cpu':
-    *batch, T, _ = sequence.x.shape
-    H = params.recurrent_kernel.shape[0]
-    reason = gpu.unsupported(cell, options, math.prod(batch), T, H)
-    reason = reason or gpu_launch.missing()
-    return ('reference', reason) if reason else ('gpu', 'kernels in CUDA')
+  if reason is None and gpu_launch.has_gpu() and backend != 'cpu':
+    return lowering.path(cell, params, sequence, options)
   if reason is None and backend != 'cpu':
     reason = f'there are no kernels for {backend}'
   build, missing = library.loaded() if reason is None else (None, reason)
   return ('cpu', f'kernels for {build}') if build else ('reference', missing)
+
+
+def path_of(layer: Any, x: Any) -> tuple[str, str]:
+  """Which path a SimpleRNN, LSTM or GRU takes for inputs, and why, as `path` says it.
+
+  Args:
+    layer: The layer; its variables are not needed.
+    x: What it is called with, [..., T, D] or a `Lookup`; shapes will do.
+  """
+  H, D = layer.features, x.shape[-1]
+  G = layer.cell().num_gates * H
+  values = Sequence(x).values
+  dtype = layer.dtype or jnp.result_type(values.dtype, layer.param_dtype)
+  dtype = jax.dtypes.canonicalize_dtype(dtype)
+
+  def like(*shape: int) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  params = layer.params_type(like(D, G), like(H, G), None)
+  values = like(*values.shape)
+  x = Lookup(x.ids, values) if isinstance(x, Lookup) else values
+  options = Options(remat_chunk=layer.remat_chunk)
+  return path(layer.cell(), params, Sequence(x), options, layer.implementation)
 
 
 def check_implementation(implementation: str) -> None:
@@ -96,6 +112,21 @@ def check_implementation(implementation: str) -> None:
       f'implementation must be one of {", ".join(IMPLEMENTATIONS)}, '
       f'got {implementation!r}'
     )
+
+
+def _check_sizes(cell: Cell, params: PyTree, sequence: Sequence) -> None:
+  *batch, T, D = sequence.x.shape
+  H = params.recurrent_kernel.shape[0]
+  carry = {} if sequence.carry is None else sequence.carry._asdict()
+  sizes = {'mask': T, 'reset': T, 'x_mask': D, 'h_mask': H, **dict.fromkeys(carry, H)}
+  for name, array in {**sequence._asdict(), **carry}.items():
+    if name not in sizes or array is None:
+      continue
+    got, expected = tuple(array.shape), (*batch, sizes[name])
+    # Dropout masks may have an axis for the gates in front.
+    several = name[1:] == '_mask' and got[:1] in ((1,), (cell.num_gates,))
+    if got != expected and not (several and got[1:] == expected):
+      raise ValueError(f'{name} does not fit: {got}, expected {expected}')
 
 
 def _unsupported(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
@@ -126,54 +157,43 @@ def _by_kernels(
 ) -> tuple[PyTree, Array | None]:
   x, carry = sequence.x, sequence.carry
   *batch, T, _ = x.shape
-  B, H = math.prod(batch), params.recurrent_kernel.shape[0]
-  if isinstance(x, Lookup) or len(batch) != 1 or kernels.has_gpu():
+  if isinstance(x, Lookup) or len(batch) != 1 or gpu_launch.has_gpu():
     options = options._replace(time_first=False)
 
   def turned(a: Array) -> Array:
     return jnp.swapaxes(a, 0, 1) if options.time_first else a
 
-  def flat(a: Array, *behind: int) -> Array:
-    """[1, ..., B, *behind], whatever the batch's axes are."""
-    front = a.shape[: a.ndim - len(behind) - len(batch)]
-    return a.reshape(1, *front, B, *behind)
+  def flat(a: Array, behind: int) -> Array:
+    """[..., B, ...], with so many axes behind the batch's, whatever these are."""
+    end = a.ndim - behind
+    return a.reshape(*a.shape[: end - len(batch)], -1, *a.shape[end:])
 
-  arrays: dict[str, Any] = {
-    'recurrent_kernel': params.recurrent_kernel[None],
-    'kernel': params.kernel[None],
-    'mask': sequence.mask,
-    'reset': sequence.reset,
-    'x_mask': sequence.x_mask,
-    'h_mask': sequence.h_mask,
-  }
-  if isinstance(x, Lookup):
-    arrays |= {'x': x.embedding[None], 'ids': flat(x.ids.astype(jnp.int32), T)}
-  else:
-    arrays['x'] = turned(x)[None] if options.time_first else flat(x, T, x.shape[-1])
+  arrays: dict[str, Any] = params._asdict()
   if params.bias is not None:
-    arrays['bias'] = params.bias.reshape(1, -1, params.bias.shape[-1])
+    arrays['bias'] = params.bias.reshape(-1, params.bias.shape[-1])
   if carry is not None:
-    arrays |= {k: flat(c, H) for k, c in carry._asdict().items()}
+    arrays |= {k: flat(c, 1) for k, c in carry._asdict().items()}
+  if isinstance(x, Lookup):
+    arrays |= {'x': x.embedding, 'ids': flat(x.ids.astype(jnp.int32), 1)}
+  else:
+    arrays['x'] = turned(flat(x, 2))
   for name in ('mask', 'reset'):
-    if arrays[name] is not None:
-      flags = arrays[name].astype(bool)
-      arrays[name] = turned(flags)[None] if options.time_first else flat(flags, T)
+    if (flags := getattr(sequence, name)) is not None:
+      arrays[name] = turned(flat(flags.astype(bool), 1))
   for name in ('x_mask', 'h_mask'):
-    if (mask := arrays[name]) is not None:
-      mask = mask if mask.ndim > len(batch) + 1 else mask[None]
-      arrays[name] = flat(mask, mask.shape[-1])
-  arrays = {
-    k: a.astype(jnp.float32) if jnp.issubdtype(a.dtype, jnp.floating) else a
+    if (mask := getattr(sequence, name)) is not None:
+      arrays[name] = flat(mask if mask.ndim > len(batch) + 1 else mask[None], 1)
+  arrays = {  # of one model
+    k: a[None].astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype)
     for k, a in arrays.items()
     if a is not None
   }
   precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-  outputs = kernels.run(Static(cell, options, precision=precision), arrays)
-  last = cell.carry(
-    *(outputs[k].reshape(*batch, H) for k in cell.carry._fields)  # type: ignore[attr-defined]
-  )
+  static = Static(cell, options, precision=precision)
+  outputs = kernels.run(static, arrays)
+  last = cell.carry(*(outputs[k].reshape(*batch, -1) for k in static.fields))
   if not options.return_sequences:
     return last, None
   if options.time_first:
-    return last, turned(outputs['ys'].reshape(T, B, H))
-  return last, outputs['ys'].reshape(*batch, T, H)
+    return last, turned(outputs['ys'].reshape(T, *batch, -1))
+  return last, outputs['ys'].reshape(*batch, T, -1)

@@ -3,6 +3,7 @@
 The operations (kernels.py) and the rooms of each platform both read it.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,9 +35,25 @@ class Static(NamedTuple):
   precision: str | None = None  # of matmuls outside of kernels: JAX's setting
 
   @property
+  def fields(self) -> tuple[str, ...]:
+    """Those of the carry."""
+    return self.cell.carry._fields  # type: ignore[attr-defined]
+
+  @property
   def states(self) -> int:
-    """Fields of the carry."""
-    return len(self.cell.carry._fields)  # type: ignore[attr-defined]
+    """How many they are."""
+    return len(self.fields)
+
+  @property
+  def gradients(self) -> tuple[str, ...]:
+    """Names of what `backward` gives, in order."""
+    bias = ('bias',) if 'bias' in self.given else ()
+    x = ('x',) if self.wants_dx else ()
+    return ('recurrent_kernel', 'kernel', *bias, *self.fields, *x)
+
+  def named(self, arrays: Iterable[Any]) -> dict[str, Any]:
+    """Those that are given, by name."""
+    return dict(zip(self.given, arrays, strict=True))
 
 
 class Sizes(NamedTuple):
@@ -48,6 +65,8 @@ class Sizes(NamedTuple):
   D: int
   H: int
   V: int  # rows of x
+  x_masks: int  # of dropout: none, one, or one for each gate
+  h_masks: int
   chunks: int
   K: int  # steps of a chunk
   kept: int  # rows of H numbers that forward keeps for the way back

@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import scan
-from seqjax.fast.devices import varying_as
 from seqjax.layers.base import Flags
 from seqjax.layers.checks import check_sequence
 from seqjax.layers.names import Named
@@ -142,7 +141,7 @@ class RNN(Recurrence):
       carry = zeros if sequence.carry is None else sequence.carry
       return scan.scan_time(
         step,
-        varying_as(arrays[0], carry),
+        scan.varying_as(arrays[0], carry),
         sequence.x,
         sequence.mask,
         project=project,

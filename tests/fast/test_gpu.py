@@ -35,18 +35,18 @@ pytestmark = pytest.mark.skipif(not shutil.which('g++'), reason='needs g++')
 @pytest.fixture(autouse=True, scope='module')
 def on_cpu():
   """The primitives are lowered to the GPU's kernels, on a CPU."""
-  pair = (
-    (kernels._forward, kernels.forward_on_gpu),
-    (kernels._backward, kernels.backward_on_gpu),
-  )
+  pair = ((kernels._forward, gpu.forward), (kernels._backward, gpu.backward))
   before = [mlir._platform_specific_lowerings['cpu'][p] for p, _ in pair]
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(kernels, 'has_gpu', lambda: True)
+    patch.setattr(gpu_launch, 'has_gpu', lambda: True)
     patch.setattr(gpu_launch, 'memory', lambda: float('inf'))
     for primitive, function in pair:
 
       def lowered(*operands, static, function=function):
-        return function(static, operands, gpu_on_cpu.launch, 40_000)
+        arrays = static.named(operands)
+        sizes = kernels.sizes_of(static, arrays)
+        with jax.default_matmul_precision(static.precision):
+          return function(static, sizes, arrays, gpu_on_cpu.launch, 40_000)
 
       lower = mlir.lower_fun(lowered, multiple_results=True)
       mlir.register_lowering(primitive, lower, platform='cpu')
@@ -284,7 +284,7 @@ def test_where_it_runs_is_decided_where_it_is_lowered(monkeypatch):
   monkeypatch.setattr(gpu_launch, 'MOST_MODELS', 0)
   assert '__gpu$' not in calls('cuda')
   # A process without a GPU that lowers for one; programs of before had room for it.
-  monkeypatch.setattr(kernels, 'has_gpu', lambda: False)
+  monkeypatch.setattr(gpu_launch, 'has_gpu', lambda: False)
   jax.clear_caches()
   assert '__gpu$' not in calls('cuda')
   monkeypatch.undo()

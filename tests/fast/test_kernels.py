@@ -1,5 +1,6 @@
 """The kernels' library: who may run it, what it refuses, and what sanitizers find."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,14 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_cases import Case, make
+from fast_cases import Case, assert_close, make
 
 from seqjax import fast, layers, scan
-from seqjax.fast import kernels
 from seqjax.fast.cpu import build, library
-from seqjax.fast.problem import Static
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_ALL = {'padding': 'pre', 'resets': True, 'dropout': 0.3, 'recurrent_dropout': 0.3}
+
+
+def _shape(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def test_the_path_and_why():
@@ -78,10 +82,7 @@ def test_without_kernels_it_says_so_once_and_works(change, reason):
 def test_a_damaged_library_is_no_crash(tmp_path):
   for name in build.builds():
     (tmp_path / build.file_name(name)).write_bytes(b'no library')
-  change = (
-    'import pathlib; from seqjax.fast.cpu import library; '
-    f'library._FOLDER = pathlib.Path({str(tmp_path)!r})'
-  )
+  change = f'import pathlib; build.FOLDER = pathlib.Path({str(tmp_path)!r})'
   done = subprocess.run(
     [sys.executable, '-c', _WITHOUT.format(change=change)],
     capture_output=True,
@@ -90,34 +91,94 @@ def test_a_damaged_library_is_no_crash(tmp_path):
     cwd=_ROOT,
   )
   assert 'cannot be loaded' in done.stderr
+  assert 'delete it and run `python ' in done.stderr
 
 
-@pytest.mark.parametrize('name', ['h', 'kernel', 'mask', 'x_mask'])
-def test_sizes_that_do_not_fit_are_an_error_that_names_the_array(name):
-  """Only who calls the kernels by hand can bring them about."""
-  assert library.loaded()[0]
-  B, T, D, H = 3, 5, 4, 6
-  shapes = {
-    'x': (1, B, T, D), 'recurrent_kernel': (1, H, 4 * H), 'kernel': (1, D, 4 * H),
-    'h': (1, B, H), 'c': (1, B, H), 'mask': (1, B, T), 'x_mask': (1, 1, B, D),
-  }  # fmt: skip
-  static = Static(scan_cell(), fast.Options(), tuple(shapes))
-  sizes = kernels.sizes_of(static, shapes)
-  header = kernels._header(static, sizes)
-  arrays = {
-    k: jnp.zeros(s, bool if k == 'mask' else jnp.float32) for k, s in shapes.items()
-  }
-  arrays[name] = arrays[name][..., :-1]
-  results = [
-    jax.ShapeDtypeStruct(s, jnp.float32) for s in kernels._forward_shapes(static, sizes)
-  ]
-  call = jax.ffi.ffi_call(library.FORWARD, results)
-  with pytest.raises(jax.errors.JaxRuntimeError, match=f'{name} does not fit'):
-    jax.block_until_ready(call(*arrays.values(), header=header))
+@pytest.mark.parametrize('implementation', ['fast', 'reference'])
+@pytest.mark.parametrize('batch', [(3,), (2, 3)])
+@pytest.mark.parametrize('name', ['h', 'c', 'mask', 'reset', 'x_mask', 'h_mask'])
+def test_what_does_not_fit_is_an_error_that_names_it(name, batch, implementation):
+  cell, params, sequence, options = make(Case('lstm', batch, **_ALL))
+  given = sequence.carry if name in 'hc' else sequence
+  for cut in (np.s_[..., :-1], np.s_[..., :1, :]):  # and no other is repeated
+    changed = given._replace(**{name: getattr(given, name)[cut]})
+    changed = sequence._replace(carry=changed) if name in 'hc' else changed
+    with pytest.raises(ValueError, match=f'^{name} does not fit: .*, expected'):
+      fast.recur(cell, params, changed, options, implementation)
 
 
-def scan_cell():
-  return make(Case('lstm'))[0]
+@pytest.mark.parametrize('name', ['kernel', 'recurrent_kernel', 'bias'])
+def test_weights_that_do_not_fit_reach_no_kernel(name):
+  cell, params, sequence, options = make(Case('lstm', **_ALL))
+  params = params._replace(**{name: getattr(params, name)[..., :-1]})
+  with pytest.raises(ValueError, match=f'^{name} does not fit: .*, expected'):
+    fast.recur(cell, params, sequence, options, 'fast')
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_vmap_over_no_models_gives_none(shared):
+  cell, params, sequence, options = make(Case('gru', padding='pre', vocab_size=3))
+  axes = (0, None if shared else 0)
+
+  def gradients(params, carry):
+    def loss(params, carry):
+      outputs = fast.recur(
+        cell, params, sequence._replace(carry=carry), options, 'fast'
+      )
+      return sum(jnp.sum(y) for y in jax.tree.leaves(outputs))
+
+    return jax.grad(loss, (0, 1))(params, carry)
+
+  def none(tree, axis):
+    return tree if axis is None else jax.tree.map(lambda a: jnp.stack([a])[:0], tree)
+
+  given = [none(*pair) for pair in zip((params, sequence.carry), axes, strict=True)]
+  found = jax.jit(jax.vmap(gradients, axes))(*given)
+  shapes = jax.tree.map(lambda a: (0, *a.shape), (params, sequence.carry))
+  assert jax.tree.map(jnp.shape, found) == shapes
+
+
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+def test_forward_over_reverse_of_a_vector(cell):
+  """And that a program with many cotangents at once is exported."""
+  cell, params, sequence, options = make(Case(cell, (2,), T=3, D=2, H=2))
+
+  def second(run):
+    def outputs(x):
+      return run(cell, params, sequence._replace(x=x), options)[1]
+
+    return jax.jit(jax.jacfwd(jax.jacrev(outputs))), jax.jit(jax.jacrev(outputs))
+
+  by_kernels = second(functools.partial(fast.recur, implementation='fast'))
+  for ours, reference in zip(by_kernels, second(scan.recur), strict=True):
+    want = reference(sequence.x)
+    assert_close(ours(sequence.x), want)
+    exported = jax.export.export(ours)(sequence.x)
+    assert_close(exported.call(sequence.x), want)
+
+
+@pytest.mark.parametrize(
+  ('layer', 'x', 'path', 'reason'),
+  [
+    (layers.LSTM(32), _shape(8, 50, 16), 'cpu', 'kernels for '),
+    (layers.GRU(3), fast.Lookup(_shape(8, 5), _shape(7, 2)), 'cpu', 'kernels for '),
+    (
+      layers.GRU(3, dtype=jnp.bfloat16),
+      np.zeros((2, 5, 4), int),
+      'cpu',
+      'kernels for ',
+    ),
+    (layers.GRU(3, param_dtype=complex), _shape(8, 5, 4), 'reference', 'complex64'),
+    (layers.GRU(3, jnp.sin), _shape(8, 5, 4), 'reference', 'the activation'),
+    (layers.LSTM(3), _shape(0, 5, 4), 'reference', 'is empty'),
+  ],
+)
+def test_the_path_of_a_layer_and_why(layer, x, path, reason):
+  got = fast.path_of(layer, x)
+  assert got[0] == path
+  assert reason in got[1]
+  forced = fast.path_of(layer.clone(implementation='reference'), x)
+  assert forced == ('reference', "implementation='reference'")
 
 
 def test_build_says_what_is_missing(monkeypatch, tmp_path):

@@ -33,12 +33,10 @@ def file_name(name: str) -> str:
 
 def compiler() -> list[str] | None:
   """The command of a C++ compiler, or None."""
-  if os.environ.get('CXX'):
-    return os.environ['CXX'].split()
-  for name in ('g++', 'clang++'):
-    if shutil.which(name):
-      return [name]
-  return _zig()
+  if named := os.environ.get('CXX'):
+    return named.split()
+  found = shutil.which('g++') or shutil.which('clang++')
+  return [found] if found else _zig()
 
 
 def build(folder: pathlib.Path = FOLDER) -> list[pathlib.Path]:
@@ -59,18 +57,18 @@ def build(folder: pathlib.Path = FOLDER) -> list[pathlib.Path]:
   command = _zig() if target else compiler()
   if command is None:
     raise RuntimeError('no C++ compiler: there is no g++, no clang++ and no ziglang')
-  made = []
-  newest = max(path.stat().st_mtime for path in _sources())
-  for name in builds(target.partition('-')[0]):
-    library = folder / file_name(name)
+  names = builds(target.partition('-')[0])
+  libraries = {name: folder / file_name(name) for name in names}
+  sources = [*FOLDER.glob('*.cc'), *FOLDER.glob('*.h'), *FOLDER.parent.glob('*.h')]
+  newest = max(path.stat().st_mtime for path in sources)
+  for name, library in libraries.items():
     if library.exists() and library.stat().st_mtime > newest:
-      made.append(library)
       continue
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
       unfinished = pathlib.Path(scratch, library.name)
       _run([*command, *_flags(name, command, target), '-o', str(unfinished)])
-      made.append(unfinished.replace(library))
-  return made
+      unfinished.replace(library)
+  return list(libraries.values())
 
 
 def _flags(name: str, command: list[str], target: str) -> list[str]:
@@ -82,10 +80,6 @@ def _flags(name: str, command: list[str], target: str) -> list[str]:
   flags += ['-target', target] if target else []
   flags += [] if 'windows' in target or sys.platform == 'win32' else ['-fPIC']
   return [*flags, '-isystem', str(_headers()), str(FOLDER / 'kernels.cc')]
-
-
-def _sources() -> list[pathlib.Path]:
-  return [*FOLDER.glob('*.cc'), *FOLDER.glob('*.h'), *FOLDER.parent.glob('*.h')]
 
 
 def _headers() -> pathlib.Path:

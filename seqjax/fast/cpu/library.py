@@ -7,13 +7,11 @@ by ctypes, and XLA calls its handlers.
 import ctypes
 import functools
 import logging
-import pathlib
 
 import jax
 
 from seqjax.fast.cpu import build
 
-_FOLDER = pathlib.Path(__file__).parent
 FORWARD, BACKWARD = 'SeqjaxForward', 'SeqjaxBackward'
 
 
@@ -23,28 +21,29 @@ def loaded() -> tuple[str | None, str]:
 
   The reason is logged as a warning, once.
   """
-  there, reason = False, ''
-  for name in build.builds():
-    path = _FOLDER / build.file_name(name)
-    if not path.exists() or reason:
-      continue
+  paths = {name: build.FOLDER / build.file_name(name) for name in build.builds()}
+  there = {name: path for name, path in paths.items() if path.exists()}
+  reason = (
+    'this processor is none that the CPU kernels are built for, x86-64 with AVX2 or '
+    "aarch64: take another machine, or implementation='reference', which is silent"
+  )
+  if paths and not there:
+    reason = (
+      f'the CPU kernels are not built: run `python {build.FOLDER / "build.py"}`, which '
+      'needs g++, clang or the package ziglang'
+    )
+  for name, path in there.items():
     try:
       library = ctypes.CDLL(str(path))
     except OSError as error:
-      reason = f'the CPU kernels in {path} cannot be loaded: {error}'
-      continue
+      again = f'delete it and run `python {build.FOLDER / "build.py"}`'
+      reason = f'the CPU kernels in {path} cannot be loaded: {error}; {again}'
+      break
     if library.SeqjaxRunsHere():
       for symbol in (FORWARD, BACKWARD):
         handler = jax.ffi.pycapsule(getattr(library, symbol))
         jax.ffi.register_ffi_target(symbol, handler, platform='cpu')
       return name, ''
-    there = True
-  if there or not build.builds():
-    reason = reason or 'this processor is none that the CPU kernels are built for'
-  reason = reason or (
-    f'the CPU kernels are not built: run `python {_FOLDER / "build.py"}`, which needs '
-    'g++, clang or the package ziglang'
-  )
   logging.getLogger('seqjax').warning(
     '%s; recurrent layers take the slower reference path', reason
   )

@@ -1,6 +1,5 @@
 // Memory of the kernels that is kept from call to call: fresh pages cost a fault each.
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -17,7 +16,10 @@ class Scratch {
  public:
   static constexpr int64_t KEPT = int64_t{256} << 20;  // floats in all: 1 GiB
 
-  explicit Scratch(int64_t size) : block_(size ? take(size) : Block{}) {  // of none: null
+  explicit Scratch(int64_t size) {
+    if (!size) return;  // of none: null
+    take([&](const Block& b) { return !b.ticket && b.size >= size && b.size <= 2 * size + 4096; });
+    if (!data()) block_ = Block{std::unique_ptr<float[]>(new float[size]), size};
 #ifdef SEQJAX_POISON  // for tests: what is read before it is written shows
     for (int64_t i = 0; i < size; ++i) block_.floats[i] = __builtin_nanf("");
 #endif
@@ -26,23 +28,14 @@ class Scratch {
   Scratch(int64_t size, const float* ticket) {
     uint32_t words[2];
     std::memcpy(words, ticket, 8);
-    Pool& p = pool();
-    std::lock_guard<std::mutex> lock(p.mutex);
-    if (words[0] != p.process || words[1] == NORMAL) return;
-    for (auto b = p.blocks.begin(); b != p.blocks.end(); ++b)
-      if (b->ticket == words[1] && b->size >= size) {
-        block_ = p.remove(b);
-        return;
-      }
+    if (words[0] != pool().process || words[1] == NORMAL) return;
+    take([&](const Block& b) { return b.ticket == words[1] && b.size >= size; });
   }
   ~Scratch() {
     if (data()) give_back(0);
   }
-  Scratch(Scratch&& other) noexcept : block_(std::move(other.block_)) {}
-  Scratch& operator=(Scratch&& other) noexcept {
-    std::swap(block_, other.block_);
-    return *this;
-  }
+  Scratch(Scratch&&) = default;
+  Scratch& operator=(Scratch&&) = default;  // to one of none
   float* data() { return block_.floats.get(); }
 
   // Writes a ticket, two normal floats.
@@ -63,29 +56,22 @@ class Scratch {
     std::deque<Block> blocks;  // the oldest first
     int64_t size = 0;
     uint32_t last = NORMAL, process = std::random_device{}() % NORMAL | NORMAL;
-    Block remove(std::deque<Block>::iterator b) {
-      Block found = std::move(*b);
-      blocks.erase(b);
-      size -= found.size;
-      return found;
-    }
   };
   static Pool& pool() {
     static Pool* pool = new Pool;  // never destroyed: threads may outlive main
     return *pool;
   }
-  static Block take(int64_t size) {
+  // The smallest block that fits, if there is one.
+  template <class F> void take(F fits) {
     Pool& p = pool();
-    {
-      std::lock_guard<std::mutex> lock(p.mutex);
-      auto best = p.blocks.end();
-      for (auto b = p.blocks.begin(); b != p.blocks.end(); ++b)
-        if (!b->ticket && b->size >= size && b->size <= 2 * size + 4096 &&
-            (best == p.blocks.end() || b->size < best->size))
-          best = b;
-      if (best != p.blocks.end()) return p.remove(best);
-    }
-    return Block{std::unique_ptr<float[]>(new float[size]), size};
+    std::lock_guard<std::mutex> lock(p.mutex);
+    auto best = p.blocks.end();
+    for (auto b = p.blocks.begin(); b != p.blocks.end(); ++b)
+      if (fits(*b) && (best == p.blocks.end() || b->size < best->size)) best = b;
+    if (best == p.blocks.end()) return;
+    block_ = std::move(*best);
+    p.blocks.erase(best);
+    p.size -= block_.size;
   }
   uint32_t give_back(bool leaves) {
     Pool& p = pool();
@@ -95,7 +81,7 @@ class Scratch {
     p.size += block_.size;
     p.blocks.push_back(std::move(block_));
     const uint32_t ticket = p.blocks.back().ticket;
-    while (p.size > KEPT) p.remove(p.blocks.begin());  // the system has it back
+    for (; p.size > KEPT; p.blocks.pop_front()) p.size -= p.blocks.front().size;  // the system has it back
     return ticket;
   }
   Block block_;

@@ -13,7 +13,6 @@
 #include <atomic>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -49,22 +48,25 @@ template <class F> void deal(const Threads& threads, int64_t tasks, const F& f) 
   while (state->done.load(std::memory_order_acquire) < tasks) std::this_thread::yield();
 }
 
-struct Options {  // in the order of `_header` in kernels.py
+struct Options {  // in the order of `_header` in kernels.py, as `Sizes` are
   int64_t activation, gate, go_backwards, zero_output_for_mask, bptt_steps, chunk, time_first;
+};
+
+struct Sizes {
+  int64_t B, T, D, H, V;  // x is [B, T, D], or with ids [V, D]; with time_first all [B, T] are [T, B]
+  int64_t x_masks, h_masks;  // of dropout: 0, 1, or one for each gate
 };
 
 enum { TABLE_FLOATS = 1 << 21 };  // 8 MiB
 
 // One model and its batch. What is null is not there.
-struct Problem {
-  int64_t B, T, D, H, V;  // x is [B, T, D], or with ids [V, D]; with time_first all [B, T] are [T, B]
+struct Problem : Sizes {
   Options options;
-  int64_t x_masks, h_masks;  // of dropout: 0, 1, or one for each gate
   const float *x, *W, *bias, *U, *h0, *c0, *x_mask, *h_mask;
   const int32_t* ids;            // [B, T], of rows of x
   const uint8_t *mask, *reset;   // [B, T]
   float *ys, *h1, *c1;           // forward: [B, T, H], [B, H], [B, H]
-  float* kept;                   // [chunks, B, states, H], a ticket: written, then read
+  float* kept;                   // [chunks, states, B, H], a ticket: written, then read
   const float *dys, *dh1, *dc1;  // backward
   float *dx, *dW, *dbias, *dU, *dh0, *dc0;
   const float* table;  // rows of x times W, plus the bias: [V, S padded H] by groups
@@ -75,6 +77,18 @@ struct Problem {
     return std::clamp<int64_t>((B + 3) / 4, std::min<int64_t>(B, 2), 32);
   }
   int64_t tasks() const { return (B + rows() - 1) / rows(); }
+  int64_t rows_from(int64_t b0) const { return std::min(rows(), B - b0); }
+  // Steps in front at which all rows of the task from b0 on have the same id and the same
+  // state, in whole chunks: they are run as one row.
+  int64_t alike_steps(int64_t b0) const {
+    if (!ids || options.time_first || mask || reset || x_masks || h_masks || h0 || rows_from(b0) == 1) return 0;
+    for (int64_t step = 0; step < T; ++step) {
+      const int32_t* id = ids + b0 * T + (options.go_backwards ? T - 1 - step : step);
+      for (int64_t r = 1; r < rows_from(b0); ++r)
+        if (id[r * T] != *id) return step / options.chunk * options.chunk;
+    }
+    return T;
+  }
   // Whether rows of x are all multiplied by W first, to be looked up then: that spares
   // work unless they are more than the places, or so many that memory is the slower way.
   bool wants_table(int64_t groups) const {
@@ -97,6 +111,7 @@ template <class Cell> struct Weights {
   Packed W, U, W_back, U_back;
   std::vector<float> bias;  // [groups, padded H]
 
+  Weights() = default;
   Weights(const Problem& p, bool backward) : bias(Cell::groups * padded(p.H)) {
     const int64_t D = p.D, H = p.H, HP = padded(H);
     W = Packed(D, H, G, 1, [&](int64_t k, int64_t g) { return p.W + (k * G + Cell::x_order[g]) * H; });
@@ -106,14 +121,18 @@ template <class Cell> struct Weights {
       W_back = Packed(G * HP, D, 1, G * H, [&](int64_t k, int64_t) { return column(p.W, Cell::x_order[k / HP], k % HP); });
       U_back = Packed(G * HP, H, 1, G * H, [&](int64_t k, int64_t) { return column(p.U, k / HP, k % HP); });
     }
-    if (p.bias) for (int g = 0; g < G; ++g) for (int64_t u = 0; u < H; ++u) {
-      bias[g * HP + u] += p.bias[Cell::x_order[g] * H + u];
-      if (two_biases) bias[(Cell::h_first + g) * HP + u] += p.bias[G * H + g * H + u];
+    add_bias(p, bias.data());
+  }
+  // Adds it to sums [groups, padded H]: a row for the inputs and a row for the state, where
+  // their groups differ in place and both reach the end.
+  static constexpr bool two_biases = Cell::groups > Cell::gates;
+  static void add_bias(const Problem& p, float* sums) {
+    const int64_t H = p.H, HP = padded(H);
+    for (int g = 0; g < G && p.bias; ++g) for (int64_t u = 0; u < H; ++u) {
+      sums[g * HP + u] += p.bias[Cell::x_order[g] * H + u];
+      if (two_biases) sums[(Cell::h_first + g) * HP + u] += p.bias[(G + g) * H + u];
     }
   }
-  // A row for the inputs and a row for the state, where their groups differ in place
-  // and both reach the end.
-  static constexpr bool two_biases = Cell::groups > Cell::gates;
 };
 
 // Rows first to last - 1 of an array [., width], as pointers.
@@ -131,22 +150,21 @@ template <class Cell> class Task {
  public:
   // `left` is where forward leaves the chunks, and backward finds them; or null.
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
-      : p(p), w(w), b0(index * p.rows()), n(std::min(p.rows(), p.B - b0)), D(p.D), H(p.H),
+      : p(p), w(w), b0(index * p.rows()), n(p.rows_from(b0)), D(p.D), H(p.H),
         HP(padded(H)), K(backward || left ? p.options.chunk : few(p.options.chunk)), stride(S * HP + W),
         width(p.table ? S * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
-        alike(alike_steps(p, b0, n)), left(left), memory(0) {
+        alike(p.alike_steps(b0)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
     const int64_t many = K * n, state = n * HP;
+    const std::pair<float**, int64_t> parts[] = {
+        {&own, chunk_floats(p, n, K)}, {&masked_x, p.x_masks * many * D}, {&masked_h, p.h_masks * many * HP},
+        {&some, state}, {&dh, backward * state}, {&dc, backward * (Cell::memory || Cell::two_phases) * state},
+        {&dxs, backward * many * padded(D)}, {&special, 2 * width}};
     int64_t size = 0;
-    auto part = [&](int64_t floats) { return std::exchange(size, size + floats); };
-    const int64_t offsets[] = {
-        part(chunk_floats(p, n, K)), part(p.x_masks * many * D), part(p.h_masks * many * HP), part(state),
-        part(backward * state),
-        part(backward * (Cell::memory || Cell::two_phases) * state),
-        part(backward * many * padded(D)), part(2 * width)};
+    for (auto [place, floats] : parts) size += floats;
     memory = Scratch(size);
-    float** const parts[] = {&own, &masked_x, &masked_h, &some, &dh, &dc, &dxs, &special};
-    for (int i = 0; i < 8; ++i) *parts[i] = memory.data() + offsets[i];
+    float* next = memory.data();
+    for (auto [place, floats] : parts) *place = std::exchange(next, next + floats);
     drh = dc;  // cotangent of r h, in a cell of two phases: none has a memory too
     if (backward && Cell::two_phases) std::fill(drh, drh + state, 0.f);
     std::fill(special, special + width, 0.f);
@@ -164,72 +182,50 @@ template <class Cell> class Task {
   }
 
   void forward() {
-    begin(h, p.h0);
-    if (Cell::memory) begin(c, p.c0);
+    each_state([&](float* state, int64_t i) { begin(state, i ? p.c0 : p.h0); });
     const int64_t chunk = p.options.chunk;
     for (int64_t first = 0, steps; first < p.T; first += steps) {
       steps = std::min({K, p.T - first, chunk - first % chunk});
       const int64_t m = rows(first);
-      if (first && first == alike) spread();
-      for (int64_t r = 0; r < n && first % chunk == 0; ++r) each_state([&](float* state, int64_t i) {
-        std::memcpy(kept(first, r, i), state + (rows(first) == 1 ? 0 : r) * HP, H * 4);
+      if (first && first == alike) each_state([&](float* state, int64_t) {
+        for (int64_t r = 1; r < n; ++r) std::memcpy(state + r * HP, state, HP * 4);
       });
+      if (first % chunk == 0) each_state([&](float* state, int64_t i) { finish(kept(first, i), state, m); });
       run(first, steps, true);
       const float* last[] = {h + steps * m * HP, c + steps * m * HP};
       if (left) locate(first + K);
       each_state([&](float* state, int64_t i) { std::memmove(state, last[i], m * HP * 4); });
     }
-    if (alike == p.T) spread();
-    for (int64_t r = 0; r < n; ++r) {
-      std::memcpy(p.h1 + (b0 + r) * H, h + r * HP, H * 4);
-      if (Cell::memory) std::memcpy(p.c1 + (b0 + r) * H, c + r * HP, H * 4);
-    }
+    each_state([&](float* state, int64_t i) { finish(i ? p.c1 : p.h1, state, rows(p.T - 1)); });
   }
 
   // Adds this task's gradients of the weights to `sums`: panels [D, G HP] of W and [H, G HP] of
   // U, [S HP] of the bias. `dx` [B, T, dx_width] gets the gradients of what was read of x, or
   // of the table, at each place; in steps that are `alike` only the first row's, for all.
   void backward(float* sums, float* dx) {
-    begin(dh, p.dh1);
-    if (Cell::memory) begin(dc, p.dc1);
+    both(dh, dc, [&](float* d, int64_t i) { begin(d, i ? p.dc1 : p.dh1); });
     for (int64_t chunk = p.chunks(); chunk--;) {
       const int64_t first = chunk * K, steps = std::min(K, p.T - first);
-      for (int64_t r = 1; r < n && first < alike && first + steps >= alike; ++r) {
-        add(dh, dh + r * HP, HP);  // from here on one row stands for all
-        if (Cell::memory) add(dc, dc + r * HP, HP);
-      }
-      locate(first);
-      if (!left) for (int64_t r = 0; r < rows(first); ++r) each_state([&](float* state, int64_t i) {
-        std::memcpy(state + r * HP, kept(first, r, i), H * 4);
-        std::fill(state + r * HP + H, state + (r + 1) * HP, 0.f);
+      if (first < alike && first + steps >= alike) both(dh, dc, [&](float* d, int64_t) {
+        for (int64_t r = 1; r < n; ++r) add(d, d + r * HP, HP);  // from here on one row stands for all
       });
+      locate(first);
+      if (!left) each_state([&](float* state, int64_t i) { begin(state, kept(first, i)); });
       const bool any = left ? look_up(first, steps) : run(first, steps, false);
       for (int64_t k = 0; k < steps && any && left; ++k) mask_state(k, rows(first));
-      for (int64_t k = steps; k--;) back_step(first + k, k, rows(first));
+      for (int64_t k = steps; k--;) back_step(first + k, k, rows(first), any);
       if (any) collect(first, steps, sums, dx);
-      else if (dx && !p.ids) clear(first, steps, dx);  // others are not added up
+      else if (dx && !p.ids) for (int64_t i = 0; i < steps * n; ++i)  // others are not added up
+        std::fill_n(dx + place(i % n, first + i / n) * D, D, 0.f);
     }
-    for (int64_t r = 0; r < n; ++r) for (int64_t u = 0; u < H; ++u) {
-      const bool counted = alike && r;  // in the first row
-      p.dh0[(b0 + r) * H + u] = counted ? 0 : dh[r * HP + u];
-      if (Cell::memory) p.dc0[(b0 + r) * H + u] = counted ? 0 : dc[r * HP + u];
-    }
+    both(dh, dc, [&](float* d, int64_t i) {
+      if (alike) std::fill(d + HP, d + n * HP, 0.f);  // counted in the first row
+      finish(i ? p.dc0 : p.dh0, d, n);
+    });
   }
 
   // Numbers of a row of `backward`'s dx.
   static int64_t dx_width(const Problem& p) { return p.table ? G * padded(p.H) : p.D; }
-
-  // Steps in front at which all rows have the same id and the same state, in whole
-  // chunks: they are run as one row.
-  static int64_t alike_steps(const Problem& p, int64_t b0, int64_t n) {
-    if (!p.ids || p.options.time_first || p.mask || p.reset || p.x_masks || p.h_masks || p.h0 || n == 1) return 0;
-    for (int64_t step = 0; step < p.T; ++step) {
-      const int32_t* id = p.ids + b0 * p.T + (p.options.go_backwards ? p.T - 1 - step : step);
-      for (int64_t r = 1; r < n; ++r)
-        if (id[r * p.T] != *id) return step / p.options.chunk * p.options.chunk;
-    }
-    return p.T;
-  }
 
  private:
   // Where forward leaves nothing behind its steps go a few at a time, so that they stay in
@@ -259,23 +255,23 @@ template <class Cell> class Task {
       if (real(r, step)) return true;
     return false;
   }
-  float* kept(int64_t first, int64_t r, int64_t state) {
-    return p.kept + ((first / p.options.chunk * p.B + b0 + r) * STATES + state) * H;
+  float* kept(int64_t first, int64_t state) {
+    return p.kept + (first / p.options.chunk * STATES + state) * p.B * H;
   }
-  template <class F> void each_state(F f) {
-    f(h, 0);
-    if (Cell::memory) f(c, 1);
+  template <class F> static void both(float* of_h, float* of_c, F f) {
+    f(of_h, 0);
+    if (Cell::memory) f(of_c, 1);
   }
+  template <class F> void each_state(F f) { both(h, c, f); }
+  // The rows of this task of an array [B, H] or of zeros; and back, from m rows or one for all.
   void begin(float* to, const float* from) {
     for (int64_t r = 0; r < n; ++r, to += HP) {
       if (from) std::memcpy(to, from + (b0 + r) * H, H * 4);
       std::fill(to + (from ? H : 0), to + HP, 0.f);
     }
   }
-  void spread() {
-    each_state([&](float* state, int64_t) {
-      for (int64_t r = 1; r < n; ++r) std::memcpy(state + r * HP, state, HP * 4);
-    });
+  void finish(float* to, const float* from, int64_t m) {
+    for (int64_t r = 0; r < n; ++r) std::memcpy(to + (b0 + r) * H, from + (m == 1 ? 0 : r) * HP, H * 4);
   }
   static void add(float* to, const float* from, int64_t size) {
     for (int64_t i = 0; i < size; i += W) store(to + i, load(to + i) + load(from + i));
@@ -283,6 +279,9 @@ template <class Cell> class Task {
   // to[i] = from[i] times the mask of row r for gate g, for H or D numbers.
   static void times(float* to, const float* from, const float* mask, int64_t size) {
     for (int64_t i = 0; i < size; ++i) to[i] = from[i] * mask[i];
+  }
+  static void add_times(float* to, const float* from, const float* mask, int64_t size, bool on_top) {
+    for (int64_t i = 0; i < size; ++i) to[i] = (on_top ? to[i] : 0.f) + from[i] * mask[i];
   }
   const float* mask_of_h(int64_t g, int64_t r) const { return p.h_mask + ((p.h_masks > 1 ? g : 0) * p.B + b0 + r) * H; }
   const float* mask_of_x(int64_t g, int64_t r) const { return p.x_mask + ((p.x_masks > 1 ? g : 0) * p.B + b0 + r) * D; }
@@ -390,13 +389,10 @@ template <class Cell> class Task {
 
   void add_state(int64_t k, int64_t m, int first, int last) {
     float* sums = s + k * m * stride + Cell::h_first * HP;
-    Rows looked_up = x_rows.data() + k * m;
+    Rows without = (p.table ? x_rows : s_rows).data() + k * m;
     by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
-      float* out = sums + g * HP;
-      auto from = [&](int64_t r) -> const float* {
-        return p.table ? looked_up[r] + (Cell::h_first + g) * HP : out + r * stride;
-      };
-      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, from, out, stride);
+      auto from = [&](int64_t r) { return without[r] + (Cell::h_first + g) * HP; };
+      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, from, sums + g * HP, stride);
     });
   }
 
@@ -422,14 +418,12 @@ template <class Cell> class Task {
   }
 
   void reset_row(int64_t i, int64_t r) {
-    if constexpr (Cell::two_phases) {
-      float* out = reset_h + i * HP;
-      each_unit<2>(i, [&](Vector* v, int64_t u) {
-        for (int g : {0, 1}) v[g] = Cell::gate(kinds, g, v[g]);
-        store(out + u, v[1] * load(h + i * HP + u));
-      });
-      if (p.h_masks) times(out, out, mask_of_h(2, r), H);
-    }
+    float* out = reset_h + i * HP;
+    each_unit<2>(i, [&](Vector* v, int64_t u) {
+      for (int g : {0, 1}) v[g] = Cell::gate(kinds, g, v[g]);
+      store(out + u, v[1] * load(h + i * HP + u));
+    });
+    if (p.h_masks) times(out, out, mask_of_h(2, r), H);
   }
 
   // out = (add ? out : 0) + the gradients d of gates [first, last) of a step times U^T,
@@ -441,11 +435,8 @@ template <class Cell> class Task {
       const bool on_top = adds && !p.h_masks;
       multiply(m, d, (Cell::h_first + g) * HP, w.U_back, 0, HP,
                [&](int64_t r) { return on_top ? out + r * HP : nullptr; }, to, HP, g * HP, e * HP);
-      if (p.h_masks) for (int64_t r = 0; r < m; ++r) {
-        const float* mask = mask_of_h(g, r);
-        for (int64_t u = 0; u < H; ++u)
-          out[r * HP + u] = (adds || g > first ? out[r * HP + u] : 0.f) + some[r * HP + u] * mask[u];
-      }
+      for (int64_t r = 0; r < m && p.h_masks; ++r)
+        add_times(out + r * HP, some + r * HP, mask_of_h(g, r), H, adds || g > first);
     });
   }
 
@@ -457,12 +448,9 @@ template <class Cell> class Task {
       add_outer(total, x_of(g), D, s, stride, G * HP, g * HP, e * HP, dW);
     });
     const float* d = s + Cell::h_first * HP;
-    const int one_phase = G - Cell::two_phases;
-    by_runs(0, one_phase, p.h_masks > 1, [&](int g, int e) {
-      add_outer(total, h_of(g), H, d, stride, G * HP, g * HP, e * HP, dU);
-    });
-    if (Cell::two_phases)
-      add_outer(total, h_of(2), H, d, stride, G * HP, 2 * HP, 3 * HP, dU);
+    auto add_states = [&](int g, int e) { add_outer(total, h_of(g), H, d, stride, G * HP, g * HP, e * HP, dU); };
+    by_runs(0, G - Cell::two_phases, p.h_masks > 1, add_states);
+    if (Cell::two_phases) add_states(2, 3);
     for (int64_t i = 0; i < total; ++i) add(db, s + i * stride, S * HP);
     if (!dx) return;
     const int64_t DP = padded(D);
@@ -473,25 +461,15 @@ template <class Cell> class Task {
     if (!p.table) by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
       multiply(total, s_rows.data(), g * HP, w.W_back, 0, DP, nothing, dxs, DP, g * HP, e * HP);
       for (int64_t i = 0; i < total; ++i) {
-        const float* from = dxs + i * DP;
-        if (!p.x_masks) std::memcpy(to(i), from, D * 4);
-        const float* mask = p.x_masks ? mask_of_x(Cell::x_order[g], i % m) : nullptr;
-        for (int64_t j = 0; mask && j < D; ++j)
-          to(i)[j] = (g ? to(i)[j] : 0.f) + from[j] * mask[j];
+        if (p.x_masks) add_times(to(i), dxs + i * DP, mask_of_x(Cell::x_order[g], i % m), D, g > 0);
+        else std::memcpy(to(i), dxs + i * DP, D * 4);
       }
     });
   }
 
-  void clear(int64_t first, int64_t steps, float* dx) {
-    for (int64_t r = 0; r < n; ++r) for (int64_t k = 0; k < steps; ++k) {
-      float* to = dx + place(r, first + k) * D;
-      std::fill(to, to + D, 0.f);
-    }
-  }
-
   // From the cotangents after a step to those before it; its part of s becomes the
-  // gradients of the sums.
-  void back_step(int64_t step, int64_t k, int64_t m) {
+  // gradients of the sums, which are `read` unless no step of the chunk is real.
+  void back_step(int64_t step, int64_t k, int64_t m, bool read) {
     const bool runs = any_real(step);
     for (int64_t r = 0; r < m; ++r) {
       const int64_t i = k * m + r;
@@ -503,21 +481,22 @@ template <class Cell> class Task {
         }
       if (now && usual) back_row(UsualKinds{}, i, r);
       else if (now) back_row(kinds, i, r);
-      else std::fill(s + i * stride, s + (i + 1) * stride, 0.f);
+      else if (read) std::fill(s + i * stride, s + (i + 1) * stride, 0.f);
     }
     if (runs) {
       if constexpr (Cell::two_phases) {
         through_state(k, m, 2, 3, drh, false);
-        for (int64_t r = 0; r < m; ++r) if (real(r, step)) reset_back_row(k * m + r, r);
+        for (int64_t r = 0; r < m; ++r) if (real(r, step)) each_unit<2>(k * m + r, [&](Vector* v, int64_t u) {
+          Vector dy = load(dh + r * HP + u), before = load(h + (k * m + r) * HP + u);
+          Cell::reset_backward(kinds, v, before, load(drh + r * HP + u), dy);
+          store(dh + r * HP + u, dy);
+        });
       }
       through_state(k, m, 0, G - Cell::two_phases, dh, true);
     }
     const bool cut = p.options.bptt_steps && step && step % p.options.bptt_steps == 0;
-    for (int64_t r = 0; r < m; ++r)
-      if (cut || (p.reset && p.reset[place(r, step)])) {
-        std::fill(dh + r * HP, dh + (r + 1) * HP, 0.f);
-        if (Cell::memory) std::fill(dc + r * HP, dc + (r + 1) * HP, 0.f);
-      }
+    for (int64_t r = 0; r < m; ++r) if (cut || (p.reset && p.reset[place(r, step)]))
+      both(dh, dc, [&](float* d, int64_t) { std::fill_n(d + r * HP, HP, 0.f); });
   }
 
   template <class K> void back_row(K kinds, int64_t i, int64_t r) {
@@ -530,15 +509,6 @@ template <class Cell> class Task {
     });
   }
 
-  void reset_back_row(int64_t i, int64_t r) {
-    if constexpr (Cell::two_phases) {
-      each_unit<2>(i, [&](Vector* v, int64_t u) {
-        Vector dy = load(dh + r * HP + u);
-        Cell::reset_backward(kinds, v, load(h + i * HP + u), load(drh + r * HP + u), dy);
-        store(dh + r * HP + u, dy);
-      });
-    }
-  }
   const Problem& p;
   const Weights<Cell>& w;
   const int64_t b0, n, D, H, HP, K, stride, width;  // stride: of s, no power of two
@@ -553,14 +523,17 @@ template <class Cell> class Task {
 
 // out[id] = the sum of rows[place] over the places of each id, in the order of places: a
 // slice of the vocabulary a piece of work, so no two write one row.
-class Scatter {
- public:
-  // The places by id; steps that are not real, ids outside [0, V) and what `skip` names
-  // are left out.
-  template <class Skip> Scatter(const Problem& p, Skip skip) : p(p), starts(p.V + 1) {
+struct Scatter {
+  // The places by id; left out are steps that are not real, ids outside [0, V), and in
+  // steps that are alike all rows of a task but its first.
+  explicit Scatter(const Problem& p) : p(p), starts(p.V + 1) {
+    const int64_t rows = p.rows();
+    std::vector<int64_t> alike;
+    for (int64_t b0 = 0; b0 < p.B; b0 += rows) alike.push_back(p.alike_steps(b0));
     auto counts = [&](int64_t at) {
-      const bool real = !p.mask || p.mask[at];
-      return real && p.ids[at] >= 0 && p.ids[at] < p.V && !skip(at / p.T, at % p.T);
+      const int64_t b = at / p.T, t = at % p.T, step = p.options.go_backwards ? p.T - 1 - t : t;
+      const bool known = p.ids[at] >= 0 && p.ids[at] < p.V, real = !p.mask || p.mask[at];
+      return known && real && (b % rows == 0 || step >= alike[b / rows]);
     };
     for (int64_t at = 0; at < p.B * p.T; ++at) if (counts(at)) ++starts[p.ids[at] + 1];
     for (int64_t v = 0; v < p.V; ++v) starts[v + 1] += starts[v];
@@ -583,8 +556,6 @@ class Scatter {
     }
     done(first, last);
   }
-
- private:
   int64_t border(int64_t slice, int64_t slices) const {
     int64_t v = 0;
     while (v < p.V && (v + starts[v]) * slices < (p.V + starts[p.V]) * slice) ++v;
@@ -594,21 +565,17 @@ class Scatter {
   std::vector<int64_t> starts, places;
 };
 
-template <class Cell> using PerModel = std::vector<std::unique_ptr<Weights<Cell>>>;
-
 template <class Cell>
-PerModel<Cell> pack(const Threads& threads, const std::vector<Problem>& problems, bool backward) {
-  PerModel<Cell> weights(problems.size());
-  deal(threads, problems.size(), [&](int64_t m) {
-    weights[m] = std::make_unique<Weights<Cell>>(problems[m], backward);
-  });
+std::vector<Weights<Cell>> pack(const Threads& threads, const std::vector<Problem>& problems, bool backward) {
+  std::vector<Weights<Cell>> weights(problems.size());
+  deal(threads, problems.size(), [&](int64_t m) { weights[m] = Weights<Cell>(problems[m], backward); });
   return weights;
 }
 
 // Tables for the models that want one, which are all or none.
 template <class Cell>
-Scratch make_tables(const Threads& threads, const PerModel<Cell>& weights, std::vector<Problem>& problems,
-                    bool filled) {
+Scratch make_tables(const Threads& threads, const std::vector<Weights<Cell>>& weights,
+                    std::vector<Problem>& problems, bool filled) {
   const Problem& like = problems[0];
   const int64_t HP = padded(like.H), wide = Cell::gates * HP, width = Cell::groups * HP;
   const int64_t models = problems.size(), pieces = 8;
@@ -618,9 +585,9 @@ Scratch make_tables(const Threads& threads, const PerModel<Cell>& weights, std::
     const Problem& p = problems[i / pieces];
     const int64_t first = p.V * (i % pieces) / pieces, last = p.V * (i % pieces + 1) / pieces;
     const auto rows = row_list(p.x, p.D, first, last);
-    const float* bias = weights[i / pieces]->bias.data();
+    const float* bias = weights[i / pieces].bias.data();
     float* out = tables.data() + (i / pieces * p.V + first) * width;
-    multiply(last - first, rows.data(), 0, weights[i / pieces]->W, 0, wide, [&](int64_t) { return bias; }, out, width);
+    multiply(last - first, rows.data(), 0, weights[i / pieces].W, 0, wide, [&](int64_t) { return bias; }, out, width);
     for (int64_t v = first; v < last && width > wide; ++v, out += width)
       std::memcpy(out + wide, bias + wide, (width - wide) * 4);
   });
@@ -661,11 +628,8 @@ template <class Cell> bool one_step(const Problem& p) {
   for (int64_t row = 0; row < p.B; ++row) {
     const float *x = p.x + (p.ids ? p.ids[row] : row) * D, *h = p.h0 + row * H;
     const float* c = Cell::memory ? p.c0 + row * H : h;
-    for (int64_t u = 0; u < S * H; ++u) s[u] = 0;
-    for (int g = 0; g < G && p.bias; ++g) for (int64_t u = 0; u < H; ++u) {
-      s[g * H + u] += p.bias[Cell::x_order[g] * H + u];
-      if (Weights<Cell>::two_biases) s[(Cell::h_first + g) * H + u] += p.bias[G * H + g * H + u];
-    }
+    std::fill(s, s + S * H, 0.f);
+    Weights<Cell>::add_bias(p, s);
     for (int g = 0; g < G; ++g) add(s + g * H, x, D, p.W + Cell::x_order[g] * H);
     for (int g = 0; g < G; ++g) add(s + (Cell::h_first + g) * H, h, H, p.U + g * H);
     for (int64_t u = 0; u < H; u += W) {
@@ -676,9 +640,8 @@ template <class Cell> bool one_step(const Problem& p) {
       if (p.ys) store(p.ys + row * H + u, y);
       if (Cell::memory) store(p.c1 + row * H + u, memory);
     }
-    float* kept = p.kept + row * (1 + Cell::memory) * H;
-    std::memcpy(kept, h, H * 4);
-    if (Cell::memory) std::memcpy(kept + H, c, H * 4);
+    std::memcpy(p.kept + row * H, h, H * 4);
+    if (Cell::memory) std::memcpy(p.kept + (p.B + row) * H, c, H * 4);
   }
   float* none = ticket<Cell>(p);
   std::fill(none, none + 2 * H, 0.f);
@@ -697,7 +660,7 @@ void forward(const Threads& threads, std::vector<Problem> problems, bool leaves)
   deal(threads, tasks * problems.size(), [&](int64_t i) {
     const int64_t m = i / tasks, t = i % tasks;
     float* place = leaves ? left[m].data() + size / tasks * t : nullptr;
-    Task<Cell>(problems[m], *weights[m], t, false, place).forward();
+    Task<Cell>(problems[m], weights[m], t, false, place).forward();
   });
   for (size_t m = 0; m < problems.size(); ++m) {
     float* place = ticket<Cell>(problems[m]);
@@ -729,20 +692,11 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
     std::fill(sums[i].data(), sums[i].data() + size, 0.f);
     float* place = left[model].data();
     if (place) place += left_floats<Cell>(p) / tasks * (i % tasks);
-    Task<Cell>(p, *weights[model], i % tasks, true, place)
+    Task<Cell>(p, weights[model], i % tasks, true, place)
         .backward(sums[i].data(), looks_up ? rows.data() + model * places * width : p.dx);
   });
   std::vector<std::unique_ptr<Scatter>> scatters(models);
-  if (looks_up) deal(threads, models, [&](int64_t model) {
-    const Problem& p = problems[model];
-    std::vector<int64_t> alike(tasks);
-    for (int64_t i = 0; i < tasks; ++i)
-      alike[i] = Task<Cell>::alike_steps(p, i * p.rows(), std::min(p.rows(), p.B - i * p.rows()));
-    scatters[model] = std::make_unique<Scatter>(p, [&](int64_t b, int64_t t) {
-      const int64_t step = p.options.go_backwards ? p.T - 1 - t : t;
-      return b % p.rows() && step < alike[b / p.rows()];
-    });
-  });
+  if (looks_up) deal(threads, models, [&](int64_t m) { scatters[m] = std::make_unique<Scatter>(problems[m]); });
   Scratch dtables(like.table ? models * like.V * wide : 0);
   deal(threads, pieces * models, [&](int64_t i) {
     const int64_t model = i / pieces, piece = i % pieces;
@@ -756,7 +710,7 @@ template <class Cell> void backward(const Threads& threads, std::vector<Problem>
         const int64_t DP = padded(D);
         Scratch out((last - first) * DP);
         const auto d = row_list(dtable, wide, first, last);
-        multiply(last - first, d.data(), 0, weights[model]->W_back, 0, DP, nothing, out.data(), DP);
+        multiply(last - first, d.data(), 0, weights[model].W_back, 0, DP, nothing, out.data(), DP);
         for (int64_t v = first; v < last; ++v)
           std::memcpy(p.dx + v * D, out.data() + (v - first) * DP, D * 4);
       });

@@ -53,6 +53,15 @@ def sizes(H: int, gates: int, room: int) -> Sizes:
 
 
 @functools.cache
+def has_gpu() -> bool:
+  """Whether this process sees a GPU of NVIDIA's."""
+  try:
+    return bool(jax.devices('cuda'))
+  except RuntimeError:
+    return False
+
+
+@functools.cache
 def missing() -> str:
   """Why there are no kernels for the GPUs of this process; '' if there are.
 

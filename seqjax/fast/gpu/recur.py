@@ -76,6 +76,25 @@ def kept_rows(cell: cells.Cell, B: int, T: int, chunk: int | None = None) -> int
   return B * T * (states + _CLASSES[cell.name][1])
 
 
+def with_room(static: Static, sizes: Sizes, kept: tuple[int, ...] | None) -> Sizes:
+  """Sizes with room for what the kernels here keep, where they can run.
+
+  Args:
+    static: The call's.
+    sizes: Those that a CPU wants.
+    kept: The shape of what forward has left; None: this is forward.
+  """
+  cell, options, (B, T, H) = static.cell, static.options, (sizes.B, sizes.T, sizes.H)
+  if not launch_lib.has_gpu() or unsupported(cell, options, B, T, H):
+    return sizes
+  room = launch_lib.memory() / (4 * max(1, sizes.models))  # a quarter of it
+  if kept is not None:  # what forward left, which may have run fewer models
+    room = math.inf if kept[1] >= kept_rows(cell, B, T) else 0.0
+  steps = chunk(cell, options, B, T, H, room)
+  rows = max(sizes.kept, kept_rows(cell, B, T, steps))
+  return sizes._replace(kept=rows, gpu_chunk=steps)
+
+
 def forward(
   static: Static, sizes: Sizes, arrays: dict[str, Array], launch: Launch, room: int
 ) -> list[Array]:
@@ -165,15 +184,12 @@ def _forward(
 
 
 def backward(
-  static: Static,
-  sizes: Sizes,
-  arrays: dict[str, Array],
-  names: list[str],
-  launch: Launch,
-  room: int,
+  static: Static, sizes: Sizes, arrays: dict[str, Array], launch: Launch, room: int
 ) -> list[Array]:
-  """The results of `backward`: the gradients of `names`, each [M, rows, ...]."""
-  options = static.options
+  """The results of `backward`, each [M, rows, ...]."""
+  names, options = list(static.gradients), static.options
+  zeros = jnp.zeros((1, sizes.B, sizes.H), jnp.float32)
+  arrays = {**dict.fromkeys(('dh', 'dc')[: static.states], zeros), **arrays}
   if options.bptt_steps is not None:  # to the way back a cut is what a reset is
     steps = jnp.arange(sizes.T)
     cut = (steps % options.bptt_steps == 0) & (steps > 0)
