@@ -6,11 +6,10 @@ import functools
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
@@ -74,15 +73,10 @@ def train(
     InputError: The parts do not fit each other, or the workdir cannot be written.
     DivergedError: a loss or a gradient is not finite.
   """
-  devices = plan.devices
-  mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
-  with watchdog.Watchdog(devices.step_timeout) as watch:
-    common = _Common(task, data, plan, show, mesh, stop, watch)
-    own = data._replace(feed=common.programs.feed)
-    run = _run(common, own, plan, record, show)
-    group = lockstep.Group([run], common.programs, common.evaluate, ())
-    lockstep.drive([group])
-  return group.outcomes[0]  # type: ignore[return-value]
+  outcome = train_seeds(task, data, plan, {plan.seed: record}, show, stop)[plan.seed]
+  if isinstance(outcome, DivergedError):
+    raise outcome
+  return outcome
 
 
 def train_seeds(
@@ -114,88 +108,79 @@ def train_seeds(
   meshes = mesh_lib.make_meshes(
     len(seeds), devices.number, devices.batch_size, devices.parts
   )
+  num_steps = plan.num_epochs * data.feed.steps_per_epoch
+  num_steps = min(num_steps, plan.num_steps or num_steps)
   groups: list[lockstep.Group[Outcome]] = []
   with contextlib.ExitStack() as held:
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
-    num_steps = _num_steps(data, plan)
-    shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
-    common = None
+    shown = None
+    if len(seeds) > 1:
+      shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
+    common = _Common(
+      task, data, show, num_steps, stop, watch, shown, workdir.environment()
+    )
     for mesh, chosen in zip(meshes, np.array_split(seeds, len(meshes)), strict=True):
       models = len(chosen) if len(chosen) > 1 else None
-      common = _Common(task, data, plan, show, mesh, stop, watch, models, common, shown)
+      programs = Programs(task, data, plan, mesh, show.log_every, models)
       runs = [
-        _run(
-          common,
-          data._replace(feed=common.programs.feed.with_seed(seed)),
-          dataclasses.replace(plan, seed=seed),
-          records[seed],
-          show,
-        )
+        _run(common, programs, dataclasses.replace(plan, seed=seed), records[seed])
         for seed in chosen.tolist()
       ]
-      groups.append(
-        lockstep.Group(runs, common.programs, common.evaluate, (DivergedError,))
+      evaluate = evaluation.make(
+        programs.eval_step,
+        mesh,
+        stop,
+        watch,
+        metrics.values(task.metrics),
+        programs.carry,
+        models,
       )
+      groups.append(lockstep.Group(runs, programs, evaluate, (DivergedError,)))
     lockstep.drive(groups)
   outcomes = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
   return dict(zip(seeds, outcomes, strict=True))  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass
 class _Common:
-  """What the runs of a group share."""
+  """What all runs share."""
 
-  def __init__(
-    self,
-    task: Task,
-    data: Data,
-    plan: Plan,
-    show: Show,
-    mesh: Mesh,
-    stop: signals.Stop,
-    watch: watchdog.Watchdog,
-    models: int | None = None,
-    other: Self | None = None,
-    shown: console.Display | None = None,
-  ):
-    """Takes another group's, whose data is the same, and where all show how far."""
-    self.task, self.mesh, self.stop, self.watch = task, mesh, stop, watch
-    self.shown = shown
-    self.programs = Programs(task, data, plan, mesh, show.log_every, models)
-    self.derived = metrics.values(task.metrics)
-    self.evaluate = evaluation.make(
-      self.programs.eval_step,
-      mesh,
-      stop,
-      watch,
-      self.derived,
-      self.programs.carry,
-      models,
-    )
-    if other is None:
-      self.environment = {
-        **workdir.environment(),
-        **self.programs.facts,
-        'devices_used': mesh.size,
-      }
-      self.fingerprints = _fingerprints(data)
-    else:
-      self.environment, self.fingerprints = other.environment, other.fingerprints
-    self.tells = other is None  # of the model, once
+  task: Task
+  data: Data
+  show: Show
+  num_steps: int
+  stop: signals.Stop
+  watch: watchdog.Watchdog
+  shown: console.Display | None  # where several show how far they are
+  environment: Mapping[str, Any]
+  tells: bool = True  # of the model, once
+
+  @functools.cached_property
+  def fingerprints(self) -> dict[str, str]:
+    """Those of the parts that are the same for all seeds."""
+    parts: dict[str, Batches | None] = {
+      'validation_sha256': self.data.validation,
+      'test_sha256': self.data.test,
+    }
+    return {name: part.fingerprint for name, part in parts.items() if part is not None}
 
 
 def _run(
-  common: _Common, data: Data, plan: Plan, record: Record, show: Show
+  common: _Common, programs: Programs, plan: Plan, record: Record
 ) -> lockstep.Run[Outcome]:
   """One run, top to bottom, but for what `lockstep` computes."""
-  task, mesh, stop, watch = common.task, common.mesh, common.stop, common.watch
-  programs, derived, environment = common.programs, common.derived, common.environment
-  feed, devices, num_steps = data.feed, plan.devices, _num_steps(data, plan)
+  task, show, stop, watch = common.task, common.show, common.stop, common.watch
+  derived, mesh, devices = metrics.values(task.metrics), programs.mesh, plan.devices
+  num_steps, feed = common.num_steps, programs.feed
+  if common.shown:
+    feed = feed.with_seed(plan.seed)
   init_key, step_key = jax.random.split(jax.random.key(plan.seed))
   label = f'seed {plan.seed}: ' if common.shown else ''
 
   with contextlib.ExitStack() as held:
     state = programs.init(init_key)
     fingerprints = {'training_sha256': feed.fingerprint, **common.fingerprints}
+    environment = {**common.environment, **programs.facts}
     held.enter_context(record.start(environment, fingerprints))
     state = mesh_lib.replicate(state, mesh)
     checkpoints = held.enter_context(record.checkpoints())
@@ -292,7 +277,7 @@ def _run(
         best, epoch = _choose(checkpoints, state, progress, label)
         params = programs.params(best)
         processes.check_same(epoch, 'the epoch to test')
-      test = yield lockstep.Evaluation(math.inf, params, data.test or ())
+      test = yield lockstep.Evaluation(math.inf, params, common.data.test or ())
     if stop:  # one may have come in the test
       checkpoints.wait()
       if not show.quiet:
@@ -305,20 +290,6 @@ def _run(
       log.write('test', step, epoch=epoch, **test)
   result = report.make_result(show.name, plan.seed, progress, state, epoch, test)
   return Outcome(params, result, progress, None)
-
-
-def _num_steps(data: Data, plan: Plan) -> int:
-  num_steps = plan.num_epochs * data.feed.steps_per_epoch
-  return min(num_steps, plan.num_steps or num_steps)
-
-
-def _fingerprints(data: Data) -> dict[str, str]:
-  """Those of the parts that all seeds share."""
-  parts: dict[str, Batches | None] = {
-    'validation_sha256': data.validation,
-    'test_sha256': data.test,
-  }
-  return {name: part.fingerprint for name, part in parts.items() if part is not None}
 
 
 def _take_in(

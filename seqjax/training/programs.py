@@ -24,6 +24,7 @@ class Programs:
   """Those of a task, made once.
 
   Attributes:
+    mesh: The devices.
     feed: That of the data, its examples on the devices where the plan says so.
     validation: That of the data, likewise.
     x: Inputs like a batch's.
@@ -47,6 +48,7 @@ class Programs:
     models: int | None = None,
   ) -> None:
     devices = plan.devices
+    self.mesh = mesh
     self.feed = feed = resident_feed(data.feed, devices.resident, mesh)
     self.validation: Iterable[Batch] = data.validation or ()
     if feed.resident and (devices.resident or not mesh_lib.is_cpu(mesh)):
@@ -103,8 +105,11 @@ class Programs:
   @property
   def facts(self) -> dict[str, Any]:
     """What was decided for these devices, and the bits depend on."""
-    resident = self.feed.resident is not None
-    return {'steps_per_dispatch': self.together, 'resident': resident}
+    return {
+      'devices_used': self.mesh.size,
+      'steps_per_dispatch': self.together,
+      'resident': self.feed.resident is not None,
+    }
 
   def params(self, state: TrainState) -> PyTree:
     """Those to evaluate: their running mean, where there is one."""
