@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -86,6 +86,7 @@ def train_seeds(
   records: Mapping[int, Record],
   show: Show,
   stop: signals.Stop,
+  begin: Callable[[], None] | None = None,
 ) -> dict[int, Outcome | DivergedError]:
   """Trains a model with several seeds at once: each as `train` does, to 1e-5.
 
@@ -100,6 +101,7 @@ def train_seeds(
     records: Seed -> where to.
     show: What to tell of them.
     stop: As for `train`.
+    begin: Called before anything is written, when what is asked for is known to fit.
 
   Raises:
     InputError: As `train`.
@@ -136,6 +138,8 @@ def train_seeds(
         models,
       )
       groups.append(lockstep.Group(runs, programs, evaluate, (DivergedError,)))
+    if begin is not None:
+      begin()
     lockstep.drive(groups)
   outcomes = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
   return dict(zip(seeds, outcomes, strict=True))  # type: ignore[arg-type]

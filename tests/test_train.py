@@ -298,14 +298,17 @@ def test_with_examples_on_the_device_a_killed_run_ends_with_the_bits_of_a_fed_on
   assert start['steps_per_dispatch'] == 3
 
 
-def test_what_cannot_lie_on_the_device_is_refused_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize('num_seeds', [1, 2])
+def test_what_cannot_lie_on_the_device_is_refused_before_anything_is_written(
+  tmp_path, num_seeds
+):
   class Own:
     def __init__(self, feed):
       self.batch, self.fingerprint = feed.batch, feed.fingerprint
       self.steps_per_epoch, self.resident = feed.steps_per_epoch, None
 
   with pytest.raises(InputError, match='`resident` needs examples in arrays'):
-    toy.train(tmp_path / 'own', wrap_feed=Own, resident=True)
+    toy.train(tmp_path / 'own', wrap_feed=Own, resident=True, num_seeds=num_seeds)
   assert not list(tmp_path.iterdir())
 
 
