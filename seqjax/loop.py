@@ -118,14 +118,17 @@ def train_seeds(
     shown = None
     if len(seeds) > 1:
       shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
-    common = _Common(
-      task, data, show, num_steps, stop, watch, shown, workdir.environment()
-    )
+    num_devices = sum(mesh.size for mesh in meshes)
+    common = _Common(task, data, show, num_steps, stop, watch, shown, num_devices)
+    environment = workdir.environment()
     for mesh, chosen in zip(meshes, np.array_split(seeds, len(meshes)), strict=True):
       models = len(chosen) if len(chosen) > 1 else None
       programs = Programs(task, data, plan, mesh, show.log_every, models)
+      facts = {**environment, **programs.facts, 'seeds_at_once': chosen.tolist()}
       runs = [
-        _run(common, programs, dataclasses.replace(plan, seed=seed), records[seed])
+        _run(
+          common, programs, dataclasses.replace(plan, seed=seed), records[seed], facts
+        )
         for seed in chosen.tolist()
       ]
       evaluate = evaluation.make(
@@ -156,7 +159,7 @@ class _Common:
   stop: signals.Stop
   watch: watchdog.Watchdog
   shown: console.Display | None  # where several show how far they are
-  environment: Mapping[str, Any]
+  num_devices: int  # of all together
   tells: bool = True  # of the model, once
 
   @functools.cached_property
@@ -170,7 +173,11 @@ class _Common:
 
 
 def _run(
-  common: _Common, programs: Programs, plan: Plan, record: Record
+  common: _Common,
+  programs: Programs,
+  plan: Plan,
+  record: Record,
+  environment: Mapping[str, Any],
 ) -> lockstep.Run[Outcome]:
   """One run, top to bottom, but for what `lockstep` computes."""
   task, show, stop, watch = common.task, common.show, common.stop, common.watch
@@ -184,7 +191,6 @@ def _run(
   with contextlib.ExitStack() as held:
     state = programs.init(init_key)
     fingerprints = {'training_sha256': feed.fingerprint, **common.fingerprints}
-    environment = {**common.environment, **programs.facts}
     held.enter_context(record.start(environment, fingerprints))
     state = mesh_lib.replicate(state, mesh)
     checkpoints = held.enter_context(record.checkpoints())
@@ -202,7 +208,7 @@ def _run(
           record.folder,
           task.model,
           programs.x,
-          environment,
+          {**environment, 'devices_used': common.num_devices},
           num_steps,
           show.facts,
         )

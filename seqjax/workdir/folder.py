@@ -152,8 +152,8 @@ def check_config(
 
 # What the bits of a run depend on.
 _DECISIVE = (
-  'devices_used', 'steps_per_dispatch', 'resident', 'device_kind', 'cpu', 'jax',
-  'jaxlib', 'numpy',
+  'devices_used', 'seeds_at_once', 'steps_per_dispatch', 'resident', 'device_kind',
+  'cpu', 'jax', 'jaxlib', 'numpy',
 )  # fmt: skip
 
 

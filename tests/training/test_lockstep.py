@@ -202,6 +202,14 @@ def test_seeds_go_with_what_a_run_alone_does(tmp_path, settings):
     assert result[name] == pytest.approx(alone[name], rel=1e-5)
 
 
+def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, **_MANY, wrap_feed=_at(5, 13, _die))
+  toy.train(tmp_path, seed=4, num_seeds=2)
+  shown = ' '.join(capfd.readouterr().out.split())
+  assert 'seed 4: seeds_at_once [4, 5, 6] -> [4, 5]: expect the same values' in shown
+
+
 def test_seeds_may_be_added_and_a_run_of_one_seed_is_no_place_for_them(tmp_path):
   short = {'num_epochs': 1, 'num_seeds': 2}
   toy.train(tmp_path / 'a', **short)
