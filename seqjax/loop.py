@@ -140,7 +140,7 @@ def train_seeds(
         programs.carry,
         models,
       )
-      groups.append(lockstep.Group(runs, programs, evaluate, (DivergedError,)))
+      groups.append(lockstep.Group(runs, programs, evaluate, watch, (DivergedError,)))
     if begin is not None:
       begin()
     lockstep.drive(groups)
@@ -225,7 +225,7 @@ def _run(
     batches = mesh_lib.put_batches(
       feed, dispatches(), mesh, devices.parts, per_device=devices.pmap
     )
-    compiled = {0}  # lengths of dispatches
+    compiled, sent = {0}, 1  # lengths of dispatches, and of the last one
     for ahead in dispatches():
       step = ahead.start  # so many are done
       is_new = len(ahead) not in compiled
@@ -234,7 +234,7 @@ def _run(
       is_best, saves, values = False, False, None
       if show.save_every is not None:
         saves = step > start and step % show.save_every == 0
-      watch.beat(compiles=is_new, steps=programs.together)
+      watch.beat(compiles=is_new, steps=max(sent, len(ahead)))
       stopping = bool(stop)  # once: a signal may come while the state is half fetched
 
       if pending and (stopping or epoch_ends or step % show.log_every == 0):
@@ -273,10 +273,10 @@ def _run(
       if step == num_steps or progress.epochs_since_best >= patience:
         break
       pending.begin()
-      batch, count = next(batches), len(ahead)
-      state, sums = yield lockstep.Step(step, count, state, batch, step_key)
+      batch, sent = next(batches), len(ahead)
+      state, sums = yield lockstep.Step(step, sent, state, batch, step_key)
       pending.add(sums, compiled=is_new)
-      compiled.add(count)
+      compiled.add(sent)
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
 

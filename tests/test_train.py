@@ -18,7 +18,7 @@ import seqjax as sj
 from seqjax import train as train_lib
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.cluster import signals
+from seqjax.cluster import signals, watchdog
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Resident, Streams
 from seqjax.training import losses, metrics, optim
@@ -147,6 +147,19 @@ def test_a_signal_among_steps_sent_together_waits_for_the_last(
   again = toy.train(tmp_path, steps_per_dispatch=3)
   assert again['params_sha256'] == result['params_sha256']
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+def test_the_watchdog_gives_each_step_that_was_sent_its_time(tmp_path, monkeypatch):
+  beats = []
+  monkeypatch.setattr(
+    watchdog.Watchdog,
+    'beat',
+    lambda self, *, compiles=False, steps=1: beats.append(steps),
+  )
+  toy.train(tmp_path, steps_per_dispatch=3, num_epochs=2)
+  # Sent are 3, 1, 1, and 1, 3, 1, with two beats each: in a step those sent before may
+  # be under way still. Two batches are evaluated after the first, four after the last.
+  assert beats == [3] * 4 + [1] * 6 + [3] * 4 + [1] * 5
 
 
 def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(

@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from seqjax.cluster.watchdog import Watchdog
 from seqjax.training.programs import Programs
 from seqjax.types import Array, Batch, PyTree
 
@@ -52,15 +53,16 @@ class Group(Generic[T]):
     runs: Sequence[Run[T]],
     programs: Programs,
     evaluate: Callable[[PyTree, Iterable[Batch]], Any],
+    watch: Watchdog,
     own: tuple[type[Exception], ...],
   ):
     """Takes the runs, `Programs` for so many, and `evaluation.make` of them.
 
     An error of the kinds `own` ends the run that raises it, others end all.
     """
-    self._runs, self._programs, self._evaluate, self._own = (
-      runs, programs, evaluate, own
-    )  # fmt: skip
+    self._runs, self._programs, self._evaluate = runs, programs, evaluate
+    self._watch, self._own = watch, own
+    self._compiled, self._sent = {0}, 1  # lengths of dispatches, and of the last one
     self._requests: dict[int, Request] = {}
     self.outcomes: dict[int, T | Exception] = {}
 
@@ -95,6 +97,11 @@ class Group(Generic[T]):
 
   def _compute(self, requests: dict[int, Any]) -> dict[int, Any]:
     one = next(iter(requests.values()))
+    if isinstance(one, Step):  # the program of another group may be compiled by now
+      is_new = one.steps not in self._compiled
+      self._watch.beat(compiles=is_new, steps=max(self._sent, one.steps))
+      self._compiled.add(one.steps)
+      self._sent = one.steps
     if self._programs.models is None:
       (lane,) = requests
       if isinstance(one, Evaluation):

@@ -11,6 +11,7 @@ import toy
 
 from seqjax import train as train_lib
 from seqjax.cluster import mesh as mesh_lib
+from seqjax.cluster import watchdog
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Shuffled
 from seqjax.training import losses, optim, steps
@@ -59,6 +60,25 @@ def one_batch_at_a_time(monkeypatch):
 def together(tmp_path_factory):
   folder = tmp_path_factory.mktemp('together')
   return folder, toy.train(folder, **_MANY)
+
+
+@pytest.fixture
+def dispatches(monkeypatch):
+  """Of each dispatch so far: whether it was the first of its program."""
+  made, make = [], steps.make_train_step
+
+  def noting(*args, **kwargs):
+    step, calls = make(*args, **kwargs), []
+
+    def call(*args):
+      made.append(not calls)
+      calls.append(1)
+      return step(*args)
+
+    return call
+
+  monkeypatch.setattr(steps, 'make_train_step', noting)
+  return made
 
 
 def _values(folder):
@@ -200,6 +220,23 @@ def test_seeds_go_with_what_a_run_alone_does(tmp_path, settings):
   result = _of(tmp_path / 'many', 5)[1]
   for name in ('best', 'final'):
     assert result[name] == pytest.approx(alone[name], rel=1e-5)
+
+
+def test_each_program_has_its_time_to_compile_and_devices_are_counted(
+  tmp_path, monkeypatch, capfd, dispatches
+):
+  beats = []
+
+  def beat(self, *, compiles=False, steps=1):
+    beats.append((len(dispatches), compiles))
+
+  monkeypatch.setattr(watchdog.Watchdog, 'beat', beat)
+  toy.train(tmp_path, num_seeds=4, num_devices=2, num_epochs=1)
+  last = dict(beats)  # dispatches before it -> the last beat's
+  found = [(is_first, last[n]) for n, is_first in enumerate(dispatches)]
+  assert found.count((True, True)) == 2
+  assert found.count((False, False)) == len(found) - 2 > 0
+  assert '2 x cpu' in capfd.readouterr().out
 
 
 def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
