@@ -238,7 +238,7 @@ def _run(
       stopping = bool(stop)  # once: a signal may come while the state is half fetched
 
       if pending and (stopping or epoch_ends or step % show.log_every == 0):
-        _take_in(pending, progress, step, log, checkpoints, programs.models or 1)
+        _take_in(pending, progress, step, log, checkpoints)
         shown.update(step, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
@@ -274,8 +274,8 @@ def _run(
         break
       pending.begin()
       batch, sent = next(batches), len(ahead)
-      state, sums = yield lockstep.Step(step, sent, state, batch, step_key)
-      pending.add(sums, compiled=is_new)
+      state, sums, sharers = yield lockstep.Step(step, sent, state, batch, step_key)
+      pending.add(sums, compiled=is_new, sharers=sharers)
       compiled.add(sent)
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
@@ -303,19 +303,10 @@ def _run(
 
 
 def _take_in(
-  pending: Pending,
-  progress: Progress,
-  step: int,
-  log: Log,
-  checkpoints: Saves,
-  sharers: int,
+  pending: Pending, progress: Progress, step: int, log: Log, checkpoints: Saves
 ) -> None:
-  """Fetches the sums of the steps up to `step`, and checks that they are finite.
-
-  Their time is shared by so many runs.
-  """
+  """Fetches the sums of the steps up to `step`, and checks that they are finite."""
   fetched, seconds, compiled = pending.fetch()
-  seconds /= sharers
   for number, sums in enumerate(fetched, step - len(fetched) + 1):
     _check_finite(sums, number, log, checkpoints)
     progress.add(sums)

@@ -18,7 +18,7 @@ T = TypeVar('T')
 
 
 class Step(NamedTuple):
-  """Asks for what one of `Programs.train_steps` returns."""
+  """Asks for what a program of `train_steps` returns, and how many share its time."""
 
   step: int  # steps done
   steps: int  # to be done
@@ -71,15 +71,16 @@ class Group(Generic[T]):
     for lane in range(len(self._runs)):
       self._send(lane, None)
 
-  def turn(self) -> bool:
-    """Computes what the runs that are furthest behind ask for; False at the end."""
-    if not self._requests:
-      return False
-    first = min(map(_priority, self._requests.values()))
-    requests = {n: one for n, one in self._requests.items() if _priority(one) == first}
+  def due(self) -> dict[int, Request]:
+    """What the runs that are furthest behind ask for; {} at the end."""
+    first = min(map(_priority, self._requests.values()), default=None)
+    return {n: one for n, one in self._requests.items() if _priority(one) == first}
+
+  def turn(self, requests: dict[int, Any], sharers: int) -> None:
+    """Computes what is due; so many runs, of all groups, share the time it takes."""
     for lane, answer in self._compute(requests).items():
-      self._send(lane, answer)
-    return True
+      step = isinstance(requests[lane], Step)
+      self._send(lane, (*answer, sharers) if step else answer)
 
   def close(self) -> None:
     """Ends the runs that have not ended."""
@@ -134,8 +135,11 @@ def drive(groups: Sequence[Group[T]]) -> None:
   try:
     for group in groups:
       group.start()
-    while any([group.turn() for group in groups]):  # all, not the first alone
-      pass
+    while any(due := [group.due() for group in groups]):
+      sharers = sum(map(len, due))
+      for group, requests in zip(groups, due, strict=True):
+        if requests:
+          group.turn(requests, sharers)
   finally:
     for group in groups:
       group.close()

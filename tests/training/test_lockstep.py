@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import types
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from seqjax.data.batches import Shuffled
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import InputError
+from seqjax.workdir import progress
 from seqjax.workdir.log import read_metrics
 
 SEEDS = (4, 5, 6)
@@ -64,7 +66,7 @@ def together(tmp_path_factory):
 
 @pytest.fixture
 def dispatches(monkeypatch):
-  """Of each dispatch so far: whether it was the first of its program."""
+  """Of each dispatch so far, which takes a second: whether its program was new."""
   made, make = [], steps.make_train_step
 
   def noting(*args, **kwargs):
@@ -78,6 +80,8 @@ def dispatches(monkeypatch):
     return call
 
   monkeypatch.setattr(steps, 'make_train_step', noting)
+  clock = types.SimpleNamespace(monotonic=lambda: float(len(made)))
+  monkeypatch.setattr(progress, 'time', clock)
   return made
 
 
@@ -178,9 +182,10 @@ def test_a_seed_that_diverges_ends_alone_and_is_named(tmp_path, together):
   assert result['diverged'].keys() == {'5'}
 
 
-def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path):
+def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path, dispatches):
   settings = {'early_stopping': 1, 'num_epochs': 5, 'learning_rate': 0.05}
-  toy.train(tmp_path / 'many', **settings, **_MANY)
+  many = toy.train(tmp_path / 'many', **settings, **_MANY, log_every=1)
+  assert many['seconds'] == pytest.approx(len(dispatches))  # shared by those that train
   epochs = set()
   for seed in SEEDS:
     alone = toy.train(tmp_path / str(seed), **settings, seed=seed)
@@ -231,11 +236,12 @@ def test_each_program_has_its_time_to_compile_and_devices_are_counted(
     beats.append((len(dispatches), compiles))
 
   monkeypatch.setattr(watchdog.Watchdog, 'beat', beat)
-  toy.train(tmp_path, num_seeds=4, num_devices=2, num_epochs=1)
+  result = toy.train(tmp_path, num_seeds=4, num_devices=2, num_epochs=1, log_every=1)
   last = dict(beats)  # dispatches before it -> the last beat's
   found = [(is_first, last[n]) for n, is_first in enumerate(dispatches)]
   assert found.count((True, True)) == 2
   assert found.count((False, False)) == len(found) - 2 > 0
+  assert result['seconds'] == pytest.approx(len(found), rel=0.2)  # not of each device
   assert '2 x cpu' in capfd.readouterr().out
 
 
