@@ -6,6 +6,7 @@ first axis; a task makes an answer of their mean, and says how far they are apar
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 
 from experiments import experiment
 from seqjax import config as config_lib
+from seqjax import workdir as workdir_lib
 from seqjax.config import field
 from seqjax.data.batches import NOT_RESIDENT, InOrder
 from seqjax.training import evaluation
@@ -138,11 +140,13 @@ def _open_runs(workdir: str) -> list[experiment.Run]:
   runs = []
   for name in names:
     name = os.path.expanduser(name)
-    seeds = pathlib.Path(name, 'seeds')
-    folders = [name]
-    if name and seeds.is_dir():
-      folders = [str(path) for path in sorted(seeds.iterdir()) if path.name.isdigit()]
-    runs += [experiment.open_run(folder) for folder in folders]
+    folder = pathlib.Path(name)
+    of_seeds = workdir_lib.seed_folders(folder / workdir_lib.SEEDS) if name else {}
+    if of_seeds and (folder / 'result.json').exists():
+      for seed in json.loads((folder / 'result.json').read_text())['diverged']:
+        if of_seeds.pop(int(seed), None):
+          print(f'{name}: seed {seed} diverged, and is left out', file=sys.stderr)
+    runs += [experiment.open_run(str(place)) for place in of_seeds.values() or [name]]
   if len({run.folder.resolve() for run in runs}) < len(runs):
     raise InputError(f'--workdir={workdir} names a run twice')
   return runs

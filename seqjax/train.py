@@ -22,9 +22,7 @@ from seqjax.view import report
 from seqjax.workdir import modules
 from seqjax.workdir.record import OnDisk
 
-__all__ = ['FREE_FIELDS', 'SEEDS', 'DivergedError', 'disk_record', 'run']
-
-SEEDS = 'seeds'  # where a workdir has those of several seeds, each by its number
+__all__ = ['FREE_FIELDS', 'DivergedError', 'disk_record', 'run']
 
 # Fields that do not change what is computed: a resumed run may have others.
 FREE_FIELDS = frozenset(
@@ -122,7 +120,7 @@ def _run_seeds(
   folder, name = _folder(config, shown.name), shown.name
   own, records = {}, {}
   for seed in range(config.seed, config.seed + config.num_seeds):
-    seed_folder = str(folder / SEEDS / str(seed))
+    seed_folder = str(folder / workdir.SEEDS / str(seed))
     own[seed] = dataclasses.replace(config, seed=seed, num_seeds=1, workdir=seed_folder)
     records[seed] = disk_record(own[seed], name, task.model, files)
   with contextlib.ExitStack() as held:
@@ -151,10 +149,8 @@ def _run_seeds(
         sys.exit(outcome.stop.exit_code)
       else:
         end(own[seed], records[seed].folder, outcome)
-    places = {int(path.name): path for path in (folder / SEEDS).glob('[0-9]*')}
-    ended = {
-      n: places[n] for n in sorted(places) if (places[n] / 'result.json').exists()
-    }
+    places = workdir.seed_folders(folder / workdir.SEEDS)
+    ended = {n: path for n, path in places.items() if (path / 'result.json').exists()}
     results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
     reasons = {n: str(error) for n, error in diverged.items()}
     result = report.make_summary(name, results, reasons)

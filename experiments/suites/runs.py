@@ -21,7 +21,7 @@ from seqjax import config as config_lib
 from seqjax import workdir
 from seqjax.cluster import signals
 from seqjax.config import TrainConfig
-from seqjax.train import FREE_FIELDS, SEEDS
+from seqjax.train import FREE_FIELDS
 from seqjax.types import CommandError, InputError
 from seqjax.view import console
 
@@ -122,7 +122,7 @@ def _run(
   """
   first, count = seeds[0], len(seeds)
   of = folder / row.name
-  places = {seed: of / SEEDS / str(seed) for seed in seeds}
+  places = {seed: of / workdir.SEEDS / str(seed) for seed in seeds}
   run_folder, label = of, f'{row.name} seeds {first} to {seeds[-1]}'
   if count == 1:
     if not places[first].exists():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -87,6 +88,20 @@ def test_an_ensemble_answers_with_the_mean_of_its_runs(reviews, capsys):
       assert (answer['label'] == 'positive') == (each.mean() > 0.5)
       low, high = np.quantile(each, [0.05, 0.95])
       assert [answer['low'], answer['high']] == pytest.approx([low, high], rel=1e-4)
+
+
+def test_seeds_answer_in_their_order_without_those_that_diverged(
+  reviews, tmp_path, capsys
+):
+  first = reviews / 'both' / 'seeds' / '0'
+  for name in ('0', '2', '2.old', '10', '11'):
+    shutil.copytree(first, tmp_path / 'seeds' / name)
+  shutil.rmtree(tmp_path / 'seeds' / '11' / 'checkpoints')
+  result = {'diverged': {'11': 'step 3: loss is nan'}}
+  (tmp_path / 'result.json').write_text(json.dumps(result))
+  members = prediction.Members(predict.Config(workdir=str(tmp_path)))
+  assert [run.folder.name for run in members.runs] == ['0', '2', '10']
+  assert 'seed 11 diverged, and is left out' in capsys.readouterr().err
 
 
 def test_samples_are_those_of_the_loaded_model(reviews, capsys):

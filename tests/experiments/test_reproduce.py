@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,13 @@ def test_differences_of_pairs_are_drawn_in_their_order(tmp_path):
   ]
   np.testing.assert_allclose(points.get_offsets()[:, 1], [-0.1, 0.05, 0.3])
   assert right.get_title(loc='right') == 'mean +0.0833'
+
+
+def test_seeds_are_found_by_number_wherever_they_lie(folder):
+  shutil.copytree(folder / 'plain' / 'seed2', folder / 'plain' / 'seed2.old')
+  for name in ('10', '3', '3.old'):
+    shutil.copytree(folder / 'plain' / 'seed0', folder / 'plain' / 'seeds' / name)
+  assert list(tables.finished(folder, 'plain')) == [0, 1, 2, 3, 10]
 
 
 def test_what_was_begun_alone_goes_on_alone(tmp_path):

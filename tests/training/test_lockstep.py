@@ -11,6 +11,7 @@ import pytest
 import toy
 
 from seqjax import train as train_lib
+from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import watchdog
 from seqjax.config import TrainConfig
@@ -92,7 +93,7 @@ def _values(folder):
 
 
 def _of(folder, seed):
-  place = folder / train_lib.SEEDS / str(seed)
+  place = folder / workdir.SEEDS / str(seed)
   return place, json.loads((place / 'result.json').read_text())
 
 
@@ -256,6 +257,7 @@ def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
 def test_seeds_may_be_added_and_a_run_of_one_seed_is_no_place_for_them(tmp_path):
   short = {'num_epochs': 1, 'num_seeds': 2}
   toy.train(tmp_path / 'a', **short)
+  shutil.copytree(tmp_path / 'a' / 'seeds' / '0', tmp_path / 'a' / 'seeds' / '0.old')
   assert toy.train(tmp_path / 'a', **short, seed=2)['seeds'] == [0, 1, 2, 3]
   with pytest.raises(InputError, match='num_seeds 2 -> 1'):
     toy.train(tmp_path / 'a', num_epochs=1)
