@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,8 @@ def _run_seeds(
     places = workdir.seed_folders(folder / workdir.SEEDS)
     ended = {n: path for n, path in places.items() if (path / 'result.json').exists()}
     results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
-    reasons = {n: str(error) for n, error in diverged.items()}
+    reasons = _diverged_before(folder, outcomes.keys())
+    reasons |= {n: str(error) for n, error in diverged.items()}
     result = report.make_summary(name, results, reasons)
     workdir.write_result(folder, result)
     if ended:
@@ -164,6 +165,13 @@ def _run_seeds(
       + '; '.join(f'seed {seed}, {error}' for seed, error in diverged.items())
     )
   return result
+
+
+def _diverged_before(folder: Path, seeds: Set[int]) -> dict[int, str]:
+  """Seed -> how it diverged, of those of earlier starts beside these."""
+  path = folder / 'result.json'
+  diverged = json.loads(path.read_text())['diverged'] if path.exists() else {}
+  return {int(n): reason for n, reason in diverged.items() if int(n) not in seeds}
 
 
 def _folder(config: TrainConfig, name: str) -> Path:

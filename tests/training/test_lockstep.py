@@ -181,6 +181,12 @@ def test_a_seed_that_diverges_ends_alone_and_is_named(tmp_path, together):
   result = json.loads((tmp_path / 'result.json').read_text())
   assert result['seeds'] == [4, 6]
   assert result['diverged'].keys() == {'5'}
+  later = toy.train(tmp_path, seed=6, num_seeds=2)
+  assert later['seeds'] == [4, 6, 7]
+  assert later['diverged'] == result['diverged']
+  mended = toy.train(tmp_path, **_MANY)
+  assert mended['seeds'] == [4, 5, 6, 7]
+  assert not mended['diverged']
 
 
 def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path, dispatches):
