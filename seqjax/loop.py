@@ -123,7 +123,10 @@ def train_seeds(
     environment = workdir.environment()
     for mesh, chosen in zip(meshes, np.array_split(seeds, len(meshes)), strict=True):
       models = len(chosen) if len(chosen) > 1 else None
-      programs = Programs(task, data, plan, mesh, show.log_every, models)
+      first = records[int(chosen[0])].first_start()
+      programs = Programs(
+        task, data, plan, mesh, show.log_every, models, first.get('resident')
+      )
       facts = {**environment, **programs.facts, 'seeds_at_once': chosen.tolist()}
       runs = [
         _run(

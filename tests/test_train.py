@@ -341,6 +341,24 @@ def test_parts_and_pmap_do_not_mind_what_is_sent_together(tmp_path, how):
   assert found['params_sha256'] == whole['params_sha256']
 
 
+def test_examples_lie_where_the_first_start_had_them(tmp_path, monkeypatch, capfd):
+  size = 150 * (9 + 1) * 4
+  monkeypatch.setattr(mesh_lib, 'is_cpu', lambda mesh: False)
+  for lie, free, later in (
+    (True, 2 * size, size),
+    (False, 2 * size - 1, 1000 * size),
+  ):
+    folder = tmp_path / str(lie)
+    monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh, free=free: free)
+    with pytest.raises(_KilledError):
+      toy.train(folder, wrap_feed=_interrupt_at(6, _die))
+    monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh, free=later: free)
+    toy.train(folder)
+    starts = json.loads((folder / 'config.json').read_text())['starts']
+    assert [start['resident'] for start in starts] == [lie, lie]
+  assert 'not bit for bit' not in capfd.readouterr().out
+
+
 def test_one_trace_of_the_step(tmp_path, monkeypatch):
   calls, binary_xent = [], losses.binary_xent
   monkeypatch.setattr(
