@@ -94,7 +94,12 @@ class Members:
     request = self.request
     params: list[PyTree] = []
     programs = [
-      evaluation.make_outputs(run.model, samples=request.samples, seed=request.seed + i)
+      evaluation.make_outputs(
+        run.model,
+        run.config.compute_dtype,
+        samples=request.samples,
+        seed=request.seed + i,
+      )
       for i, run in enumerate(self.runs)
     ]
 

@@ -320,7 +320,6 @@ class Fitted:
     batches = InOrder(source, min(self.config.batch_size, len(rows)))
     shapes = self._shapes(next(iter(batches)), 0)
     outputs = self._outputs(samples, seed)(self.params, batches, len(rows))
-    outputs = jax.tree.map(lambda a: a.astype(np.float32, copy=False), outputs)
     if not isinstance(source, Sequences):
       return outputs
     lengths, T = source.lengths, source.longest

@@ -116,7 +116,7 @@ class Adding:
     """Trains; draws the error over how long the first number is to be kept."""
 
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
-      sums = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      sums = running.outputs(config, model, params, Arrays(*data.test))
       error = np.square(sums - data.test.y)
       kept = config.span - data.test.x[..., 1].argmax(1)
       means.draw(
@@ -198,7 +198,7 @@ class Copying:
       return losses.accuracy(logits[:, -n:], y[:, -n:])
 
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
-      logits = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      logits = running.outputs(config, model, params, Arrays(*data.test))
       right = logits[:, -n:].argmax(-1) == data.test.y[:, -n:]
       position = np.broadcast_to(np.arange(1, n + 1), right.shape)
       means.draw(

@@ -120,7 +120,7 @@ class Of(running.Of):
       params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
     ) -> dict[str, Any]:
       given = data.rolls.test[0][: _BEGIN + _SAMPLE_FRAMES]
-      logits = running.outputs(model, params, examples([given]), 1)[0]
+      logits = running.outputs(config, model, params, examples([given]))[0]
       made = compose(config, params, given[:_BEGIN], _SAMPLE_FRAMES, seed=0)
       sample = np.concatenate([given[:_BEGIN], made])
       midi.write(folder / SAMPLE, sample, frames_per_beat=config.frames_per_beat)

@@ -181,7 +181,7 @@ def train(
     params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
   ) -> dict[str, Any]:
     whole = model.clone(return_weights=True)
-    logits, weights = running.outputs(whole, params, data.parts[2], config.batch_size)
+    logits, weights = running.outputs(config, whole, params, data.parts[2])
     answers = np.array([stories.PLACES.index(story.answer) for story in data.test])
     right = logits.argmax(-1) == answers
     far = np.array([len(story.sentences) - min(story.facts) for story in data.test])

@@ -98,7 +98,7 @@ def train(
   metrics |= {m: functools.partial(of_target, c) for c, m in enumerate(names)}
 
   def finish(params: PyTree, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    outputs = evaluation.make_outputs(model)
+    outputs = evaluation.make_outputs(model, config.compute_dtype)
     forecasts = {}
     for split, chosen in _held_out(data).items():
       batches = to_forecast_from(data.series.values, data.shape, chosen.rows)

@@ -133,10 +133,11 @@ def train(
   )
 
 
-def outputs(model: nn.Module, params: PyTree, part: Any, batch_size: int) -> PyTree:
-  """The model's outputs for a set of N examples, leaves [N, ...] on the host."""
-  batches = InOrder(part, batch_size)
-  return evaluation.make_outputs(model)(params, batches, len(part))
+def outputs(config: TrainConfig, model: nn.Module, params: PyTree, part: Any) -> PyTree:
+  """A model's outputs for a set of N examples, leaves [N, ...] on the host."""
+  batches = InOrder(part, config.batch_size)
+  run = evaluation.make_outputs(model, config.compute_dtype)
+  return run(params, batches, len(part))
 
 
 def answers(

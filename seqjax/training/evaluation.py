@@ -113,9 +113,9 @@ def make_outputs(
     seed: Of the masks.
 
   Returns of the function:
-    Leaves [N, ...], or [S, N, ...], on the host. The batches are those of an `InOrder`:
-    what fills the last one up is cut off. Masks follow from the seed and a batch's
-    number, the first one's being `start`. Where they are indices, they say by
+    Leaves float32 [N, ...], or [S, N, ...], on the host. The batches are those of an
+    `InOrder`: what fills the last one up is cut off. Masks follow from the seed and a
+    batch's number, the first one's being `start`. Where they are indices, they say by
     `resident` into what.
 
   Raises of the function:
@@ -167,8 +167,12 @@ def make_outputs(
         check_drops(params, jax.eval_shape(gather, arrays, batch))
         checked = True
       of_batches.append(jax.device_get(apply(gather, arrays, params, batch, number)))
-    if samples is None:
-      return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *of_batches)
-    return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *of_batches)
+
+    def together(*parts: np.ndarray) -> np.ndarray:
+      whole = np.concatenate(parts, 0 if samples is None else 1)
+      whole = whole[:num_examples] if samples is None else whole[:, :num_examples]
+      return whole.astype(np.float32, copy=False)
+
+    return jax.tree.map(together, *of_batches)
 
   return outputs

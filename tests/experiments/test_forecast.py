@@ -1,5 +1,6 @@
 """Forecasts of a CSV of one's own: windows, baselines and errors by plain loops."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -161,6 +162,13 @@ def test_a_run_reports_what_its_best_parameters_forecast(trained, capsys):
   assert (filled['for'], filled['measured']) == ('2020-01-02 16:00:00', None)
   assert by_key['2020-01-02 15:00:00', 'b', 1]['measured'] is not None
   assert answers[-1]['measured'] is None
+
+
+def test_a_run_is_tested_in_what_it_computes_in(trained, tmp_path):
+  settings = {'compute_dtype': 'bfloat16', 'workdir': str(tmp_path)}
+  result = forecast.run(dataclasses.replace(trained[0], **settings))
+  tested = [result['errors']['b'][h]['model'] for h in ('1', '3')]
+  assert result['test_mae_b'] == pytest.approx(np.mean(tested), rel=1e-4)
 
 
 def test_samples_are_told_by_their_mean_and_spread(trained, capsys):

@@ -129,6 +129,23 @@ def test_samples_are_those_of_the_loaded_model(reviews, capsys):
     assert answer['probability'] == pytest.approx(each.mean(), rel=1e-4)
 
 
+def test_a_run_answers_in_what_it_computes_in(tmp_path, capsys):
+  settings = {**_REVIEWS, 'num_epochs': 1, 'compute_dtype': 'bfloat16'}
+  imdb_gru.run(imdb_gru.Config(**settings, workdir=str(tmp_path)))
+  vocabulary = experiment.open_run(str(tmp_path)).task.prediction.Vocabulary
+  ids = vocabulary.load(tmp_path / 'vocabulary.json').encode(_TEXTS)
+  logits = sj.load(tmp_path).predict(sj.text.pad_sequences(ids, 12))
+  assert logits.dtype == np.float32
+  (tmp_path / 'texts.txt').write_text('\n'.join(_TEXTS))
+  answers, _ = _answers(capsys, workdir=str(tmp_path), file=str(tmp_path / 'texts.txt'))
+  p = [answer['probability'] for answer in answers]
+  np.testing.assert_allclose(p, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+  config = tmp_path / 'config.json'  # the same parameters elsewise
+  config.write_text(config.read_text().replace('bfloat16', 'float32'))
+  again, _ = _answers(capsys, workdir=str(tmp_path), text=_TEXTS[0])
+  assert again[0]['probability'] != pytest.approx(p[0], rel=1e-6)
+
+
 def test_what_cannot_answer_together_is_refused_by_name(reviews, weather, tmp_path):
   first = str(reviews / 'both' / 'seeds' / '0')
 
