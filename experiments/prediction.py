@@ -6,11 +6,12 @@ first axis; a task makes an answer of their mean, and says how far they are apar
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,41 +84,31 @@ class Members:
     self.first = self.runs[0]
     self.size = len(self.runs) * (request.samples or 1)
     self.request = request
+    self._params: list[PyTree] = []
+    # Runs of one model share a program.
+    self._program = functools.cache(
+      functools.partial(evaluation.make_outputs, samples=request.samples)
+    )
     for other in self.runs[1:]:
       _check_alike(self.first, other)
 
-  def make_outputs(self) -> Callable[..., PyTree]:
-    """Returns (batches, N, start=0) -> outputs for N examples, leaves [S, N, ...].
-
-    See `evaluation.make_outputs`.
-    """
-    request = self.request
-    params: list[PyTree] = []
-    programs = [
-      evaluation.make_outputs(
-        run.model,
-        run.config.compute_dtype,
-        samples=request.samples,
-        seed=request.seed + i,
-      )
-      for i, run in enumerate(self.runs)
-    ]
-
-    def outputs(batches: Iterable[Batch], num_examples: int, start: int = 0) -> PyTree:
-      if not params:
-        batch = next(iter(batches))
-        arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
-        batch = jax.eval_shape(gather, arrays, batch)
-        params.extend(experiment.best_params(run, batch.x) for run in self.runs)
-      of_runs = [
-        program(of_run, batches, num_examples, start)
-        for program, of_run in zip(programs, params, strict=True)
-      ]
-      if request.samples is None:
-        of_runs = jax.tree.map(lambda a: a[None], of_runs)
-      return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
-
-    return outputs
+  def outputs(
+    self, batches: Iterable[Batch], num_examples: int, start: int = 0
+  ) -> PyTree:
+    """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`."""
+    if not self._params:
+      batch = next(iter(batches))
+      arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+      x = jax.eval_shape(gather, arrays, batch).x
+      self._params = [experiment.best_params(run, x) for run in self.runs]
+    of_runs = []
+    for i, (run, params) in enumerate(zip(self.runs, self._params, strict=True)):
+      program = self._program(run.model, run.config.compute_dtype)
+      seed = self.request.seed + i
+      of_runs.append(program(params, batches, num_examples, start, seed))
+    if self.request.samples is None:
+      of_runs = jax.tree.map(lambda a: a[None], of_runs)
+    return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
 
   def load(self) -> Any:
     """The data of the first run, as its task reads them.
@@ -134,7 +125,7 @@ class Members:
     """Outputs, leaves [S, N, ...], and labels of some examples from all over a set."""
     chosen: Any = Chosen(source, spread_out(len(source), self.request.held_out or 0))
     labels = source.take(chosen.rows).y
-    return self.make_outputs()(InOrder(chosen, _BATCH), len(chosen)), labels
+    return self.outputs(InOrder(chosen, _BATCH), len(chosen)), labels
 
 
 def _open_runs(workdir: str) -> list[experiment.Run]:

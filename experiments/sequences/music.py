@@ -168,7 +168,7 @@ class Of(running.Of):
     roll = midi.read(path, frames_per_beat=config.frames_per_beat)
     if len(roll) < 2:
       raise InputError(f'--file={request.file}: needs two frames at least')
-    logits = members.make_outputs()(InOrder(examples([roll]), 1), 1)[:, 0]
+    logits = members.outputs(InOrder(examples([roll]), 1), 1)[:, 0]
     signed = np.where(roll[1:], logits, -logits)
     each = np.logaddexp(0, -signed).sum(-1)  # -log p, [S, T]
     nats, apart = each.mean(0), prediction.spread(each.mean(1))

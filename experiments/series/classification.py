@@ -273,7 +273,7 @@ def predict(members: Members, request: Request) -> None:
   aligned = reading.align(config, series, scaling.columns, name)
   values = scaling.normal(aligned.series.values).astype(np.float32)[-config.length :]
   one = running.arrays(values[None])
-  logits = members.make_outputs()(InOrder(one, 1), 1)[:, 0]  # [S, C]
+  logits = members.outputs(InOrder(one, 1), 1)[:, 0]  # [S, C]
   answer, line = prediction.of_class(logits, classes)
   answer |= {
     'rows': len(aligned.series.times),

@@ -50,7 +50,7 @@ def predict(members: Members, request: Request) -> None:
       'a forecast needs'
     )
   batches = to_forecast_from(scaling.normal(series.values), shape, rows)
-  each = members.make_outputs()(batches, len(rows))  # [S, M, K, C(, Q)]
+  each = members.outputs(batches, len(rows))  # [S, M, K, C(, Q)]
   spread = point(config, each).std(0, ddof=1) if members.size > 1 else None
   forecasts = each.mean(0)
   _answer(

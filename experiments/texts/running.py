@@ -150,13 +150,12 @@ def answers(
     texts: Any number.
     to_source: Makes examples of some texts, all batches alike in T.
   """
-  outputs = members.make_outputs()
   for start in itertools.count():
     chunk = list(itertools.islice(texts, _BATCH))
     if not chunk:
       return
     batches = InOrder(to_source(chunk), min(_BATCH, len(chunk)))
-    of_chunk = outputs(batches, len(chunk), start)
+    of_chunk = members.outputs(batches, len(chunk), start)
     for i, text in enumerate(chunk):
       yield text, jax.tree.map(lambda a, i=i: a[:, i], of_chunk)
 

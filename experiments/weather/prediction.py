@@ -159,7 +159,7 @@ def _forecasts(
   members: Members, values: np.ndarray, shape: Shape, rows: np.ndarray
 ) -> np.ndarray:
   """Those of all members for the windows with anchors [M], normal: [S, M]."""
-  return members.make_outputs()(to_forecast_from(values, shape, rows), len(rows))
+  return members.outputs(to_forecast_from(values, shape, rows), len(rows))
 
 
 def _calibrate(members: Members) -> Calibration:
