@@ -51,6 +51,7 @@ def run(config: Config) -> None:
       f'--workdir={config.workdir} is a run of {members.first.experiment}, for which '
       'there is no prediction'
     )
+  prediction.check_asked(members)
   members.first.task.predict(members, config)
 
 

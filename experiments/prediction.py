@@ -26,6 +26,7 @@ from seqjax.training import evaluation
 from seqjax.types import Batch, InputError, PyTree
 
 LEVEL = 0.9  # the share of an interval
+TEXTS = ('text', 'file', 'text_column')  # the flags by which texts are given
 _BATCH = 64
 
 
@@ -57,8 +58,8 @@ class Request(config_lib.Flags):
   seed: int = field(0, 'Of the masks of samples.', at_least=0)
   held_out: int | None = field(
     None,
-    'Of samples or several runs: so many examples of the test set, which need the data '
-    'of the run, show how far to trust them; default 500 of forecasts, else none.',
+    'So many examples of the test set, which need the data of the run, show how far to '
+    'trust the answers; default 500 of forecasts with an interval, else none.',
     at_least=1,
   )
   data_dir: str = field(
@@ -167,11 +168,20 @@ def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
       raise InputError(f'{pair} take other inputs: {name} differs ({what})')
 
 
-def check_no_held_out(members: Members) -> None:
-  """Raises InputError if examples are asked for: there are none to compare with."""
-  if members.request.held_out:
+def check_asked(members: Members) -> None:
+  """Raises InputError for what the task of the runs is not asked, by its `ASKED`."""
+  asked = members.first.task.ASKED
+  for name in (*TEXTS, 'held_out', 'picture'):
+    if name not in asked and getattr(members.request, name) not in (None, ''):
+      known = ', '.join(f'--{other}' for other in asked)
+      raise InputError(f'--{name}: a run of {members.first.experiment} takes {known}')
+
+
+def check_several(members: Members) -> None:
+  """Raises InputError if intervals of one answer are to be tried on examples."""
+  if members.size == 1 and members.request.held_out:
     raise InputError(
-      f'--held_out: a run of {members.first.experiment} has no right answers'
+      '--held_out: one answer has no interval; give --samples or several runs'
     )
 
 
@@ -262,6 +272,25 @@ class Confidence(NamedTuple):
     return cls(
       float(right.mean()), float(confidence.mean()), float(np.abs(gaps).sum()) / len(y)
     )
+
+
+def of_steps(each: np.ndarray, names: Sequence[Any]) -> tuple[list[dict], str]:
+  """How sure the members [S, T, C] are of the likeliest class of each step, by name.
+
+  Returns:
+    (facts on each step, what a reader is told of the least sure one); nothing of one
+    member.
+  """
+  p = each.mean(0)[: len(names)]
+  best = p.argmax(-1)
+  if len(each) == 1 or not len(best):
+    return [], ''
+  facts = [
+    {'probability': float(p[t, i]), **spread(each[:, t, i])} for t, i in enumerate(best)
+  ]
+  t = int(p.max(-1).argmin())
+  apart = spread_line(facts[t])
+  return facts, f', least sure of {names[t]}: {p[t].max():.4f}{apart}'
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -92,6 +92,7 @@ class Of(running.Of):
   """The task of an experiment that reads its pieces in its own way."""
 
   INPUTS: ClassVar[tuple[str, ...]] = ('frames_per_beat',)
+  ASKED: ClassVar[tuple[str, ...]] = ('file',)  # of predict's flags
 
   @staticmethod
   def encode(config: Config, rolls: Rolls) -> Data:
@@ -154,15 +155,8 @@ class Of(running.Of):
     Raises:
       InputError: It is no MIDI file of two frames at least.
     """
-    if (
-      request.text is not None
-      or request.text_column is not None
-      or request.file is None
-    ):
+    if request.file is None:
       raise InputError(f'a run of {members.first.experiment} needs --file=FILE.mid')
-    if request.picture:
-      raise InputError('--picture is of forecasts: music has none')
-    prediction.check_no_held_out(members)
     config: Any = members.first.config
     path = pathlib.Path(request.file)
     roll = midi.read(path, frames_per_beat=config.frames_per_beat)

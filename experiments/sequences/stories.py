@@ -25,6 +25,7 @@ from seqjax.view import attention, means
 
 ATTENTION, PICTURE = 'attention.png', 'distances.png'
 INPUTS = ('vocabulary.json', 'hops')  # what runs that answer together have in common
+ASKED = (*prediction.TEXTS, 'held_out')  # of predict's flags
 sizes = vocabulary.num_ids  # of a run
 _DRAWN = 4  # stories whose attention is drawn
 _SYNTHETIC = 600  # stories of --dataset=synthetic, for all parts

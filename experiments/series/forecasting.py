@@ -37,7 +37,7 @@ from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
 
-__all__ = ['INPUTS', 'Config', 'load', 'make_model', 'predict', 'train']
+__all__ = ['ASKED', 'INPUTS', 'Config', 'load', 'make_model', 'predict', 'train']
 
 # What several runs that answer as one must share.
 INPUTS = (
@@ -50,6 +50,8 @@ INPUTS = (
   'across_gaps',
   *reading.INPUTS,
 )
+
+ASKED = ('file',)  # of predict's flags
 
 SERIES_FILE = 'series.csv'  # the generated series, in the workdir
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from experiments.prediction import Members, Request
+from experiments.prediction import TEXTS, Members, Request
 from experiments.suites import rows
 from experiments.texts import vocabulary
 from seqjax import train as train_lib
@@ -46,6 +46,7 @@ class Of:
   encode: ClassVar[Callable[..., Any]]
   # What makes inputs of texts: files that the run left, and fields of its config.
   INPUTS: ClassVar[tuple[str, ...]] = (*vocabulary.FILES, 'length', 'tokens')
+  ASKED: ClassVar[tuple[str, ...]] = (*TEXTS, 'held_out')  # of predict's flags
 
   def load(self, config: Any) -> Any:
     """The data that the flags ask for, as ids."""
@@ -168,8 +169,6 @@ def read_texts(request: Request) -> Iterator[str]:
       no text.
   """
   text, file, text_column = request.text, request.file, request.text_column
-  if request.picture:
-    raise InputError('--picture is of forecasts: texts have none')
   for flag, value in (('--file', file), ('--text_column', text_column)):
     if text is not None and value is not None:
       raise InputError(f'give only one of --text, {flag}')

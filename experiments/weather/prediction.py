@@ -13,6 +13,7 @@ from experiments.prediction import (
   Calibration,
   Members,
   Request,
+  check_several,
   say_coverage,
   spread_out,
 )
@@ -40,9 +41,6 @@ def predict(members: Members, request: Request) -> None:
       has enough rows before it; or the data of the run, which an interval needs.
   """
   trained = members.first
-  for flag, value in (('--text', request.text), ('--text_column', request.text_column)):
-    if value is not None:
-      raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is weather
   scaling = Scaling.load(trained.folder / SCALING_FILE)
@@ -74,6 +72,7 @@ def predict(members: Members, request: Request) -> None:
       'a forecast needs'
     )
   values, target = scaling.normal(series.values), scaling.columns.index(config.target)
+  check_several(members)
   calibration = _calibrate(members) if members.size > 1 else None
 
   def in_unit(normal: np.ndarray) -> np.ndarray:

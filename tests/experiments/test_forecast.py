@@ -191,11 +191,11 @@ def test_samples_are_told_by_their_mean_and_spread(trained, capsys):
     own += data.scaling.mean[target]
     near = [answer[q] for q in ('0.1', '0.5', '0.9')]
     assert np.abs(near - own).max() < 6 * answer['spread'] + 0.3
-  with pytest.raises(InputError, match='--held_out: a run of forecast has no right'):
+  with pytest.raises(InputError, match='--held_out: a run of forecast takes --file'):
     predict.run(
       predict.Config(workdir=config.workdir, file=str(path), samples=2, held_out=5)
     )
-  with pytest.raises(InputError, match='--picture: a run of forecast has its pictures'):
+  with pytest.raises(InputError, match='--picture: a run of forecast takes --file'):
     predict.run(predict.Config(workdir=config.workdir, file=str(path), picture='a.png'))
 
 
@@ -219,7 +219,7 @@ def test_a_table_of_forecasts(trained, tmp_path, capsys):
     short.write_text(change(path.read_text()))
     with pytest.raises(InputError, match=message):
       predict.run(predict.Config(workdir=config.workdir, file=str(short)))
-  with pytest.raises(InputError, match='--text: a run of forecast needs --file'):
+  with pytest.raises(InputError, match='--text: a run of forecast takes --file'):
     predict.run(predict.Config(workdir=config.workdir, text='warm'))
 
 
