@@ -27,9 +27,10 @@ rows of a file are one series, of which the class is told.
 With --samples=50 a run with dropout answers 50 times with it left on (Gal & Ghahramani
 2016), and with --workdir=A,B,C, or the folder of a run of many seeds, all of them
 answer: the answer is their mean, beside it their standard deviation and an interval of
-90 %. That of a forecast is as wide as validation windows of the run ask for, so that it
-holds what is measured; for how many test windows it does is told, and --picture=FILE
-draws it. Of texts --held_out=500 tells how often the answers are right, and how sure.
+90 %. That of a forecast, for each target and step ahead, is as wide as validation
+windows of the run ask for, so that it holds what is measured; for how many test windows
+it does is told, and --picture=FILE draws it. Where the answer is a class
+--held_out=500 tells how often it is right, and how sure.
 """
 
 from experiments import prediction

@@ -117,9 +117,13 @@ class Members:
     Raises:
       InputError: They are not there.
     """
-    config = self.first.config
-    if self.request.data_dir:
-      config = dataclasses.replace(config, data_dir=self.request.data_dir)
+    config: Any = self.first.config
+    folder = self.request.data_dir
+    if folder and getattr(config, 'data', ''):  # a file or folder of one's own
+      data = os.path.join(folder, pathlib.Path(config.data).name)
+      config = dataclasses.replace(config, data=data)
+    elif folder:
+      config = dataclasses.replace(config, data_dir=folder)
     return self.first.task.load(config)
 
   def held_out(self, source: Any) -> tuple[PyTree, np.ndarray]:
@@ -230,30 +234,32 @@ class Calibration(NamedTuple):
   the interval is their mean +- factor * sqrt(variance + noise). Sources: Gal &
   Ghahramani 2016, arXiv:1506.02142, for the two variances; Lei et al. 2018,
   arXiv:1604.04173, for the factor, the quantile of what was seen.
+
+  Where an example has several numbers, [...], each has its own of both.
   """
 
-  noise: float
-  factor: float
+  noise: np.ndarray
+  factor: np.ndarray
 
   @classmethod
   def of(cls, members: np.ndarray, y: np.ndarray) -> 'Calibration':
-    """From members [S, N] and what was measured [N]."""
+    """From members [S, N, ...] and what was measured [N, ...]."""
     error, variance = y - members.mean(0), members.var(0, ddof=1)
-    noise = max(0.0, float(np.mean(error**2 - variance)))
+    noise = np.maximum(0, np.mean(error**2 - variance, axis=0))
     scores = np.abs(error) / np.sqrt(np.maximum(variance + noise, 1e-12))
     share = min(1.0, LEVEL * (1 + 1 / len(y)))  # so that a new one lies within
-    return cls(noise, float(np.quantile(scores, share, method='higher')))
+    return cls(noise, np.quantile(scores, share, axis=0, method='higher'))
 
   def interval(self, members: np.ndarray) -> np.ndarray:
-    """[S, N] -> lower and upper ends [2, N]."""
+    """[S, N, ...] -> lower and upper ends [2, N, ...]."""
     mean, variance = members.mean(0), members.var(0, ddof=1)
     half = self.factor * np.sqrt(variance + self.noise)
     return np.stack([mean - half, mean + half])
 
 
-def coverage(interval: np.ndarray, y: np.ndarray) -> float:
-  """The share of y [N] within an interval [2, N]."""
-  return float(np.mean((interval[0] <= y) & (y <= interval[1])))
+def coverage(interval: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """The share of y [N, ...] within an interval [2, N, ...]: [...]."""
+  return np.mean((interval[0] <= y) & (y <= interval[1]), axis=0)
 
 
 class Confidence(NamedTuple):
@@ -334,10 +340,14 @@ def say_confidence(probabilities: np.ndarray, y: np.ndarray, of: str) -> None:
 def say_coverage(
   calibration: Calibration, members: np.ndarray, y: np.ndarray, of: str
 ) -> None:
-  """Says on the error stream how often members' intervals [S, N] hold y [N]."""
+  """Says on the error stream how often intervals of members [S, N, ...] hold y."""
+  found = coverage(calibration.interval(members), y)
+  alone = coverage(interval(members), y)
+  apart = ''
+  if found.size > 1:
+    apart = f' (by target and horizon {found.min():.1%} to {found.max():.1%})'
   print(
-    f'held out, {len(y):,} {of}: the interval of {LEVEL:.0%} holds '
-    f'{coverage(calibration.interval(members), y):.1%}, that of the members alone '
-    f'{coverage(interval(members), y):.1%}',
+    f'held out, {len(y):,} {of}: the interval of {LEVEL:.0%} holds {found.mean():.1%}'
+    f'{apart}, that of the members alone {alone.mean():.1%}',
     file=sys.stderr,
   )

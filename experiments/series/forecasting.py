@@ -51,7 +51,7 @@ INPUTS = (
   *reading.INPUTS,
 )
 
-ASKED = ('file',)  # of predict's flags
+ASKED = ('file', 'held_out', 'picture')  # of predict's flags
 
 SERIES_FILE = 'series.csv'  # the generated series, in the workdir
 

@@ -205,6 +205,23 @@ def test_a_calibrated_interval_holds_nine_tenths_of_new_examples():
   assert widths[own[2000:] > 0.5].mean() > 1.15 * widths[own[2000:] < 0.2].mean()
 
 
+def test_numbers_side_by_side_have_intervals_of_their_own():
+  rng = np.random.default_rng(1)
+  scatter = np.array([[0.2, 1.0], [2.0, 0.5], [0.1, 4.0]])  # [K, C]
+  truth = rng.normal(size=(900, 3, 2))
+  members = truth + 0.1 * rng.normal(size=(8, 900, 3, 2))
+  y = truth + scatter * rng.normal(size=truth.shape)
+  together = prediction.Calibration.of(members[:, :500], y[:500])
+  found = together.interval(members[:, 500:])
+  shares = prediction.coverage(found, y[500:])
+  assert shares.shape == scatter.shape
+  np.testing.assert_allclose(shares, 0.9, atol=0.06)
+  for k, c in np.ndindex(*scatter.shape):
+    alone = prediction.Calibration.of(members[:, :500, k, c], y[:500, k, c])
+    of_one = alone.interval(members[:, 500:, k, c])
+    np.testing.assert_allclose(found[..., k, c], of_one, rtol=1e-6)
+
+
 def test_confidence_by_hand():
   p = np.array([[0.95, 0.05], [0.9, 0.1], [0.3, 0.7], [0.35, 0.65]])
   found = prediction.Confidence.of(p, np.array([0, 1, 1, 0]))
