@@ -35,6 +35,7 @@ it does is told, and --picture=FILE draws it. Where the answer is a class
 
 from experiments import prediction
 from seqjax import config as config_lib
+from seqjax.cluster import compilation_cache
 from seqjax.types import InputError
 
 Config = prediction.Request
@@ -46,6 +47,7 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run or the input cannot be used.
   """
+  compilation_cache.use_compilation_cache(None)
   members = prediction.Members(config)
   if not hasattr(members.first.task, 'predict'):
     raise InputError(
