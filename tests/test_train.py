@@ -149,6 +149,26 @@ def test_a_signal_among_steps_sent_together_waits_for_the_last(
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'settings', [{'early_stopping': 1}, {'plateau_epochs': 1}, {'mean_decay': 0.9}]
+)
+def test_what_epochs_decide_does_not_mind_how_many_steps_are_sent(tmp_path, settings):
+  often = {'learning_rate': 0.05, 'num_epochs': 6}  # so that epochs are worse, too
+  plain = toy.train(tmp_path / 'plain', **often)
+  results, lines = [], []
+  for together in (1, 3):
+    folder = tmp_path / str(together)
+    results.append(toy.train(folder, **often, **settings, steps_per_dispatch=together))
+    lines.append(read_metrics(folder))
+  for a, b in zip(*lines, strict=True):
+    assert b.pop('event') == a.pop('event')
+    assert b == pytest.approx(a, rel=1e-3)
+  assert results[1]['epochs'] == results[0]['epochs']
+  assert results[1]['final'] == pytest.approx(results[0]['final'], rel=1e-3)
+  assert results[0]['final'] != plain['final']  # or nothing is tested
+
+
 def test_the_watchdog_gives_each_step_that_was_sent_its_time(tmp_path, monkeypatch):
   beats = []
   monkeypatch.setattr(
