@@ -6,12 +6,13 @@ import json
 import math
 import pathlib
 import re
+import shutil
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import experiment, forecast, jena_gru, predict, weather
+from experiments import experiment, forecast, jena_gru, predict, prediction, weather
 from experiments.series import targets
 from seqjax import models
 from seqjax.data.series import windows
@@ -196,6 +197,16 @@ def test_samples_are_told_by_their_mean_and_spread(trained, capsys):
     assert np.abs(near - own).max() < 6 * answer['spread'] + 0.3
   with pytest.raises(InputError, match='--held_out: one answer has no interval'):
     predict.run(predict.Config(workdir=config.workdir, file=str(path), held_out=5))
+
+
+def test_the_data_of_a_run_may_lie_elsewhere_by_now(trained, tmp_path):
+  config, _, data, path = trained
+  asked = predict.Config(workdir=config.workdir, data_dir=str(tmp_path))
+  members = prediction.Members(asked)
+  with pytest.raises(InputError, match=f'`data={tmp_path}/mine.csv`: expected a CSV'):
+    members.load()
+  shutil.copy(path, tmp_path)
+  np.testing.assert_array_equal(members.load().test.rows, data.test.rows)
 
 
 def test_intervals_hold_what_is_measured_at_each_horizon(tmp_path, capsys):
