@@ -16,6 +16,7 @@ import numpy as np
 from experiments import experiment
 from experiments.sequences import music
 from seqjax import config as config_lib
+from seqjax.cluster import compilation_cache
 from seqjax.config import field
 from seqjax.data.music import LOWEST_NOTE, NUM_KEYS, midi
 from seqjax.types import InputError
@@ -42,6 +43,7 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run cannot compose, or a file cannot be read or written.
   """
+  compilation_cache.use_compilation_cache(None)
   trained = experiment.open_run(config.workdir)
   if not isinstance(trained.task, music.Of):
     raise InputError(

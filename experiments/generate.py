@@ -11,6 +11,7 @@ import math
 from experiments import experiment
 from experiments.texts import writing
 from seqjax import config as config_lib
+from seqjax.cluster import compilation_cache
 from seqjax.config import field
 from seqjax.types import InputError
 
@@ -38,6 +39,7 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run cannot write, or the prompt is empty.
   """
+  compilation_cache.use_compilation_cache(None)
   trained = experiment.open_run(config.workdir)
   model, params, tokenizer = writing.open_writer(trained)
   prompt = writing.tokens_of(trained.config, config.prompt)  # type: ignore[arg-type]

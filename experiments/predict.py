@@ -27,13 +27,15 @@ rows of a file are one series, of which the class is told.
 With --samples=50 a run with dropout answers 50 times with it left on (Gal & Ghahramani
 2016), and with --workdir=A,B,C, or the folder of a run of many seeds, all of them
 answer: the answer is their mean, beside it their standard deviation and an interval of
-90 %. That of a forecast is as wide as validation windows of the run ask for, so that it
-holds what is measured; for how many test windows it does is told, and --picture=FILE
-draws it. Of texts --held_out=500 tells how often the answers are right, and how sure.
+90 %. That of a forecast, for each target and step ahead, is as wide as validation
+windows of the run ask for, so that it holds what is measured; for how many test windows
+it does is told, and --picture=FILE draws it. Where the answer is a class
+--held_out=500 tells how often it is right, and how sure.
 """
 
 from experiments import prediction
 from seqjax import config as config_lib
+from seqjax.cluster import compilation_cache
 from seqjax.types import InputError
 
 Config = prediction.Request
@@ -45,12 +47,14 @@ def run(config: Config) -> None:
   Raises:
     InputError: The run or the input cannot be used.
   """
+  compilation_cache.use_compilation_cache(None)
   members = prediction.Members(config)
   if not hasattr(members.first.task, 'predict'):
     raise InputError(
       f'--workdir={config.workdir} is a run of {members.first.experiment}, for which '
       'there is no prediction'
     )
+  prediction.check_asked(members)
   members.first.task.predict(members, config)
 
 

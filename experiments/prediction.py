@@ -6,10 +6,12 @@ first axis; a task makes an answer of their mean, and says how far they are apar
 """
 
 import dataclasses
+import functools
+import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +19,14 @@ import numpy as np
 
 from experiments import experiment
 from seqjax import config as config_lib
+from seqjax import workdir as workdir_lib
 from seqjax.config import field
 from seqjax.data.batches import NOT_RESIDENT, InOrder
 from seqjax.training import evaluation
 from seqjax.types import Batch, InputError, PyTree
 
 LEVEL = 0.9  # the share of an interval
+TEXTS = ('text', 'file', 'text_column')  # the flags by which texts are given
 _BATCH = 64
 
 
@@ -54,8 +58,8 @@ class Request(config_lib.Flags):
   seed: int = field(0, 'Of the masks of samples.', at_least=0)
   held_out: int | None = field(
     None,
-    'Of samples or several runs: so many examples of the test set, which need the data '
-    'of the run, show how far to trust them; default 500 of forecasts, else none.',
+    'So many examples of the test set, which need the data of the run, show how far to '
+    'trust the answers; default 500 of forecasts with an interval, else none.',
     at_least=1,
   )
   data_dir: str = field(
@@ -81,36 +85,31 @@ class Members:
     self.first = self.runs[0]
     self.size = len(self.runs) * (request.samples or 1)
     self.request = request
+    self._params: list[PyTree] = []
+    # Runs of one model share a program.
+    self._program = functools.cache(
+      functools.partial(evaluation.make_outputs, samples=request.samples)
+    )
     for other in self.runs[1:]:
       _check_alike(self.first, other)
 
-  def make_outputs(self) -> Callable[..., PyTree]:
-    """Returns (batches, N, start=0) -> outputs for N examples, leaves [S, N, ...].
-
-    See `evaluation.make_outputs`.
-    """
-    request = self.request
-    params: list[PyTree] = []
-    programs = [
-      evaluation.make_outputs(run.model, samples=request.samples, seed=request.seed + i)
-      for i, run in enumerate(self.runs)
-    ]
-
-    def outputs(batches: Iterable[Batch], num_examples: int, start: int = 0) -> PyTree:
-      if not params:
-        batch = next(iter(batches))
-        arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
-        batch = jax.eval_shape(gather, arrays, batch)
-        params.extend(experiment.best_params(run, batch.x) for run in self.runs)
-      of_runs = [
-        program(of_run, batches, num_examples, start)
-        for program, of_run in zip(programs, params, strict=True)
-      ]
-      if request.samples is None:
-        of_runs = jax.tree.map(lambda a: a[None], of_runs)
-      return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
-
-    return outputs
+  def outputs(
+    self, batches: Iterable[Batch], num_examples: int, start: int = 0
+  ) -> PyTree:
+    """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`."""
+    if not self._params:
+      batch = next(iter(batches))
+      arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+      x = jax.eval_shape(gather, arrays, batch).x
+      self._params = [experiment.best_params(run, x) for run in self.runs]
+    of_runs = []
+    for i, (run, params) in enumerate(zip(self.runs, self._params, strict=True)):
+      program = self._program(run.model, run.config.compute_dtype)
+      seed = self.request.seed + i
+      of_runs.append(program(params, batches, num_examples, start, seed))
+    if self.request.samples is None:
+      of_runs = jax.tree.map(lambda a: a[None], of_runs)
+    return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
 
   def load(self) -> Any:
     """The data of the first run, as its task reads them.
@@ -118,16 +117,20 @@ class Members:
     Raises:
       InputError: They are not there.
     """
-    config = self.first.config
-    if self.request.data_dir:
-      config = dataclasses.replace(config, data_dir=self.request.data_dir)
+    config: Any = self.first.config
+    folder = self.request.data_dir
+    if folder and getattr(config, 'data', ''):  # a file or folder of one's own
+      data = os.path.join(folder, pathlib.Path(config.data).name)
+      config = dataclasses.replace(config, data=data)
+    elif folder:
+      config = dataclasses.replace(config, data_dir=folder)
     return self.first.task.load(config)
 
   def held_out(self, source: Any) -> tuple[PyTree, np.ndarray]:
     """Outputs, leaves [S, N, ...], and labels of some examples from all over a set."""
     chosen: Any = Chosen(source, spread_out(len(source), self.request.held_out or 0))
     labels = source.take(chosen.rows).y
-    return self.make_outputs()(InOrder(chosen, _BATCH), len(chosen)), labels
+    return self.outputs(InOrder(chosen, _BATCH), len(chosen)), labels
 
 
 def _open_runs(workdir: str) -> list[experiment.Run]:
@@ -138,11 +141,13 @@ def _open_runs(workdir: str) -> list[experiment.Run]:
   runs = []
   for name in names:
     name = os.path.expanduser(name)
-    seeds = pathlib.Path(name, 'seeds')
-    folders = [name]
-    if name and seeds.is_dir():
-      folders = [str(path) for path in sorted(seeds.iterdir()) if path.name.isdigit()]
-    runs += [experiment.open_run(folder) for folder in folders]
+    folder = pathlib.Path(name)
+    of_seeds = workdir_lib.seed_folders(folder / workdir_lib.SEEDS) if name else {}
+    if of_seeds and (folder / 'result.json').exists():
+      for seed in json.loads((folder / 'result.json').read_text())['diverged']:
+        if of_seeds.pop(int(seed), None):
+          print(f'{name}: seed {seed} diverged, and is left out', file=sys.stderr)
+    runs += [experiment.open_run(str(place)) for place in of_seeds.values() or [name]]
   if len({run.folder.resolve() for run in runs}) < len(runs):
     raise InputError(f'--workdir={workdir} names a run twice')
   return runs
@@ -167,11 +172,20 @@ def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
       raise InputError(f'{pair} take other inputs: {name} differs ({what})')
 
 
-def check_no_held_out(members: Members) -> None:
-  """Raises InputError if examples are asked for: there are none to compare with."""
-  if members.request.held_out:
+def check_asked(members: Members) -> None:
+  """Raises InputError for what the task of the runs is not asked, by its `ASKED`."""
+  asked = members.first.task.ASKED
+  for name in (*TEXTS, 'held_out', 'picture'):
+    if name not in asked and getattr(members.request, name) not in (None, ''):
+      known = ', '.join(f'--{other}' for other in asked)
+      raise InputError(f'--{name}: a run of {members.first.experiment} takes {known}')
+
+
+def check_several(members: Members) -> None:
+  """Raises InputError if intervals of one answer are to be tried on examples."""
+  if members.size == 1 and members.request.held_out:
     raise InputError(
-      f'--held_out: a run of {members.first.experiment} has no right answers'
+      '--held_out: one answer has no interval; give --samples or several runs'
     )
 
 
@@ -220,30 +234,32 @@ class Calibration(NamedTuple):
   the interval is their mean +- factor * sqrt(variance + noise). Sources: Gal &
   Ghahramani 2016, arXiv:1506.02142, for the two variances; Lei et al. 2018,
   arXiv:1604.04173, for the factor, the quantile of what was seen.
+
+  Where an example has several numbers, [...], each has its own of both.
   """
 
-  noise: float
-  factor: float
+  noise: np.ndarray
+  factor: np.ndarray
 
   @classmethod
   def of(cls, members: np.ndarray, y: np.ndarray) -> 'Calibration':
-    """From members [S, N] and what was measured [N]."""
+    """From members [S, N, ...] and what was measured [N, ...]."""
     error, variance = y - members.mean(0), members.var(0, ddof=1)
-    noise = max(0.0, float(np.mean(error**2 - variance)))
+    noise = np.maximum(0, np.mean(error**2 - variance, axis=0))
     scores = np.abs(error) / np.sqrt(np.maximum(variance + noise, 1e-12))
     share = min(1.0, LEVEL * (1 + 1 / len(y)))  # so that a new one lies within
-    return cls(noise, float(np.quantile(scores, share, method='higher')))
+    return cls(noise, np.quantile(scores, share, axis=0, method='higher'))
 
   def interval(self, members: np.ndarray) -> np.ndarray:
-    """[S, N] -> lower and upper ends [2, N]."""
+    """[S, N, ...] -> lower and upper ends [2, N, ...]."""
     mean, variance = members.mean(0), members.var(0, ddof=1)
     half = self.factor * np.sqrt(variance + self.noise)
     return np.stack([mean - half, mean + half])
 
 
-def coverage(interval: np.ndarray, y: np.ndarray) -> float:
-  """The share of y [N] within an interval [2, N]."""
-  return float(np.mean((interval[0] <= y) & (y <= interval[1])))
+def coverage(interval: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """The share of y [N, ...] within an interval [2, N, ...]: [...]."""
+  return np.mean((interval[0] <= y) & (y <= interval[1]), axis=0)
 
 
 class Confidence(NamedTuple):
@@ -262,6 +278,25 @@ class Confidence(NamedTuple):
     return cls(
       float(right.mean()), float(confidence.mean()), float(np.abs(gaps).sum()) / len(y)
     )
+
+
+def of_steps(each: np.ndarray, names: Sequence[Any]) -> tuple[list[dict], str]:
+  """How sure the members [S, T, C] are of the likeliest class of each step, by name.
+
+  Returns:
+    (facts on each step, what a reader is told of the least sure one); nothing of one
+    member.
+  """
+  p = each.mean(0)[: len(names)]
+  best = p.argmax(-1)
+  if len(each) == 1 or not len(best):
+    return [], ''
+  facts = [
+    {'probability': float(p[t, i]), **spread(each[:, t, i])} for t, i in enumerate(best)
+  ]
+  t = int(p.max(-1).argmin())
+  apart = spread_line(facts[t])
+  return facts, f', least sure of {names[t]}: {p[t].max():.4f}{apart}'
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -305,10 +340,14 @@ def say_confidence(probabilities: np.ndarray, y: np.ndarray, of: str) -> None:
 def say_coverage(
   calibration: Calibration, members: np.ndarray, y: np.ndarray, of: str
 ) -> None:
-  """Says on the error stream how often members' intervals [S, N] hold y [N]."""
+  """Says on the error stream how often intervals of members [S, N, ...] hold y."""
+  found = coverage(calibration.interval(members), y)
+  alone = coverage(interval(members), y)
+  apart = ''
+  if found.size > 1:
+    apart = f' (by target and horizon {found.min():.1%} to {found.max():.1%})'
   print(
-    f'held out, {len(y):,} {of}: the interval of {LEVEL:.0%} holds '
-    f'{coverage(calibration.interval(members), y):.1%}, that of the members alone '
-    f'{coverage(interval(members), y):.1%}',
+    f'held out, {len(y):,} {of}: the interval of {LEVEL:.0%} holds {found.mean():.1%}'
+    f'{apart}, that of the members alone {alone.mean():.1%}',
     file=sys.stderr,
   )

@@ -148,7 +148,8 @@ class ClusterConfig(Flags):
   )
   step_timeout: float | None = field(
     None,
-    'Exit with 124 if a step takes longer, in seconds; one that compiles has 600 more.',
+    'Exit with 124 if a step takes longer, in seconds; one that compiles has 600 more, '
+    'those that are sent together have that each, and one of several seeds is of all.',
     above=0,
     below=1e6,
   )

@@ -264,7 +264,7 @@ class Fitted:
   result: dict[str, Any] = dataclasses.field(default_factory=dict)
   stopped: bool = False
   resume: Callable[[], Fitted] | None = None
-  _made: dict[tuple[int | None, int], Callable[..., Any]] = dataclasses.field(
+  _made: dict[int | None, Callable[..., Any]] = dataclasses.field(
     default_factory=dict, init=False
   )
 
@@ -319,8 +319,7 @@ class Fitted:
     source = make_source((rows, y), length=length, name='x')
     batches = InOrder(source, min(self.config.batch_size, len(rows)))
     shapes = self._shapes(next(iter(batches)), 0)
-    outputs = self._outputs(samples, seed)(self.params, batches, len(rows))
-    outputs = jax.tree.map(lambda a: a.astype(np.float32, copy=False), outputs)
+    outputs = self._outputs(samples)(self.params, batches, len(rows), seed=seed)
     if not isinstance(source, Sequences):
       return outputs
     lengths, T = source.lengths, source.longest
@@ -360,13 +359,13 @@ class Fitted:
     dtype = self.config.compute_dtype
     return steps.apply(self.model, params, batch, dtype, train=False)[0]
 
-  def _outputs(self, samples: int | None, seed: int) -> Callable[..., Any]:
-    """Compiled once for the same arguments."""
-    if (samples, seed) not in self._made:
-      self._made[samples, seed] = evaluation.make_outputs(
-        self.model, self.config.compute_dtype, samples=samples, seed=seed
+  def _outputs(self, samples: int | None) -> Callable[..., Any]:
+    """Compiled once for the same number."""
+    if samples not in self._made:
+      self._made[samples] = evaluation.make_outputs(
+        self.model, self.config.compute_dtype, samples=samples
       )
-    return self._made[samples, seed]
+    return self._made[samples]
 
   def evaluate(
     self,

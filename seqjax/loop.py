@@ -5,12 +5,11 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
@@ -84,15 +83,10 @@ def train(
     InputError: The parts do not fit each other, or the workdir cannot be written.
     DivergedError: a loss or a gradient is not finite.
   """
-  devices = plan.devices
-  mesh = mesh_lib.make_mesh(devices.number, devices.batch_size, devices.parts)
-  with watchdog.Watchdog(devices.step_timeout) as watch:
-    common = _Common(task, data, plan, show, mesh, stop, watch)
-    own = data._replace(feed=common.programs.feed)
-    run = _run(common, own, plan, record, show)
-    group = lockstep.Group([run], common.programs, common.evaluate, ())
-    lockstep.drive([group])
-  return group.outcomes[0]  # type: ignore[return-value]
+  outcome = train_seeds(task, data, plan, {plan.seed: record}, show, stop)[plan.seed]
+  if isinstance(outcome, DivergedError):
+    raise outcome
+  return outcome
 
 
 def train_seeds(
@@ -102,6 +96,7 @@ def train_seeds(
   records: Mapping[int, Record],
   show: Show,
   stop: signals.Stop,
+  begin: Callable[[], None] | None = None,
 ) -> dict[int, Outcome | DivergedError]:
   """Trains a model with several seeds at once: each as `train` does, to 1e-5.
 
@@ -116,6 +111,7 @@ def train_seeds(
     records: Seed -> where to.
     show: What to tell of them.
     stop: As for `train`.
+    begin: Called before anything is written, when what is asked for is known to fit.
 
   Raises:
     InputError: As `train`.
@@ -124,82 +120,84 @@ def train_seeds(
   meshes = mesh_lib.make_meshes(
     len(seeds), devices.number, devices.batch_size, devices.parts
   )
+  num_steps = plan.num_epochs * data.feed.steps_per_epoch
+  num_steps = min(num_steps, plan.num_steps or num_steps)
   groups: list[lockstep.Group[Outcome]] = []
   with contextlib.ExitStack() as held:
     watch = held.enter_context(watchdog.Watchdog(devices.step_timeout))
-    num_steps = _num_steps(data, plan)
-    shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
-    common = None
+    shown = None
+    if len(seeds) > 1:
+      shown = held.enter_context(console.Display(num_steps, quiet=show.quiet))
+    num_devices = sum(mesh.size for mesh in meshes)
+    common = _Common(task, data, show, num_steps, stop, watch, shown, num_devices)
+    environment = workdir.environment()
     for mesh, chosen in zip(meshes, np.array_split(seeds, len(meshes)), strict=True):
       models = len(chosen) if len(chosen) > 1 else None
-      common = _Common(task, data, plan, show, mesh, stop, watch, models, common, shown)
+      first = records[int(chosen[0])].first_start()
+      programs = Programs(
+        task, data, plan, mesh, show.log_every, models, first.get('resident')
+      )
+      facts = {**environment, **programs.facts, 'seeds_at_once': chosen.tolist()}
       runs = [
         _run(
-          common,
-          data._replace(feed=common.programs.feed.with_seed(seed)),
-          dataclasses.replace(plan, seed=seed),
-          records[seed],
-          show,
+          common, programs, dataclasses.replace(plan, seed=seed), records[seed], facts
         )
         for seed in chosen.tolist()
       ]
-      groups.append(
-        lockstep.Group(runs, common.programs, common.evaluate, (DivergedError,))
+      evaluate = evaluation.make(
+        programs.eval_step,
+        mesh,
+        stop,
+        watch,
+        metrics.values(task.metrics),
+        programs.carry,
+        models,
       )
+      groups.append(lockstep.Group(runs, programs, evaluate, watch, (DivergedError,)))
+    if begin is not None:
+      begin()
     lockstep.drive(groups)
   outcomes = [group.outcomes[n] for group in groups for n in sorted(group.outcomes)]
   return dict(zip(seeds, outcomes, strict=True))  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass
 class _Common:
-  """What the runs of a group share."""
+  """What all runs share."""
 
-  def __init__(
-    self,
-    task: Task,
-    data: Data,
-    plan: Plan,
-    show: Show,
-    mesh: Mesh,
-    stop: signals.Stop,
-    watch: watchdog.Watchdog,
-    models: int | None = None,
-    other: Self | None = None,
-    shown: console.Display | None = None,
-  ):
-    """Takes another group's, whose data is the same, and where all show how far."""
-    self.task, self.mesh, self.stop, self.watch = task, mesh, stop, watch
-    self.shown = shown
-    self.programs = Programs(task, data, plan, mesh, show.log_every, models)
-    self.derived = metrics.values(task.metrics)
-    self.evaluate = evaluation.make(
-      self.programs.eval_step,
-      mesh,
-      stop,
-      watch,
-      self.derived,
-      self.programs.carry,
-      models,
-    )
-    if other is None:
-      self.environment = {
-        **workdir.environment(),
-        **self.programs.facts,
-        'devices_used': mesh.size,
-      }
-      self.fingerprints = _fingerprints(data)
-    else:
-      self.environment, self.fingerprints = other.environment, other.fingerprints
-    self.tells = other is None  # of the model, once
+  task: Task
+  data: Data
+  show: Show
+  num_steps: int
+  stop: signals.Stop
+  watch: watchdog.Watchdog
+  shown: console.Display | None  # where several show how far they are
+  num_devices: int  # of all together
+  tells: bool = True  # of the model, once
+
+  @functools.cached_property
+  def fingerprints(self) -> dict[str, str]:
+    """Those of the parts that are the same for all seeds."""
+    parts: dict[str, Batches | None] = {
+      'validation_sha256': self.data.validation,
+      'test_sha256': self.data.test,
+    }
+    return {name: part.fingerprint for name, part in parts.items() if part is not None}
 
 
 def _run(
-  common: _Common, data: Data, plan: Plan, record: Record, show: Show
+  common: _Common,
+  programs: Programs,
+  plan: Plan,
+  record: Record,
+  environment: Mapping[str, Any],
 ) -> lockstep.Run[Outcome]:
   """One run, top to bottom, but for what `lockstep` computes."""
-  task, mesh, stop, watch = common.task, common.mesh, common.stop, common.watch
-  programs, derived, environment = common.programs, common.derived, common.environment
-  feed, devices, num_steps = data.feed, plan.devices, _num_steps(data, plan)
+  task, show, stop, watch = common.task, common.show, common.stop, common.watch
+  derived, mesh, devices = metrics.values(task.metrics), programs.mesh, plan.devices
+  num_steps, feed = common.num_steps, programs.feed
+  if common.shown:
+    feed = feed.with_seed(plan.seed)
   init_key, step_key = jax.random.split(jax.random.key(plan.seed))
   label = f'seed {plan.seed}: ' if common.shown else ''
 
@@ -223,7 +221,7 @@ def _run(
           record.folder,
           task.model,
           programs.x,
-          environment,
+          {**environment, 'devices_used': common.num_devices},
           num_steps,
           show.facts,
         )
@@ -240,7 +238,7 @@ def _run(
     batches = mesh_lib.put_batches(
       feed, dispatches(), mesh, devices.parts, per_device=devices.pmap
     )
-    compiled = {0}  # lengths of dispatches
+    compiled, sent = {0}, 1  # lengths of dispatches, and of the last one
     for ahead in dispatches():
       step = ahead.start  # so many are done
       is_new = len(ahead) not in compiled
@@ -249,11 +247,11 @@ def _run(
       is_best, saves, values = False, False, None
       if show.save_every is not None:
         saves = step > start and step % show.save_every == 0
-      watch.beat(compiles=is_new, steps=programs.together)
+      watch.beat(compiles=is_new, steps=max(sent, len(ahead)))
       stopping = bool(stop)  # once: a signal may come while the state is half fetched
 
       if pending and (stopping or epoch_ends or step % show.log_every == 0):
-        _take_in(pending, progress, step, log, checkpoints, programs.models or 1)
+        _take_in(pending, progress, step, log, checkpoints)
         shown.update(step, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
@@ -288,10 +286,10 @@ def _run(
       if step == num_steps or progress.epochs_since_best >= patience:
         break
       pending.begin()
-      batch, count = next(batches), len(ahead)
-      state, sums = yield lockstep.Step(step, count, state, batch, step_key)
-      pending.add(sums, compiled=is_new)
-      compiled.add(count)
+      batch, sent = next(batches), len(ahead)
+      state, sums, sharers = yield lockstep.Step(step, sent, state, batch, step_key)
+      pending.add(sums, compiled=is_new, sharers=sharers)
+      compiled.add(sent)
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()
 
@@ -302,7 +300,7 @@ def _run(
         best, epoch = _choose(checkpoints, state, progress, label)
         params = programs.params(best)
         processes.check_same(epoch, 'the epoch to test')
-      test = yield lockstep.Evaluation(math.inf, params, data.test or ())
+      test = yield lockstep.Evaluation(math.inf, params, common.data.test or ())
     if stop:  # one may have come in the test
       checkpoints.wait()
       if not show.quiet:
@@ -317,34 +315,11 @@ def _run(
   return Outcome(params, result, progress, None)
 
 
-def _num_steps(data: Data, plan: Plan) -> int:
-  num_steps = plan.num_epochs * data.feed.steps_per_epoch
-  return min(num_steps, plan.num_steps or num_steps)
-
-
-def _fingerprints(data: Data) -> dict[str, str]:
-  """Those of the parts that all seeds share."""
-  parts: dict[str, Batches | None] = {
-    'validation_sha256': data.validation,
-    'test_sha256': data.test,
-  }
-  return {name: part.fingerprint for name, part in parts.items() if part is not None}
-
-
 def _take_in(
-  pending: Pending,
-  progress: Progress,
-  step: int,
-  log: Log,
-  checkpoints: Saves,
-  sharers: int,
+  pending: Pending, progress: Progress, step: int, log: Log, checkpoints: Saves
 ) -> None:
-  """Fetches the sums of the steps up to `step`, and checks that they are finite.
-
-  Their time is shared by so many runs.
-  """
+  """Fetches the sums of the steps up to `step`, and checks that they are finite."""
   fetched, seconds, compiled = pending.fetch()
-  seconds /= sharers
   for number, sums in enumerate(fetched, step - len(fetched) + 1):
     _check_finite(sums, number, log, checkpoints)
     progress.add(sums)

@@ -1,9 +1,10 @@
 """`run`: a command's run, from a config to result.json and a picture."""
 
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,7 @@ from seqjax.view import report
 from seqjax.workdir import modules
 from seqjax.workdir.record import OnDisk
 
-__all__ = ['FREE_FIELDS', 'SEEDS', 'DivergedError', 'disk_record', 'run']
-
-SEEDS = 'seeds'  # where a workdir has those of several seeds, each by its number
+__all__ = ['FREE_FIELDS', 'DivergedError', 'disk_record', 'run']
 
 # Fields that do not change what is computed: a resumed run may have others.
 FREE_FIELDS = frozenset(
@@ -104,8 +103,7 @@ def run(
     task, plan = choose_monitor(config, task), make_plan(config, data.feed)
     compilation_cache.use_compilation_cache(config.compilation_cache)
     if config.num_seeds > 1:
-      with workdir.lock(_folder(config, name)):
-        return _run_seeds(config, task, data, plan, shown, files, end, title, published)
+      return _run_seeds(config, task, data, plan, shown, files, end, title, published)
     record = disk_record(config, name, task.model, files)
     with signals.catch() as stop:
       outcome = train(task, data, plan, record, shown, stop)
@@ -133,47 +131,60 @@ def _run_seeds(
   More seeds may be added later: what the others have left counts too.
   """
   folder, name = _folder(config, shown.name), shown.name
-  if (folder / 'metrics.jsonl').exists():
-    raise InputError(
-      f'`workdir` {folder} holds a run of one seed; use another for `num_seeds`'
-    )
-  fields = dataclasses.fields(config)
-  workdir.start_config(
-    folder,
-    {'experiment': name, **dataclasses.asdict(config)},
-    workdir.environment(),
-    FREE_FIELDS | {'seed', 'num_seeds'},
-    {spec.name: spec.default for spec in fields},
-  )
   own, records = {}, {}
   for seed in range(config.seed, config.seed + config.num_seeds):
-    seed_folder = str(folder / SEEDS / str(seed))
+    seed_folder = str(folder / workdir.SEEDS / str(seed))
     own[seed] = dataclasses.replace(config, seed=seed, num_seeds=1, workdir=seed_folder)
     records[seed] = disk_record(own[seed], name, task.model, files)
-  with signals.catch() as stop:
-    outcomes = train_seeds(task, data, plan, records, shown, stop)
-  diverged = {}
-  for seed, outcome in outcomes.items():
-    if isinstance(outcome, DivergedError):
-      diverged[seed] = outcome
-    elif outcome.stop:
-      sys.exit(outcome.stop.exit_code)
-    else:
-      end(own[seed], records[seed].folder, outcome)
-  places = {int(path.name): path for path in (folder / SEEDS).glob('[0-9]*')}
-  ended = {n: places[n] for n in sorted(places) if (places[n] / 'result.json').exists()}
-  results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
-  result = report.make_summary(name, results, {n: str(e) for n, e in diverged.items()})
-  workdir.write_result(folder, result)
-  if ended:
-    report.draw_seeds(title, folder, ended, config, published)
-    report.show_seeds(folder, results, result)
+  with contextlib.ExitStack() as held:
+
+    def begin() -> None:
+      held.enter_context(workdir.lock(folder))
+      if (folder / 'metrics.jsonl').exists():
+        raise InputError(
+          f'`workdir` {folder} holds a run of one seed; use another for `num_seeds`'
+        )
+      workdir.start_config(
+        folder,
+        {'experiment': name, **dataclasses.asdict(config)},
+        workdir.environment(),
+        FREE_FIELDS | {'seed', 'num_seeds'},
+        {spec.name: spec.default for spec in dataclasses.fields(config)},
+      )
+
+    with signals.catch() as stop:
+      outcomes = train_seeds(task, data, plan, records, shown, stop, begin)
+    diverged = {}
+    for seed, outcome in outcomes.items():
+      if isinstance(outcome, DivergedError):
+        diverged[seed] = outcome
+      elif outcome.stop:
+        sys.exit(outcome.stop.exit_code)
+      else:
+        end(own[seed], records[seed].folder, outcome)
+    places = workdir.seed_folders(folder / workdir.SEEDS)
+    ended = {n: path for n, path in places.items() if (path / 'result.json').exists()}
+    results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
+    reasons = _diverged_before(folder, outcomes.keys())
+    reasons |= {n: str(error) for n, error in diverged.items()}
+    result = report.make_summary(name, results, reasons)
+    workdir.write_result(folder, result)
+    if ended:
+      report.draw_seeds(title, folder, ended, config, published)
+      report.show_seeds(folder, results, result)
   if diverged:
     raise DivergedError(
       f'{len(diverged)} of {len(outcomes)} seeds diverged: '
       + '; '.join(f'seed {seed}, {error}' for seed, error in diverged.items())
     )
   return result
+
+
+def _diverged_before(folder: Path, seeds: Set[int]) -> dict[int, str]:
+  """Seed -> how it diverged, of those of earlier starts beside these."""
+  path = folder / 'result.json'
+  diverged = json.loads(path.read_text())['diverged'] if path.exists() else {}
+  return {int(n): reason for n, reason in diverged.items() if int(n) not in seeds}
 
 
 def _folder(config: TrainConfig, name: str) -> Path:

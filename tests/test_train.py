@@ -18,7 +18,7 @@ import seqjax as sj
 from seqjax import train as train_lib
 from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
-from seqjax.cluster import signals
+from seqjax.cluster import signals, watchdog
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Resident, Streams
 from seqjax.training import losses, metrics, optim
@@ -147,6 +147,39 @@ def test_a_signal_among_steps_sent_together_waits_for_the_last(
   again = toy.train(tmp_path, steps_per_dispatch=3)
   assert again['params_sha256'] == result['params_sha256']
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'settings', [{'early_stopping': 1}, {'plateau_epochs': 1}, {'mean_decay': 0.9}]
+)
+def test_what_epochs_decide_does_not_mind_how_many_steps_are_sent(tmp_path, settings):
+  often = {'learning_rate': 0.05, 'num_epochs': 6}  # so that epochs are worse, too
+  plain = toy.train(tmp_path / 'plain', **often)
+  results, lines = [], []
+  for together in (1, 3):
+    folder = tmp_path / str(together)
+    results.append(toy.train(folder, **often, **settings, steps_per_dispatch=together))
+    lines.append(read_metrics(folder))
+  for a, b in zip(*lines, strict=True):
+    assert b.pop('event') == a.pop('event')
+    assert b == pytest.approx(a, rel=1e-3)
+  assert results[1]['epochs'] == results[0]['epochs']
+  assert results[1]['final'] == pytest.approx(results[0]['final'], rel=1e-3)
+  assert results[0]['final'] != plain['final']  # or nothing is tested
+
+
+def test_the_watchdog_gives_each_step_that_was_sent_its_time(tmp_path, monkeypatch):
+  beats = []
+  monkeypatch.setattr(
+    watchdog.Watchdog,
+    'beat',
+    lambda self, *, compiles=False, steps=1: beats.append(steps),
+  )
+  toy.train(tmp_path, steps_per_dispatch=3, num_epochs=2)
+  # Sent are 3, 1, 1, and 1, 3, 1, with two beats each: in a step those sent before may
+  # be under way still. Two batches are evaluated after the first, four after the last.
+  assert beats == [3] * 4 + [1] * 6 + [3] * 4 + [1] * 5
 
 
 def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(
@@ -298,14 +331,17 @@ def test_with_examples_on_the_device_a_killed_run_ends_with_the_bits_of_a_fed_on
   assert start['steps_per_dispatch'] == 3
 
 
-def test_what_cannot_lie_on_the_device_is_refused_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize('num_seeds', [1, 2])
+def test_what_cannot_lie_on_the_device_is_refused_before_anything_is_written(
+  tmp_path, num_seeds
+):
   class Own:
     def __init__(self, feed):
       self.batch, self.fingerprint = feed.batch, feed.fingerprint
       self.steps_per_epoch, self.resident = feed.steps_per_epoch, None
 
   with pytest.raises(InputError, match='`resident` needs examples in arrays'):
-    toy.train(tmp_path / 'own', wrap_feed=Own, resident=True)
+    toy.train(tmp_path / 'own', wrap_feed=Own, resident=True, num_seeds=num_seeds)
   assert not list(tmp_path.iterdir())
 
 
@@ -323,6 +359,24 @@ def test_parts_and_pmap_do_not_mind_what_is_sent_together(tmp_path, how):
   assert found['best'] == pytest.approx(plain['best'], rel=1e-5)
   whole = toy.train(tmp_path / 'whole', **how, **more)
   assert found['params_sha256'] == whole['params_sha256']
+
+
+def test_examples_lie_where_the_first_start_had_them(tmp_path, monkeypatch, capfd):
+  size = 150 * (9 + 1) * 4
+  monkeypatch.setattr(mesh_lib, 'is_cpu', lambda mesh: False)
+  for lie, free, later in (
+    (True, 2 * size, size),
+    (False, 2 * size - 1, 1000 * size),
+  ):
+    folder = tmp_path / str(lie)
+    monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh, free=free: free)
+    with pytest.raises(_KilledError):
+      toy.train(folder, wrap_feed=_interrupt_at(6, _die))
+    monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh, free=later: free)
+    toy.train(folder)
+    starts = json.loads((folder / 'config.json').read_text())['starts']
+    assert [start['resident'] for start in starts] == [lie, lie]
+  assert 'not bit for bit' not in capfd.readouterr().out
 
 
 def test_one_trace_of_the_step(tmp_path, monkeypatch):

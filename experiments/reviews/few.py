@@ -51,7 +51,7 @@ predict = functools.partial(
   load_vocabulary=Tokenizer.load,
   data_of=operator.itemgetter(0),
 )
-INPUTS = reviews.INPUTS
+INPUTS, ASKED = reviews.INPUTS, reviews.ASKED
 about = functools.partial(reviews.about, load_vocabulary=Tokenizer.load)
 
 

@@ -20,6 +20,7 @@ from seqjax.data.sources import Arrays
 from seqjax.types import Examples, InputError, PyTree
 
 INPUTS = ('dataset', 'permuted')  # what makes inputs of lines
+ASKED = (*prediction.TEXTS, 'held_out')  # of predict's flags
 _CLASSES = [str(digit) for digit in range(pixels.NUM_CLASSES)]
 
 

@@ -105,6 +105,7 @@ class Adding:
   """The sum of two marked numbers."""
 
   INPUTS: ClassVar = ()  # numbers, as many as there are
+  ASKED: ClassVar = prediction.TEXTS
 
   def load(self, config: Config) -> Data:
     """What is drawn."""
@@ -116,7 +117,7 @@ class Adding:
     """Trains; draws the error over how long the first number is to be kept."""
 
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
-      sums = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      sums = running.outputs(config, model, params, Arrays(*data.test))
       error = np.square(sums - data.test.y)
       kept = config.span - data.test.x[..., 1].argmax(1)
       means.draw(
@@ -146,7 +147,6 @@ class Adding:
       return Sequences(x, np.zeros(len(x), np.float32), longest=T)
 
     texts = running.read_texts(request)
-    prediction.check_no_held_out(members)
     for given, sums in running.answers(members, texts, to_source):
       values, marks = _numbers(given).T
       answer = {
@@ -183,6 +183,7 @@ class Copying:
   """Ten symbols, said again after a long wait."""
 
   INPUTS: ClassVar = ('length', 'dataset')
+  ASKED: ClassVar = prediction.TEXTS
 
   def load(self, config: Config) -> Data:
     """What is drawn."""
@@ -198,7 +199,7 @@ class Copying:
       return losses.accuracy(logits[:, -n:], y[:, -n:])
 
     def finish(params: PyTree, folder: pathlib.Path) -> dict[str, Any]:
-      logits = running.outputs(model, params, Arrays(*data.test), config.batch_size)
+      logits = running.outputs(config, model, params, Arrays(*data.test))
       right = logits[:, -n:].argmax(-1) == data.test.y[:, -n:]
       position = np.broadcast_to(np.arange(1, n + 1), right.shape)
       means.draw(
@@ -230,10 +231,10 @@ class Copying:
       return running.arrays(x)
 
     texts = running.read_texts(request)
-    prediction.check_no_held_out(members)
     for given, logits in running.answers(members, texts, to_source):
       expected = _symbols(given)
-      p = prediction.softmax(logits[:, -n:]).mean(0)
+      each = prediction.softmax(logits[:, -n:])  # [S, n, C]
+      p = each.mean(0)
       recalled = p.argmax(-1).tolist()
       right = sum(a == b for a, b in zip(recalled, expected, strict=True))
       answer = {
@@ -241,7 +242,9 @@ class Copying:
         'probabilities': p.max(-1).tolist(),
         'right': right,
       }
-      line = f'{" ".join(map(str, recalled))}  {right} of {n} right'
+      sure, details = prediction.of_steps(each, recalled)
+      answer |= {'sure': sure} if sure else {}
+      line = f'{" ".join(map(str, recalled))}  {right} of {n} right{details}'
       running.say(answer, line, request.json)
 
 

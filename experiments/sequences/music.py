@@ -92,6 +92,7 @@ class Of(running.Of):
   """The task of an experiment that reads its pieces in its own way."""
 
   INPUTS: ClassVar[tuple[str, ...]] = ('frames_per_beat',)
+  ASKED: ClassVar[tuple[str, ...]] = ('file',)  # of predict's flags
 
   @staticmethod
   def encode(config: Config, rolls: Rolls) -> Data:
@@ -120,7 +121,7 @@ class Of(running.Of):
       params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
     ) -> dict[str, Any]:
       given = data.rolls.test[0][: _BEGIN + _SAMPLE_FRAMES]
-      logits = running.outputs(model, params, examples([given]), 1)[0]
+      logits = running.outputs(config, model, params, examples([given]))[0]
       made = compose(config, params, given[:_BEGIN], _SAMPLE_FRAMES, seed=0)
       sample = np.concatenate([given[:_BEGIN], made])
       midi.write(folder / SAMPLE, sample, frames_per_beat=config.frames_per_beat)
@@ -154,21 +155,14 @@ class Of(running.Of):
     Raises:
       InputError: It is no MIDI file of two frames at least.
     """
-    if (
-      request.text is not None
-      or request.text_column is not None
-      or request.file is None
-    ):
+    if request.file is None:
       raise InputError(f'a run of {members.first.experiment} needs --file=FILE.mid')
-    if request.picture:
-      raise InputError('--picture is of forecasts: music has none')
-    prediction.check_no_held_out(members)
     config: Any = members.first.config
     path = pathlib.Path(request.file)
     roll = midi.read(path, frames_per_beat=config.frames_per_beat)
     if len(roll) < 2:
       raise InputError(f'--file={request.file}: needs two frames at least')
-    logits = members.make_outputs()(InOrder(examples([roll]), 1), 1)[:, 0]
+    logits = members.outputs(InOrder(examples([roll]), 1), 1)[:, 0]
     signed = np.where(roll[1:], logits, -logits)
     each = np.logaddexp(0, -signed).sum(-1)  # -log p, [S, T]
     nats, apart = each.mean(0), prediction.spread(each.mean(1))

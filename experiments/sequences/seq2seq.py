@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment, layer_flags, prediction
-from experiments.prediction import Members, Request
+from experiments import experiment, layer_flags
+from experiments.prediction import TEXTS, Members, Request
 from experiments.texts import running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
@@ -249,6 +249,7 @@ class Of(running.Of):
   """
 
   encode = staticmethod(encode)
+  ASKED = TEXTS
   sizes = staticmethod(sizes)
 
   def load(self, config: Any) -> Data:
@@ -294,7 +295,6 @@ class Of(running.Of):
   def predict(self, members: Members, request: Request) -> None:
     """Prints what each text becomes."""
     trained = members.first
-    prediction.check_no_held_out(members)
     if members.size > 1:
       raise InputError('--samples and several runs: a text is written by one run alone')
     both = _vocabularies(trained.folder)

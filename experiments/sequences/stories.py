@@ -25,6 +25,7 @@ from seqjax.view import attention, means
 
 ATTENTION, PICTURE = 'attention.png', 'distances.png'
 INPUTS = ('vocabulary.json', 'hops')  # what runs that answer together have in common
+ASKED = (*prediction.TEXTS, 'held_out')  # of predict's flags
 sizes = vocabulary.num_ids  # of a run
 _DRAWN = 4  # stories whose attention is drawn
 _SYNTHETIC = 600  # stories of --dataset=synthetic, for all parts
@@ -181,7 +182,7 @@ def train(
     params: PyTree, _: Mapping[str, Any], folder: pathlib.Path
   ) -> dict[str, Any]:
     whole = model.clone(return_weights=True)
-    logits, weights = running.outputs(whole, params, data.parts[2], config.batch_size)
+    logits, weights = running.outputs(config, whole, params, data.parts[2])
     answers = np.array([stories.PLACES.index(story.answer) for story in data.test])
     right = logits.argmax(-1) == answers
     far = np.array([len(story.sentences) - min(story.facts) for story in data.test])

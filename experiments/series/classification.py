@@ -33,6 +33,7 @@ from seqjax.workdir.progress import Monitor
 LABELS_FILE = 'labels.json'
 # What several runs that answer as one must share.
 INPUTS = (SCALING_FILE, LABELS_FILE, 'length', *reading.INPUTS)
+ASKED = ('file', 'held_out')  # of predict's flags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,7 +271,6 @@ def predict(members: Members, request: Request) -> None:
     InputError: The file cannot be read, or has other columns.
   """
   trained = members.first
-  reading.check_request(members, request)
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is this one
   classes, scaling = (
@@ -282,7 +282,10 @@ def predict(members: Members, request: Request) -> None:
   aligned = reading.align(config, series, scaling.columns, name)
   values = scaling.normal(aligned.series.values)[-config.length :]
   one = running.arrays(values[None])
-  logits = members.make_outputs()(InOrder(one, 1), 1)[:, 0]  # [S, C]
+  if request.held_out:
+    outputs, y = members.held_out(members.load().parts[2])
+    prediction.say_confidence(prediction.softmax(outputs), y, 'test series')
+  logits = members.outputs(InOrder(one, 1), 1)[:, 0]  # [S, C]
   answer, line = prediction.of_class(logits, classes)
   answer |= {
     'rows': len(aligned.series.times),

@@ -1,19 +1,23 @@
 """Forecasts of trained runs for the rows of a CSV file; see predict.py."""
 
+import functools
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.prediction import Members, Request
-from experiments.series import reading
+from experiments.series import answers, reading
 from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
-from experiments.series.targets import Config, point, readable_time
+from experiments.series.targets import Config, Data, measured, point, readable_time
 from seqjax.data.series import windows
 from seqjax.data.series.series import Series
 from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
+
+_MOST_POINTS = 480  # of a picture
 
 
 def predict(members: Members, request: Request) -> None:
@@ -25,10 +29,9 @@ def predict(members: Members, request: Request) -> None:
 
   Raises:
     InputError: The file cannot be read, has other columns or another step, or no row
-      has enough rows before it.
+      has enough rows before it; or the data of the run, which an interval needs.
   """
   trained = members.first
-  reading.check_request(members, request)
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is this one
   scaling = Scaling.load(trained.folder / SCALING_FILE)
@@ -51,12 +54,32 @@ def predict(members: Members, request: Request) -> None:
       'a forecast needs'
     )
   batches = to_forecast_from(scaling.normal(series.values), shape, rows)
-  each = members.make_outputs()(batches, len(rows))  # [S, M, K, C(, Q)]
-  spread = point(config, each).std(0, ddof=1) if members.size > 1 else None
+  calibration = answers.calibrate(members, functools.partial(_held_out, members))
+  each = members.outputs(batches, len(rows))  # [S, M, K, C(, Q)]
+  columns = [scaling.columns.index(target) for target in config.targets]
+  mean, std = scaling.mean[columns], scaling.std[columns]
+  beside = {}  # [M, K, C] each
+  if calibration is not None:
+    points = point(config, each)
+    low, high = calibration.interval(points) * std + mean
+    beside = {'spread': points.std(0, ddof=1) * std, 'low': low, 'high': high}
   forecasts = each.mean(0)
   _answer(
-    config, scaling, series, cleaned.filled, rows, forecasts, spread, request.json
+    config, scaling, series, cleaned.filled, rows, forecasts, beside, request.json
   )
+  if request.picture:  # the first target's, the furthest ahead
+    last, h = rows[-_MOST_POINTS:], config.horizons[-1]
+    real = np.where(cleaned.filled, np.nan, series.values)[:, columns[0]]
+    due = _due(config, series.times, last, h, scaling.step_seconds)
+    shown = {'forecast': point(config, forecasts) * std + mean, **beside}
+    of_last = {
+      'for': due,
+      'measured': answers.measured(series.times, real, due),
+      'now': series.values[last, columns[0]],
+      **{name: values[-_MOST_POINTS:, -1, 0] for name, values in shown.items()},
+    }
+    name = f'{trained.experiment}, {h} {"row" if h == 1 else "rows"} ahead'
+    answers.draw(of_last, request.picture, name, config.targets[0])
   unknown = f'; not known to the run: {", ".join(aligned.unknown)}'
   print(
     f'{len(rows):,} forecasts of {", ".join(config.targets)} by {trained.experiment}; '
@@ -66,6 +89,15 @@ def predict(members: Members, request: Request) -> None:
   )
 
 
+def _held_out(
+  members: Members, data: Data, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """What the members forecast from some rows of their data, and what came."""
+  batches = to_forecast_from(data.series.values, data.shape, rows)
+  config: Any = members.first.config
+  return point(config, members.outputs(batches, len(rows))), measured(data, rows)
+
+
 def _answer(
   config: Config,
   scaling: Scaling,
@@ -73,14 +105,14 @@ def _answer(
   filled: np.ndarray,
   rows: np.ndarray,
   forecasts: np.ndarray,
-  spread: np.ndarray | None,
+  beside: Mapping[str, np.ndarray],
   as_json: bool,
 ) -> None:
   """Prints a line for each row, target and horizon."""
   step = scaling.step_seconds
   quantiles = np.sort(forecasts, -1) if config.levels else forecasts[..., None]
   names = [f'{level:g}' for level in config.levels] or ['forecast']
-  names += [] if spread is None else ['spread']
+  names += beside
   titles = ['made', 'for', 'target', *names, 'now', 'measured']
   widths = [
     -19,
@@ -99,7 +131,7 @@ def _answer(
         at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
         came = float(real[at, column]) if series.times[at] == due else float('nan')
         own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
-        apart = [] if spread is None else [float(spread[i, k, c] * scaling.std[column])]
+        apart = [float(values[i, k, c]) for values in beside.values()]
         numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
         if as_json:
           known = [None if np.isnan(n) else float(f'{n:.9g}') for n in numbers]

@@ -37,7 +37,7 @@ from seqjax.types import Array, PyTree
 from seqjax.view import console, time_plots
 from seqjax.workdir.progress import Monitor
 
-__all__ = ['INPUTS', 'Config', 'load', 'make_model', 'predict', 'train']
+__all__ = ['ASKED', 'INPUTS', 'Config', 'load', 'make_model', 'predict', 'train']
 
 # What several runs that answer as one must share.
 INPUTS = (
@@ -50,6 +50,8 @@ INPUTS = (
   'across_gaps',
   *reading.INPUTS,
 )
+
+ASKED = ('file', 'held_out', 'picture')  # of predict's flags
 
 SERIES_FILE = 'series.csv'  # the generated series, in the workdir
 
@@ -99,7 +101,7 @@ def train(
   metrics |= {m: functools.partial(of_target, c) for c, m in enumerate(names)}
 
   def finish(params: PyTree, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    outputs = evaluation.make_outputs(model)
+    outputs = evaluation.make_outputs(model, config.compute_dtype)
     forecasts = {}
     for split, chosen in _held_out(data).items():
       batches = to_forecast_from(data.series.values, data.shape, chosen.rows)

@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.prediction import Members, Request, check_no_held_out
 from experiments.series import data
 from experiments.series.data import Scaling
 from seqjax.config import field
@@ -69,21 +68,6 @@ INPUTS = (
   'sentinel',
   'dataset',
 )
-
-
-def check_request(members: Members, request: Request) -> None:
-  """Raises InputError for what a run on rows of numbers is not asked."""
-  for flag, value in (
-    ('--text', request.text),
-    ('--text_column', request.text_column),
-  ):
-    if value is not None:
-      raise InputError(f'{flag}: a run of {members.first.experiment} needs --file')
-  if request.picture:
-    raise InputError(
-      f'--picture: a run of {members.first.experiment} has its pictures in its folder'
-    )
-  check_no_held_out(members)
 
 
 def source_name(config: Config) -> str:

@@ -21,7 +21,7 @@ from seqjax import config as config_lib
 from seqjax import workdir
 from seqjax.cluster import signals
 from seqjax.config import TrainConfig
-from seqjax.train import FREE_FIELDS, SEEDS
+from seqjax.train import FREE_FIELDS
 from seqjax.types import CommandError, InputError
 from seqjax.view import console
 
@@ -45,9 +45,8 @@ def run(
     num_seeds: Row -> how many seeds, 0 for none now.
     arguments: Row -> flags of its runs, but for seed and workdir.
     at_once: Whether the seeds of a row are trained at once; None: on accelerators. Two
-      cores are no faster with five models than with one after the other, or slower:
-      2.0 times the time of CPU for imdb_lstm, 1.7 for imdb_conv1d, 1.0 for
-      imdb_simple_rnn and jena_gru.
+      cores are no faster with five models than with one after the other: they take as
+      long for imdb_lstm, imdb_simple_rnn and jena_gru, 1.7 times that for imdb_conv1d.
 
   Raises:
     InputError: A folder holds a run of other settings.
@@ -84,14 +83,22 @@ def _groups(
     config_lib.parse(kind, [*flags, '--num_seeds=2'])
   except InputError:  # the run says it, too, where it is no matter of seeds
     at_once = False
+
+  def is_alone(seed: int) -> bool:
+    return (folder / row.name / f'seed{seed}').exists()
+
   for seed in range(number):
-    # What was begun alone goes on alone.
-    alone = not at_once or (folder / row.name / f'seed{seed}').exists()
     if seed in done:
       _check_settings(done[seed], config_lib.parse(kind, [*flags, f'--seed={seed}']))
       numbers = _numbers(row, done[seed])
       print(f'{row.name} seed {seed}: {numbers}, done before', flush=True)
-    elif groups and groups[-1][-1] == seed - 1 and not alone:
+    elif (
+      at_once
+      and groups
+      and groups[-1][-1] == seed - 1
+      and not is_alone(seed - 1)  # what was begun alone goes on alone
+      and not is_alone(seed)
+    ):
       groups[-1].append(seed)
     else:
       groups.append([seed])
@@ -115,7 +122,7 @@ def _run(
   """
   first, count = seeds[0], len(seeds)
   of = folder / row.name
-  places = {seed: of / SEEDS / str(seed) for seed in seeds}
+  places = {seed: of / workdir.SEEDS / str(seed) for seed in seeds}
   run_folder, label = of, f'{row.name} seeds {first} to {seeds[-1]}'
   if count == 1:
     if not places[first].exists():

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from experiments.suites.rows import Number, Row
+from seqjax import workdir
 from seqjax.files import whole
-from seqjax.train import SEEDS
 from seqjax.view import comparisons
 from seqjax.workdir.folder import naming, to_json
 from seqjax.workdir.log import read_metrics
@@ -88,12 +88,12 @@ def draw(folder: pathlib.Path, row: Row) -> None:
 
 def finished(folder: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
   """Seed -> folder of the finished runs of a row, alone or trained with others."""
-  paths = [
-    *(folder / name).glob(f'{SEEDS}/[0-9]*/result.json'),
-    *(folder / name).glob('seed[0-9]*/result.json'),
+  places = [
+    *workdir.seed_folders(folder / name / workdir.SEEDS).items(),
+    *workdir.seed_folders(folder / name, 'seed').items(),
   ]
-  folders = {int(path.parent.name.removeprefix('seed')): path.parent for path in paths}
-  return dict(sorted(folders.items()))
+  ended = {seed: path for seed, path in places if (path / 'result.json').exists()}
+  return dict(sorted(ended.items()))
 
 
 def label(metric: str) -> str:

@@ -125,7 +125,7 @@ def by_class(
   title: str,
 ) -> dict[str, Any]:
   """Scores of each class on the test set, a source; shows and draws them."""
-  logits = running.outputs(model, params, part, config.batch_size)
+  logits = running.outputs(config, model, params, part)
   matrix = confusion_matrix(part.labels, logits.argmax(-1), len(classes))
   scores = class_scores(matrix, classes)
   console.results_table(scores, title='Test, by class')

@@ -129,6 +129,7 @@ class Of(running.Of):
       return running.arrays(x)
 
     find_interval: Callable[[np.ndarray], np.ndarray] = prediction.interval
+    prediction.check_several(members)
     if request.held_out:
       _, *parts = members.load().parts
       held_out = [members.held_out(Arrays(*part)) for part in parts]

@@ -153,7 +153,7 @@ def _show_mistakes(
   source: Any = data.parts[2]
   texts, classes = data.texts.test, data.classes
   params = experiment.best_params(trained, source.take(np.zeros(1, int)).x)
-  logits = running.outputs(trained.model, params, source, trained.config.batch_size)
+  logits = running.outputs(trained.config, trained.model, params, source)
   p = prediction.softmax(logits)
   predicted, labels = p.argmax(-1), source.labels
   wrong = np.flatnonzero(predicted != labels)

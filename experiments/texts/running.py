@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from experiments.prediction import Members, Request
+from experiments.prediction import TEXTS, Members, Request
 from experiments.suites import rows
 from experiments.texts import vocabulary
 from seqjax import train as train_lib
@@ -46,6 +46,7 @@ class Of:
   encode: ClassVar[Callable[..., Any]]
   # What makes inputs of texts: files that the run left, and fields of its config.
   INPUTS: ClassVar[tuple[str, ...]] = (*vocabulary.FILES, 'length', 'tokens')
+  ASKED: ClassVar[tuple[str, ...]] = (*TEXTS, 'held_out')  # of predict's flags
 
   def load(self, config: Any) -> Any:
     """The data that the flags ask for, as ids."""
@@ -133,10 +134,11 @@ def train(
   )
 
 
-def outputs(model: nn.Module, params: PyTree, part: Any, batch_size: int) -> PyTree:
-  """The model's outputs for a set of N examples, leaves [N, ...] on the host."""
-  batches = InOrder(part, batch_size)
-  return evaluation.make_outputs(model)(params, batches, len(part))
+def outputs(config: TrainConfig, model: nn.Module, params: PyTree, part: Any) -> PyTree:
+  """A model's outputs for a set of N examples, leaves [N, ...] on the host."""
+  batches = InOrder(part, config.batch_size)
+  run = evaluation.make_outputs(model, config.compute_dtype)
+  return run(params, batches, len(part))
 
 
 def answers(
@@ -149,13 +151,12 @@ def answers(
     texts: Any number.
     to_source: Makes examples of some texts, all batches alike in T.
   """
-  outputs = members.make_outputs()
   for start in itertools.count():
     chunk = list(itertools.islice(texts, _BATCH))
     if not chunk:
       return
     batches = InOrder(to_source(chunk), min(_BATCH, len(chunk)))
-    of_chunk = outputs(batches, len(chunk), start)
+    of_chunk = members.outputs(batches, len(chunk), start)
     for i, text in enumerate(chunk):
       yield text, jax.tree.map(lambda a, i=i: a[:, i], of_chunk)
 
@@ -168,8 +169,6 @@ def read_texts(request: Request) -> Iterator[str]:
       no text.
   """
   text, file, text_column = request.text, request.file, request.text_column
-  if request.picture:
-    raise InputError('--picture is of forecasts: texts have none')
   for flag, value in (('--file', file), ('--text_column', text_column)):
     if text is not None and value is not None:
       raise InputError(f'give only one of --text, {flag}')

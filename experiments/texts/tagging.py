@@ -228,20 +228,13 @@ class Of(running.Of):
       best = p.argmax(-1)
       best_tags = [labels['tags'][i] for i in best]
       answer: dict[str, Any] = {'tags': list(zip(words, best_tags, strict=False))}
-      details = ''
       if starts:
         classes = prediction.softmax(output[1])  # [S, K]
         number = int(classes.mean(0).argmax())
         apart = prediction.spread(classes[:, number])
         answer = {'class': labels['classes'][number], **apart, **answer}
-      if members.size > 1 and words:
-        facts = [prediction.spread(each[:, t, i]) for t, i in enumerate(best)]
-        answer['sure'] = [
-          {'probability': float(p[t, i]), **facts[t]} for t, i in enumerate(best)
-        ]
-        t = int(p.max(-1).argmin())
-        details = f', least sure of {words[t]}: {p[t].max():.4f}'
-        details += prediction.spread_line(facts[t])
+      sure, details = prediction.of_steps(each, words)
+      answer |= {'sure': sure} if sure else {}
       answer |= {
         'unknown': [word for word in words if word.lower() not in known],
         'unread': max(len(words) - config.length, 0),

@@ -13,7 +13,7 @@ import numpy as np
 
 import seqjax as sj
 from experiments import experiment, layer_flags, prediction
-from experiments.prediction import Members, Request
+from experiments.prediction import TEXTS, Members, Request
 from experiments.texts import running, vocabulary
 from seqjax import generation
 from seqjax.config import field
@@ -123,6 +123,7 @@ class Of(running.Of):
   """The task of an experiment that reads its text in its own way."""
 
   encode = staticmethod(encode)
+  ASKED = TEXTS
   sizes = staticmethod(vocabulary.num_ids)
 
   def train(
@@ -166,7 +167,6 @@ class Of(running.Of):
   def predict(self, members: Members, request: Request) -> None:
     """Prints how likely each text is after the beginning of a line."""
     texts = running.read_texts(request)
-    prediction.check_no_held_out(members)
     tokenizer, _ = vocabulary.read(members.first.folder)
     config: Any = members.first.config
     first = list(tokens_of(config, '\n'))

@@ -19,8 +19,10 @@ INPUTS = (
   SCALING_FILE,
   *('target', 'lookback', 'step', 'delay', 'windows', 'across_gaps'),
 )
+ASKED = ('file', 'held_out', 'picture')  # of predict's flags
 
 __all__ = [
+  'ASKED',
   'INPUTS',
   'PLACES',
   'SCALING_FILE',

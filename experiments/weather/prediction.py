@@ -2,29 +2,20 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import experiment
-from experiments.prediction import (
-  LEVEL,
-  Calibration,
-  Members,
-  Request,
-  say_coverage,
-  spread_out,
-)
+from experiments.prediction import Members, Request
+from experiments.series import answers as shared
 from experiments.series import reading
 from experiments.series.data import SCALING_FILE, Scaling, to_forecast_from
 from experiments.weather.data import Config, Data
 from seqjax.data.series import book_windows, csv_files, quality, windows
 from seqjax.data.series.windows import Shape
 from seqjax.types import InputError
-from seqjax.view import time_plots
 
-_HELD_OUT = 500  # windows of validation and of test, for intervals
 _PICTURE_DAYS = 10
 
 
@@ -40,9 +31,6 @@ def predict(members: Members, request: Request) -> None:
       has enough rows before it; or the data of the run, which an interval needs.
   """
   trained = members.first
-  for flag, value in (('--text', request.text), ('--text_column', request.text_column)):
-    if value is not None:
-      raise InputError(f'{flag}: a run of {trained.experiment} needs --file')
   config = trained.config
   assert isinstance(config, Config)  # for mypy: the task of the run is weather
   scaling = Scaling.load(trained.folder / SCALING_FILE)
@@ -74,7 +62,12 @@ def predict(members: Members, request: Request) -> None:
       'a forecast needs'
     )
   values, target = scaling.normal(series.values), scaling.columns.index(config.target)
-  calibration = _calibrate(members) if members.size > 1 else None
+
+  def held_out(data: Data, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y = data.series.values[rows + data.shape.ahead, data.target]
+    return _forecasts(members, data.series.values, data.shape, rows), y
+
+  calibration = shared.calibrate(members, held_out)
 
   def in_unit(normal: np.ndarray) -> np.ndarray:
     return normal * scaling.std[target] + scaling.mean[target]
@@ -92,14 +85,14 @@ def predict(members: Members, request: Request) -> None:
   if calibration is not None:
     answers['spread'] = each.std(0, ddof=1) * scaling.std[target]
     answers['low'], answers['high'] = in_unit(calibration.interval(each))
-  answers['measured'] = _measured(
+  answers['measured'] = shared.measured(
     series.times, series.values[:, target], answers['for']
   )
   _print(answers, config.target, request.json)
   if request.picture:
     rows_a_picture = _PICTURE_DAYS * 86_400 // report.step_seconds
     last_ones = {name: column[-rows_a_picture:] for name, column in answers.items()}
-    _draw(last_ones, Path(request.picture), trained.experiment, config.target)
+    shared.draw(last_ones, request.picture, trained.experiment, config.target)
   print(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
     + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
@@ -134,46 +127,11 @@ def _shape(config: Config) -> Shape:
   )
 
 
-def _measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:
-  """What came at the times that are due; NaN where the file does not have them."""
-  index = np.minimum(np.searchsorted(times, due), len(times) - 1)
-  return np.where(times[index] == due, values[index], np.nan)
-
-
-def _draw(answers: dict[str, np.ndarray], path: Path, name: str, target: str) -> None:
-  """Draws forecasts, what was measured, and the interval where there is one."""
-  title = f'{target}, the last {len(answers["for"]):,} forecasts'
-  title += f', with intervals of {LEVEL:.0%}' if 'low' in answers else ''
-  time_plots.forecasts(
-    answers['for'],
-    answers['measured'],
-    {name: answers['forecast'], 'naive': answers['now']},
-    path,
-    title=title,
-    ylabel=target,
-    band=np.stack([answers['low'], answers['high']]) if 'low' in answers else None,
-  )
-
-
 def _forecasts(
   members: Members, values: np.ndarray, shape: Shape, rows: np.ndarray
 ) -> np.ndarray:
   """Those of all members for the windows with anchors [M], normal: [S, M]."""
-  return members.make_outputs()(to_forecast_from(values, shape, rows), len(rows))
-
-
-def _calibrate(members: Members) -> Calibration:
-  """What validation windows of the run ask for; says what comes of it on the test's."""
-  data: Data = members.load()
-
-  def held_out(part: windows.WindowSet) -> tuple[np.ndarray, np.ndarray]:
-    rows = part.rows[spread_out(len(part.rows), members.request.held_out or _HELD_OUT)]
-    y = data.series.values[rows + data.shape.ahead, data.target]
-    return _forecasts(members, data.series.values, data.shape, rows), y
-
-  calibration = Calibration.of(*held_out(data.validation))
-  say_coverage(calibration, *held_out(data.test), 'test windows')
-  return calibration
+  return members.outputs(to_forecast_from(values, shape, rows), len(rows))
 
 
 def _print(answers: dict[str, np.ndarray], target: str, as_json: bool) -> None:

@@ -58,7 +58,7 @@ def train(
       data,
       {
         title: lambda rows: forecast(
-          model, params, data.series.values, data.shape, rows
+          config, model, params, data.series.values, data.shape, rows
         )
       },
       folder / 'forecasts.png',
@@ -148,14 +148,20 @@ def naive_numbers(data: Data) -> dict[str, Any]:
 
 
 def forecast(
-  model: nn.Module, params: PyTree, values: np.ndarray, shape: Shape, rows: np.ndarray
+  config: Config,
+  model: nn.Module,
+  params: PyTree,
+  values: np.ndarray,
+  shape: Shape,
+  rows: np.ndarray,
 ) -> np.ndarray:
   """Forecasts [M] for the windows with anchors [M], in standard deviations.
 
   The inputs have to lie in the series, values [N, D]; the targets need not.
   """
   batches = to_forecast_from(values, shape, rows)
-  return evaluation.make_outputs(model)(params, batches, len(rows))
+  outputs = evaluation.make_outputs(model, config.compute_dtype)
+  return outputs(params, batches, len(rows))
 
 
 def draw_forecasts(

@@ -97,9 +97,8 @@ def make_outputs(
   dtype: str = 'float32',
   *,
   samples: int | None = None,
-  seed: int = 0,
 ) -> Callable[..., PyTree]:
-  """Returns (params, batches, N, start=0) -> the model's outputs for N examples.
+  """Returns (params, batches, N, start=0, seed=0) -> a model's outputs for N examples.
 
   With `samples` dropout is left on, and each example is answered as many times: each
   sample of each sequence has masks of its own, the same at all of its steps. Then the
@@ -110,18 +109,16 @@ def make_outputs(
     model: Called as (x, train=, mask=), as far as it takes them.
     dtype: As of `steps.apply`.
     samples: S, or None to answer once, without dropout.
-    seed: Of the masks.
 
   Returns of the function:
-    Leaves [N, ...], or [S, N, ...], on the host. The batches are those of an `InOrder`:
-    what fills the last one up is cut off. Masks follow from the seed and a batch's
-    number, the first one's being `start`. Where they are indices, they say by
+    Leaves float32 [N, ...], or [S, N, ...], on the host. The batches are those of an
+    `InOrder`: what fills the last one up is cut off. Masks follow from the seed and a
+    batch's number, the first one's being `start`. Where they are indices, they say by
     `resident` into what.
 
   Raises of the function:
     InputError: `samples` of a model that drops nothing.
   """
-  key = jax.random.key(seed)
 
   def once(params: PyTree, batch: Batch, rngs: dict[str, Array] | None) -> PyTree:
     train = samples is not None
@@ -133,6 +130,7 @@ def make_outputs(
     arrays: PyTree,
     params: PyTree,
     batch: Batch,
+    key: Array,
     number: Array,
   ) -> PyTree:
     batch = gather(arrays, batch)
@@ -156,9 +154,14 @@ def make_outputs(
       )
 
   def outputs(
-    params: PyTree, batches: Iterable[Batch], num_examples: int, start: int = 0
+    params: PyTree,
+    batches: Iterable[Batch],
+    num_examples: int,
+    start: int = 0,
+    seed: int = 0,
   ) -> PyTree:
     nonlocal checked
+    key = jax.random.key(seed)
     arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
     arrays = jax.device_put(arrays)
     of_batches = []
@@ -166,9 +169,14 @@ def make_outputs(
       if not checked:
         check_drops(params, jax.eval_shape(gather, arrays, batch))
         checked = True
-      of_batches.append(jax.device_get(apply(gather, arrays, params, batch, number)))
-    if samples is None:
-      return jax.tree.map(lambda *a: np.concatenate(a)[:num_examples], *of_batches)
-    return jax.tree.map(lambda *a: np.concatenate(a, 1)[:, :num_examples], *of_batches)
+      output = apply(gather, arrays, params, batch, key, number)
+      of_batches.append(jax.device_get(output))
+
+    def together(*parts: np.ndarray) -> np.ndarray:
+      whole = np.concatenate(parts, 0 if samples is None else 1)
+      whole = whole[:num_examples] if samples is None else whole[:, :num_examples]
+      return whole.astype(np.float32, copy=False)
+
+    return jax.tree.map(together, *of_batches)
 
   return outputs

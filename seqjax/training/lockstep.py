@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from seqjax.cluster.watchdog import Watchdog
 from seqjax.training.programs import Programs
 from seqjax.types import Array, Batch, PyTree
 
@@ -17,7 +18,7 @@ T = TypeVar('T')
 
 
 class Step(NamedTuple):
-  """Asks for what one of `Programs.train_steps` returns."""
+  """Asks for what a program of `train_steps` returns, and how many share its time."""
 
   step: int  # steps done
   steps: int  # to be done
@@ -52,15 +53,16 @@ class Group(Generic[T]):
     runs: Sequence[Run[T]],
     programs: Programs,
     evaluate: Callable[[PyTree, Iterable[Batch]], Any],
+    watch: Watchdog,
     own: tuple[type[Exception], ...],
   ):
     """Takes the runs, `Programs` for so many, and `evaluation.make` of them.
 
     An error of the kinds `own` ends the run that raises it, others end all.
     """
-    self._runs, self._programs, self._evaluate, self._own = (
-      runs, programs, evaluate, own
-    )  # fmt: skip
+    self._runs, self._programs, self._evaluate = runs, programs, evaluate
+    self._watch, self._own = watch, own
+    self._compiled, self._sent = {0}, 1  # lengths of dispatches, and of the last one
     self._requests: dict[int, Request] = {}
     self.outcomes: dict[int, T | Exception] = {}
 
@@ -69,15 +71,16 @@ class Group(Generic[T]):
     for lane in range(len(self._runs)):
       self._send(lane, None)
 
-  def turn(self) -> bool:
-    """Computes what the runs that are furthest behind ask for; False at the end."""
-    if not self._requests:
-      return False
-    first = min(map(_priority, self._requests.values()))
-    requests = {n: one for n, one in self._requests.items() if _priority(one) == first}
+  def due(self) -> dict[int, Request]:
+    """What the runs that are furthest behind ask for; {} at the end."""
+    first = min(map(_priority, self._requests.values()), default=None)
+    return {n: one for n, one in self._requests.items() if _priority(one) == first}
+
+  def turn(self, requests: dict[int, Any], sharers: int) -> None:
+    """Computes what is due; so many runs, of all groups, share the time it takes."""
     for lane, answer in self._compute(requests).items():
-      self._send(lane, answer)
-    return True
+      step = isinstance(requests[lane], Step)
+      self._send(lane, (*answer, sharers) if step else answer)
 
   def close(self) -> None:
     """Ends the runs that have not ended."""
@@ -95,6 +98,11 @@ class Group(Generic[T]):
 
   def _compute(self, requests: dict[int, Any]) -> dict[int, Any]:
     one = next(iter(requests.values()))
+    if isinstance(one, Step):  # the program of another group may be compiled by now
+      is_new = one.steps not in self._compiled
+      self._watch.beat(compiles=is_new, steps=max(self._sent, one.steps))
+      self._compiled.add(one.steps)
+      self._sent = one.steps
     if self._programs.models is None:
       (lane,) = requests
       if isinstance(one, Evaluation):
@@ -127,8 +135,11 @@ def drive(groups: Sequence[Group[T]]) -> None:
   try:
     for group in groups:
       group.start()
-    while any([group.turn() for group in groups]):  # all, not the first alone
-      pass
+    while any(due := [group.due() for group in groups]):
+      sharers = sum(map(len, due))
+      for group, requests in zip(groups, due, strict=True):
+        if requests:
+          group.turn(requests, sharers)
   finally:
     for group in groups:
       group.close()

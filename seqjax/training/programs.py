@@ -24,6 +24,7 @@ class Programs:
   """Those of a task, made once.
 
   Attributes:
+    mesh: The devices.
     feed: That of the data, its examples on the devices where the plan says so.
     validation: That of the data, likewise.
     x: Inputs like a batch's.
@@ -45,9 +46,12 @@ class Programs:
     mesh: Mesh,
     log_every: int = 1,
     models: int | None = None,
+    was_resident: bool | None = None,
   ) -> None:
+    """Makes them; `was_resident` as of `resident_feed`."""
     devices = plan.devices
-    self.feed = feed = resident_feed(data.feed, devices.resident, mesh)
+    self.mesh = mesh
+    self.feed = feed = resident_feed(data.feed, devices.resident, mesh, was_resident)
     self.validation: Iterable[Batch] = data.validation or ()
     if feed.resident and (devices.resident or not mesh_lib.is_cpu(mesh)):
       self.validation = evaluation.Kept(self.validation, mesh)
@@ -103,15 +107,20 @@ class Programs:
   @property
   def facts(self) -> dict[str, Any]:
     """What was decided for these devices, and the bits depend on."""
-    resident = self.feed.resident is not None
-    return {'steps_per_dispatch': self.together, 'resident': resident}
+    return {
+      'devices_used': self.mesh.size,
+      'steps_per_dispatch': self.together,
+      'resident': self.feed.resident is not None,
+    }
 
   def params(self, state: TrainState) -> PyTree:
     """Those to evaluate: their running mean, where there is one."""
     return optim.mean_params(state.opt_state) if self._has_mean else state.params
 
 
-def resident_feed(feed: Feed, requested: bool | None, mesh: Mesh) -> Feed:
+def resident_feed(
+  feed: Feed, requested: bool | None, mesh: Mesh, before: bool | None = None
+) -> Feed:
   """The feed, or the same batches as row numbers of examples on the devices.
 
   Args:
@@ -119,6 +128,8 @@ def resident_feed(feed: Feed, requested: bool | None, mesh: Mesh) -> Feed:
     requested: Whether they shall lie there; None: on accelerators, if half of what is
       free is enough for them. All processes decide alike.
     mesh: The devices.
+    before: Whether they did at the first start of the run, which a later one does
+      likewise, unless told otherwise, if they fit at all.
 
   Raises:
     InputError: They cannot, or cannot but lie there.
@@ -146,5 +157,6 @@ def resident_feed(feed: Feed, requested: bool | None, mesh: Mesh) -> Feed:
       f'`resident`: the examples are {size / 2**20:,.0f} MiB, and a device has '
       f'{free / 2**20:,.0f} MiB left'
     )
-  fits = requested or (free is not None and size <= free / 2)
+  most = 0 if free is None or before is False else free if before else free / 2
+  fits = requested or size <= most
   return placed if processes.all_agree(bool(fits)) else feed

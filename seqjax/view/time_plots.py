@@ -156,6 +156,8 @@ def _bands(
 
 def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """The points with a NaN in each gap, so that no line is drawn across it."""
+  if len(times) < 2:
+    return times, values.astype(float)
   apart = np.diff(times).astype(np.int64)
   gaps = np.flatnonzero(apart > 1.5 * np.median(apart)) + 1
   middle = times[gaps - 1] + (times[gaps] - times[gaps - 1]) // 2

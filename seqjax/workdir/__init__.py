@@ -1,10 +1,12 @@
 """What stays of a run: its folder, checkpoints, log and progress."""
 
 from seqjax.workdir.folder import (
+  SEEDS,
   check_config,
   environment,
   lock,
   read_config,
+  seed_folders,
   start_config,
   to_json,
   write_config,
@@ -12,10 +14,12 @@ from seqjax.workdir.folder import (
 )
 
 __all__ = [
+  'SEEDS',
   'check_config',
   'environment',
   'lock',
   'read_config',
+  'seed_folders',
   'start_config',
   'to_json',
   'write_config',

@@ -35,6 +35,8 @@ import numpy as np
 from seqjax.files import sealed, whole
 from seqjax.types import InputError
 
+SEEDS = 'seeds'  # where a workdir has those of several seeds, each by its number
+
 _PACKAGES = ('seqjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _RUN_FILES = ('metrics.jsonl', 'timing.jsonl', 'result.json', 'tb', 'checkpoints')
 
@@ -152,8 +154,8 @@ def check_config(
 
 # What the bits of a run depend on.
 _DECISIVE = (
-  'devices_used', 'steps_per_dispatch', 'resident', 'device_kind', 'cpu', 'jax',
-  'jaxlib', 'numpy',
+  'devices_used', 'seeds_at_once', 'steps_per_dispatch', 'resident', 'device_kind',
+  'cpu', 'jax', 'jaxlib', 'numpy',
 )  # fmt: skip
 
 
@@ -176,6 +178,13 @@ def write_result(workdir: str | os.PathLike[str], result: Mapping[str, Any]) -> 
     InputError: The disk refuses; an older result.json is then still whole.
   """
   _write_json(Path(workdir), 'result.json', dict(result))
+
+
+def seed_folders(folder: Path, prefix: str = '') -> dict[int, Path]:
+  """Seed -> what is named by it, behind a prefix; by number, whatever else is there."""
+  numbers = {path.name.removeprefix(prefix): path for path in folder.glob(f'{prefix}*')}
+  found = {int(name): path for name, path in numbers.items() if name.isdecimal()}
+  return dict(sorted(found.items()))
 
 
 def environment() -> dict[str, Any]:

@@ -109,6 +109,7 @@ class Pending:
 
   def __init__(self) -> None:
     self._sums: list[Mapping[str, Array]] = []
+    self._shares: list[float] = []
     self._start = 0.0
     self._compiled = False
 
@@ -120,12 +121,16 @@ class Pending:
     if not self._sums:
       self._start, self._compiled = time.monotonic(), False
 
-  def add(self, sums: Mapping[str, Array], *, compiled: bool = False) -> None:
+  def add(
+    self, sums: Mapping[str, Array], *, compiled: bool = False, sharers: int = 1
+  ) -> None:
     """Takes in the sums of a dispatch without waiting for it.
 
     They are scalars, or [K] of K steps; `compiled` if its program had to be compiled.
+    Its time is shared by so many runs.
     """
     self._sums.append(sums)
+    self._shares.append(1 / sharers)
     self._compiled |= compiled
 
   def wait_for_last_but_one(self) -> None:
@@ -137,7 +142,8 @@ class Pending:
     """Waits for all steps.
 
     Returns:
-      (the sums of each step, seconds since the first began, whether one was compiled).
+      (the sums of each step, this run's share of the seconds since the first began,
+      whether one was compiled).
     """
     steps: list[dict[str, float]] = []
     for sums in jax.device_get(self._sums):
@@ -146,8 +152,9 @@ class Pending:
         dict(zip(values, step, strict=True))
         for step in zip(*values.values(), strict=True)
       ]
-    self._sums = []
-    return steps, time.monotonic() - self._start, self._compiled
+    share = sum(self._shares) / len(self._shares)
+    self._sums, self._shares = [], []
+    return steps, share * (time.monotonic() - self._start), self._compiled
 
 
 def means(sums: Mapping[str, float], derived: Values | None = None) -> dict[str, float]:

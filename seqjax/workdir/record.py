@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -69,6 +70,13 @@ class OnDisk:
   def log(self, resume_step: int | None) -> AbstractContextManager[Log]:
     return RunLog(self.folder, resume_step, writes=processes.is_first())
 
+  def first_start(self) -> Mapping[str, Any]:
+    """The environment of the first start; {} before it."""
+    if not os.path.exists(self.folder / 'config.json'):  # False for any bad path
+      return {}
+    start: Mapping[str, Any] = folder_lib.read_config(self.folder)['starts'][0]
+    return start
+
   def changes(self) -> Mapping[str, str]:
     """What the bits depend on and differs from the first start."""
     return folder_lib.changes(self.folder)
@@ -103,6 +111,9 @@ class InMemory:
     kept = [line for line in self._lines if line['event'] != 'stop']
     self._lines = [line for line in kept if line['step'] <= step]
     return contextlib.nullcontext(self)
+
+  def first_start(self) -> Mapping[str, Any]:
+    return {}
 
   def changes(self) -> Mapping[str, str]:
     return {}

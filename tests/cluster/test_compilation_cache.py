@@ -1,5 +1,6 @@
 """The folder of compiled programs: private, and free of what a kill left."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -40,6 +41,22 @@ def test_the_folder_is_made_for_its_owner_alone_and_filled(tmp_path):
   for path in (root, folder):
     assert path.stat().st_mode & 0o777 == 0o700
   assert jax.config.jax_compilation_cache_dir == str(folder)
+
+
+@pytest.mark.parametrize('command', ['imdb_lstm', 'predict', 'generate', 'compose'])
+def test_commands_keep_their_programs_in_the_user_s_cache(
+  command, tmp_path, monkeypatch
+):
+  jax.config.update('jax_compilation_cache_dir', None)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  module = importlib.import_module(f'experiments.{command}')
+  settings = {'workdir': str(tmp_path / 'run')}
+  if command == 'imdb_lstm':  # no parts of a batch: an end before anything is compiled
+    settings |= {'dataset': 'synthetic', 'synthetic_size': 80, 'accumulate_steps': 3}
+  with pytest.raises(InputError, match=r'`batch_size=128`|config\.json'):
+    module.run(module.Config(**settings))
+  root = tmp_path / 'seqjax' / 'programs'
+  assert root.samefile(os.path.dirname(jax.config.jax_compilation_cache_dir))
 
 
 PROGRAM = """

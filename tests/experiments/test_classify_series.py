@@ -62,6 +62,8 @@ def test_a_run_and_what_it_tells_of_each_test_file(trained, capsys):
   share = np.mean([good for file, good in right if file in tested])
   assert len(tested) == 6
   assert result['test_accuracy'] == pytest.approx(share)
+  predict.run(predict.Config(workdir=str(folder), file=str(file), held_out=6))
+  assert f'held out, 6 test series: {share:.4f} right' in capsys.readouterr().err
 
 
 def _test_files(config):
@@ -103,7 +105,7 @@ def test_a_file_that_does_not_do(trained, tmp_path):
     (tmp_path / 'a.csv').write_text(change)
     with pytest.raises(InputError, match=message):
       predict.run(predict.Config(workdir=config.workdir, file=str(tmp_path / 'a.csv')))
-  with pytest.raises(InputError, match='--text: a run of classify_series needs --file'):
+  with pytest.raises(InputError, match='--text: a run of classify_series takes --file'):
     predict.run(predict.Config(workdir=config.workdir, text='a'))
 
 

@@ -1,13 +1,18 @@
 """Forecasts of a CSV of one's own: windows, baselines and errors by plain loops."""
 
+import dataclasses
+import itertools
 import json
 import math
 import pathlib
+import re
+import shutil
 
+import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import experiment, forecast, jena_gru, predict, weather
+from experiments import experiment, forecast, jena_gru, predict, prediction, weather
 from experiments.series import data as series_data
 from experiments.series import targets
 from seqjax import models
@@ -164,6 +169,13 @@ def test_a_run_reports_what_its_best_parameters_forecast(trained, capsys):
   assert answers[-1]['measured'] is None
 
 
+def test_a_run_is_tested_in_what_it_computes_in(trained, tmp_path):
+  settings = {'compute_dtype': 'bfloat16', 'workdir': str(tmp_path)}
+  result = forecast.run(dataclasses.replace(trained[0], **settings))
+  tested = [result['errors']['b'][h]['model'] for h in ('1', '3')]
+  assert result['test_mae_b'] == pytest.approx(np.mean(tested), rel=3e-6)
+
+
 def test_samples_are_told_by_their_mean_and_spread(trained, capsys):
   config, _, data, path = trained
   capsys.readouterr()
@@ -184,12 +196,62 @@ def test_samples_are_told_by_their_mean_and_spread(trained, capsys):
     own += data.scaling.mean[target]
     near = [answer[q] for q in ('0.1', '0.5', '0.9')]
     assert np.abs(near - own).max() < 6 * answer['spread'] + 0.3
-  with pytest.raises(InputError, match='--held_out: a run of forecast has no right'):
-    predict.run(
-      predict.Config(workdir=config.workdir, file=str(path), samples=2, held_out=5)
-    )
-  with pytest.raises(InputError, match='--picture: a run of forecast has its pictures'):
-    predict.run(predict.Config(workdir=config.workdir, file=str(path), picture='a.png'))
+  with pytest.raises(InputError, match='--held_out: one answer has no interval'):
+    predict.run(predict.Config(workdir=config.workdir, file=str(path), held_out=5))
+
+
+def test_the_data_of_a_run_may_lie_elsewhere_by_now(trained, tmp_path):
+  config, _, data, path = trained
+  asked = predict.Config(workdir=config.workdir, data_dir=str(tmp_path))
+  members = prediction.Members(asked)
+  with pytest.raises(InputError, match=f'`data={tmp_path}/mine.csv`: expected a CSV'):
+    members.load()
+  shutil.copy(path, tmp_path)
+  np.testing.assert_array_equal(members.load().test.rows, data.test.rows)
+
+
+def test_intervals_hold_what_is_measured_at_each_horizon(tmp_path, capsys):
+  folder, picture = tmp_path / 'run', tmp_path / 'band.png'
+  path = _csv(tmp_path / 'long.csv', rows=3000)
+  config = forecast.Config(
+    data=str(path), target='b,load (kW)', columns='-note', categories='sky',
+    lookback=12, horizon='1,8', layer='gru', features=8, dropout=0.3,
+    learning_rate=0.02, num_epochs=2, steps_per_epoch=40, batch_size=32,
+    cache_dir=str(tmp_path / 'cache'), workdir=str(folder),
+  )  # fmt: skip
+  forecast.run(config)
+  asked = {'workdir': str(folder), 'file': str(path)}
+  capsys.readouterr()
+  predict.run(
+    predict.Config(**asked, json=True, samples=10, held_out=300, picture=str(picture))
+  )
+  out, err = capsys.readouterr()
+  told = re.search(
+    r'300 test windows: .*holds ([\d.]+)% \(by target and horizon ([\d.]+)% to '
+    r'([\d.]+)%\), .*alone ([\d.]+)%',
+    err,
+  )
+  overall, least, most, alone = map(float, told.groups())
+  assert overall == pytest.approx(90, abs=5)
+  assert 84 < least < overall < most < 96
+  assert alone < overall - 10
+  answers = [json.loads(line) for line in out.splitlines()][-4 * 580 :]  # of the test
+  for target, h in itertools.product(('b', 'load (kW)'), (1, 8)):
+    ours = [a for a in answers if (a['target'], a['ahead']) == (target, h)]
+    ours = [a for a in ours if a['measured'] is not None]
+    assert len(ours) > 560
+    held = np.mean([a['low'] <= a['measured'] <= a['high'] for a in ours])
+    assert held == pytest.approx(0.9, abs=0.06)
+    assert all(a['low'] < a['forecast'] < a['high'] for a in ours)
+    width = np.mean([a['high'] - a['low'] for a in ours])
+    assert 3 < width < 6  # of noise alone 3.3
+  assert matplotlib.image.imread(picture)[..., :3].std() > 0.05
+  # From a file of few rows, of one run: no band.
+  lines = path.read_text().splitlines()
+  (tmp_path / 'short.csv').write_text('\n'.join([lines[0], *lines[-12:]]))
+  asked['file'] = str(tmp_path / 'short.csv')
+  predict.run(predict.Config(**asked, picture=str(tmp_path / 'plain.png')))
+  assert (tmp_path / 'plain.png').exists()
 
 
 def test_a_table_of_forecasts(trained, tmp_path, capsys):
@@ -218,7 +280,7 @@ def test_a_table_of_forecasts(trained, tmp_path, capsys):
     short.write_text(change(path.read_text()))
     with pytest.raises(InputError, match=message):
       predict.run(predict.Config(workdir=config.workdir, file=str(short)))
-  with pytest.raises(InputError, match='--text: a run of forecast needs --file'):
+  with pytest.raises(InputError, match='--text: a run of forecast takes --file'):
     predict.run(predict.Config(workdir=config.workdir, text='warm'))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -89,6 +90,20 @@ def test_an_ensemble_answers_with_the_mean_of_its_runs(reviews, capsys):
       assert [answer['low'], answer['high']] == pytest.approx([low, high], rel=1e-4)
 
 
+def test_seeds_answer_in_their_order_without_those_that_diverged(
+  reviews, tmp_path, capsys
+):
+  first = reviews / 'both' / 'seeds' / '0'
+  for name in ('0', '2', '2.old', '10', '11'):
+    shutil.copytree(first, tmp_path / 'seeds' / name)
+  shutil.rmtree(tmp_path / 'seeds' / '11' / 'checkpoints')
+  result = {'diverged': {'11': 'step 3: loss is nan'}}
+  (tmp_path / 'result.json').write_text(json.dumps(result))
+  members = prediction.Members(predict.Config(workdir=str(tmp_path)))
+  assert [run.folder.name for run in members.runs] == ['0', '2', '10']
+  assert 'seed 11 diverged, and is left out' in capsys.readouterr().err
+
+
 def test_samples_are_those_of_the_loaded_model(reviews, capsys):
   folder = reviews / 'both' / 'seeds' / '0'
   settings = {'workdir': str(folder), 'file': str(reviews / 'texts.txt')}
@@ -112,6 +127,23 @@ def test_samples_are_those_of_the_loaded_model(reviews, capsys):
   p = np.concatenate([p, 1 / (1 + np.exp(-other))])
   for answer, each in zip(both, p.T, strict=True):
     assert answer['probability'] == pytest.approx(each.mean(), rel=1e-4)
+
+
+def test_a_run_answers_in_what_it_computes_in(tmp_path, capsys):
+  settings = {**_REVIEWS, 'num_epochs': 1, 'compute_dtype': 'bfloat16'}
+  imdb_gru.run(imdb_gru.Config(**settings, workdir=str(tmp_path)))
+  vocabulary = experiment.open_run(str(tmp_path)).task.prediction.Vocabulary
+  ids = vocabulary.load(tmp_path / 'vocabulary.json').encode(_TEXTS)
+  logits = sj.load(tmp_path).predict(sj.text.pad_sequences(ids, 12))
+  assert logits.dtype == np.float32
+  (tmp_path / 'texts.txt').write_text('\n'.join(_TEXTS))
+  answers, _ = _answers(capsys, workdir=str(tmp_path), file=str(tmp_path / 'texts.txt'))
+  p = [answer['probability'] for answer in answers]
+  np.testing.assert_allclose(p, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+  config = tmp_path / 'config.json'  # the same parameters elsewise
+  config.write_text(config.read_text().replace('bfloat16', 'float32'))
+  again, _ = _answers(capsys, workdir=str(tmp_path), text=_TEXTS[0])
+  assert again[0]['probability'] != pytest.approx(p[0], rel=1e-6)
 
 
 def test_what_cannot_answer_together_is_refused_by_name(reviews, weather, tmp_path):
@@ -171,6 +203,23 @@ def test_a_calibrated_interval_holds_nine_tenths_of_new_examples():
   # Where members are far apart the interval is wider.
   widths = found[1] - found[0]
   assert widths[own[2000:] > 0.5].mean() > 1.15 * widths[own[2000:] < 0.2].mean()
+
+
+def test_numbers_side_by_side_have_intervals_of_their_own():
+  rng = np.random.default_rng(1)
+  scatter = np.array([[0.2, 1.0], [2.0, 0.5], [0.1, 4.0]])  # [K, C]
+  truth = rng.normal(size=(900, 3, 2))
+  members = truth + 0.1 * rng.normal(size=(8, 900, 3, 2))
+  y = truth + scatter * rng.normal(size=truth.shape)
+  together = prediction.Calibration.of(members[:, :500], y[:500])
+  found = together.interval(members[:, 500:])
+  shares = prediction.coverage(found, y[500:])
+  assert shares.shape == scatter.shape
+  np.testing.assert_allclose(shares, 0.9, atol=0.06)
+  for k, c in np.ndindex(*scatter.shape):
+    alone = prediction.Calibration.of(members[:, :500, k, c], y[:500, k, c])
+    of_one = alone.interval(members[:, 500:, k, c])
+    np.testing.assert_allclose(found[..., k, c], of_one, rtol=1e-6)
 
 
 def test_confidence_by_hand():

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from experiments import reproduce
 from experiments.suites import rows as suites
-from experiments.suites import tables
+from experiments.suites import runs, tables
 from seqjax.types import CommandError, InputError
 from seqjax.view import comparisons
 
@@ -142,6 +143,43 @@ def test_differences_of_pairs_are_drawn_in_their_order(tmp_path):
   ]
   np.testing.assert_allclose(points.get_offsets()[:, 1], [-0.1, 0.05, 0.3])
   assert right.get_title(loc='right') == 'mean +0.0833'
+
+
+def test_seeds_are_found_by_number_wherever_they_lie(folder):
+  shutil.copytree(folder / 'plain' / 'seed2', folder / 'plain' / 'seed2.old')
+  for name in ('10', '3', '3.old'):
+    shutil.copytree(folder / 'plain' / 'seed0', folder / 'plain' / 'seeds' / name)
+  assert list(tables.finished(folder, 'plain')) == [0, 1, 2, 3, 10]
+
+
+def test_what_was_begun_alone_goes_on_alone(tmp_path):
+  row = suites.Row('imdb_lstm', 'imdb_lstm', ())
+
+  def groups():
+    return runs._groups(tmp_path, row, 5, ['--dataset=synthetic'], True)
+
+  assert groups() == [[0, 1, 2, 3, 4]]
+  (tmp_path / 'imdb_lstm' / 'seed0').mkdir(parents=True)
+  assert groups() == [[0], [1, 2, 3, 4]]
+  (tmp_path / 'imdb_lstm' / 'seed3').mkdir()
+  assert groups() == [[0], [1, 2], [3], [4]]
+
+
+@pytest.mark.parametrize('accelerator', [True, False])
+def test_seeds_are_trained_at_once_where_there_is_an_accelerator(
+  tmp_path, monkeypatch, accelerator
+):
+  ran, row = [], suites.Row('imdb_lstm', 'imdb_lstm', ())
+  monkeypatch.setattr(runs, '_has_accelerator', lambda: accelerator)
+  monkeypatch.setattr(
+    runs, '_run', lambda folder, row, seeds, flags: ran.append(seeds) or []
+  )
+  runs.run(tmp_path, 'text', [row], lambda row: 2, lambda row: ['--dataset=synthetic'])
+  assert ran == ([[0, 1]] if accelerator else [[0], [1]])
+
+
+def test_cpus_are_no_accelerator():
+  assert not runs._has_accelerator()
 
 
 @pytest.mark.parametrize(

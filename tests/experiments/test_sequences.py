@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,14 @@ def test_copying_beats_chance_and_recalls_a_line(tmp_path, capsys):
   wanted = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2]
   right = sum(a == b for a, b in zip(answer['recalled'], wanted, strict=True))
   assert answer['right'] == right
+  # Two runs alike are one, and sure of it.
+  twin = shutil.copytree(tmp_path, tmp_path / 'twin')
+  text = '1 2 3 4 5 6 7 8 1 2'
+  (both,) = _answers(capsys, f'{tmp_path},{twin}', text=text)
+  sure = both.pop('sure')
+  assert [one['spread'] for one in sure] == pytest.approx([0] * 10, abs=1e-6)
+  assert [one['probability'] for one in sure] == pytest.approx(answer['probabilities'])
+  assert both['recalled'] == answer['recalled']
 
 
 @pytest.mark.parametrize(
@@ -145,8 +154,9 @@ def test_music_is_learnt_and_its_likelihood_is_that_of_a_loop(musician, capsys):
   ]
   assert answer['nats'] == pytest.approx(np.mean(nats), rel=1e-4)
   assert answer['frames'] == len(roll)
-  with pytest.raises(InputError, match='needs --file=FILE'):
-    predict.run(predict.Config(workdir=str(folder), text='C E G'))
+  for asked, message in (({'text': 'C E G'}, 'takes --file$'), ({}, 'needs --file=F')):
+    with pytest.raises(InputError, match=f'a run of music {message}'):
+      predict.run(predict.Config(workdir=str(folder), **asked))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import types
 
 import jax
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 import toy
 
 from seqjax import train as train_lib
+from seqjax import workdir
 from seqjax.cluster import mesh as mesh_lib
+from seqjax.cluster import watchdog
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Shuffled
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import InputError
+from seqjax.workdir import progress
 from seqjax.workdir.log import read_metrics
 
 SEEDS = (4, 5, 6)
@@ -61,6 +65,27 @@ def together(tmp_path_factory):
   return folder, toy.train(folder, **_MANY)
 
 
+@pytest.fixture
+def dispatches(monkeypatch):
+  """Of each dispatch so far, which takes a second: whether its program was new."""
+  made, make = [], steps.make_train_step
+
+  def noting(*args, **kwargs):
+    step, calls = make(*args, **kwargs), []
+
+    def call(*args):
+      made.append(not calls)
+      calls.append(1)
+      return step(*args)
+
+    return call
+
+  monkeypatch.setattr(steps, 'make_train_step', noting)
+  clock = types.SimpleNamespace(monotonic=lambda: float(len(made)))
+  monkeypatch.setattr(progress, 'time', clock)
+  return made
+
+
 def _values(folder):
   """All numbers of metrics.jsonl, line by line."""
   lines = read_metrics(folder)
@@ -68,7 +93,7 @@ def _values(folder):
 
 
 def _of(folder, seed):
-  place = folder / train_lib.SEEDS / str(seed)
+  place = folder / workdir.SEEDS / str(seed)
   return place, json.loads((place / 'result.json').read_text())
 
 
@@ -156,11 +181,18 @@ def test_a_seed_that_diverges_ends_alone_and_is_named(tmp_path, together):
   result = json.loads((tmp_path / 'result.json').read_text())
   assert result['seeds'] == [4, 6]
   assert result['diverged'].keys() == {'5'}
+  later = toy.train(tmp_path, seed=6, num_seeds=2)
+  assert later['seeds'] == [4, 6, 7]
+  assert later['diverged'] == result['diverged']
+  mended = toy.train(tmp_path, **_MANY)
+  assert mended['seeds'] == [4, 5, 6, 7]
+  assert not mended['diverged']
 
 
-def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path):
+def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path, dispatches):
   settings = {'early_stopping': 1, 'num_epochs': 5, 'learning_rate': 0.05}
-  toy.train(tmp_path / 'many', **settings, **_MANY)
+  many = toy.train(tmp_path / 'many', **settings, **_MANY, log_every=1)
+  assert many['seconds'] == pytest.approx(len(dispatches))  # shared by those that train
   epochs = set()
   for seed in SEEDS:
     alone = toy.train(tmp_path / str(seed), **settings, seed=seed)
@@ -202,9 +234,36 @@ def test_seeds_go_with_what_a_run_alone_does(tmp_path, settings):
     assert result[name] == pytest.approx(alone[name], rel=1e-5)
 
 
+def test_each_program_has_its_time_to_compile_and_devices_are_counted(
+  tmp_path, monkeypatch, capfd, dispatches
+):
+  beats = []
+
+  def beat(self, *, compiles=False, steps=1):
+    beats.append((len(dispatches), compiles))
+
+  monkeypatch.setattr(watchdog.Watchdog, 'beat', beat)
+  result = toy.train(tmp_path, num_seeds=4, num_devices=2, num_epochs=1, log_every=1)
+  last = dict(beats)  # dispatches before it -> the last beat's
+  found = [(is_first, last[n]) for n, is_first in enumerate(dispatches)]
+  assert found.count((True, True)) == 2
+  assert found.count((False, False)) == len(found) - 2 > 0
+  assert result['seconds'] == pytest.approx(len(found), rel=0.2)  # not of each device
+  assert '2 x cpu' in capfd.readouterr().out
+
+
+def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
+  with pytest.raises(_KilledError):
+    toy.train(tmp_path, **_MANY, wrap_feed=_at(5, 13, _die))
+  toy.train(tmp_path, seed=4, num_seeds=2)
+  shown = ' '.join(capfd.readouterr().out.split())
+  assert 'seed 4: seeds_at_once [4, 5, 6] -> [4, 5]: expect the same values' in shown
+
+
 def test_seeds_may_be_added_and_a_run_of_one_seed_is_no_place_for_them(tmp_path):
   short = {'num_epochs': 1, 'num_seeds': 2}
   toy.train(tmp_path / 'a', **short)
+  shutil.copytree(tmp_path / 'a' / 'seeds' / '0', tmp_path / 'a' / 'seeds' / '0.old')
   assert toy.train(tmp_path / 'a', **short, seed=2)['seeds'] == [0, 1, 2, 3]
   with pytest.raises(InputError, match='num_seeds 2 -> 1'):
     toy.train(tmp_path / 'a', num_epochs=1)

@@ -13,9 +13,9 @@ def test_free_memory_decides_on_accelerators_and_no_flag_against_it(monkeypatch)
   examples, mesh = toy.examples(150), mesh_lib.make_mesh(1, 32)
   feed, size = Shuffled(examples, 32, 0), 150 * (9 + 1) * 4
 
-  def lies(wanted, free):
+  def lies(wanted, free, before=None):
     monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh: free)
-    return resident_feed(feed, wanted, mesh).resident is not None
+    return resident_feed(feed, wanted, mesh, before).resident is not None
 
   assert not lies(None, 1000 * size)  # on a CPU
   assert lies(True, None)
@@ -25,6 +25,12 @@ def test_free_memory_decides_on_accelerators_and_no_flag_against_it(monkeypatch)
   assert not lies(None, None)
   assert not lies(False, 1000 * size)
   assert lies(True, size)
+  # A later start does as the first one, if it can.
+  assert lies(None, size, before=True)
+  assert not lies(None, size - 1, before=True)
+  assert not lies(None, None, before=True)
+  assert not lies(None, 1000 * size, before=False)
+  assert lies(True, size, before=False)
   with pytest.raises(InputError, match='`resident`: the examples are 0 MiB'):
     lies(True, size - 1)
   feed = feed.on_devices()

@@ -19,6 +19,8 @@ def test_a_line_breaks_in_a_gap():
   assert len(at) == 6
   assert (at[:-1] < at[1:]).all()
   np.testing.assert_array_equal(values, [0, 1, 2, np.nan, 3, 4])
+  at, values = time_plots._broken(times[:1], np.arange(1))
+  assert (at, values) == (times[:1], [0.0])
 
 
 def test_a_long_series_shows_its_extremes():

@@ -107,6 +107,7 @@ def take(
   return values[inputs], values[due[:, :, None], list(target.columns)]
 
 
+@functools.cache
 def gather(shape: Shape, target: int | Targets) -> Callable[[Array, Batch], Batch]:
   """Returns (series [N, D], batch of `WindowSet.batch`) -> x [B, T, D], y [B(, K, C)].
 

@@ -109,10 +109,12 @@ def test_a_file_that_does_not_do(trained, tmp_path, change, message):
 
 def test_what_is_missing_is_said(trained, tmp_path):
   folder, _, _, path = trained
-  with pytest.raises(InputError, match='--text: a run of jena_gru needs --file'):
+  with pytest.raises(InputError, match='--text: a run of jena_gru takes --file'):
     predict.run(predict.Config(workdir=str(folder), text='warm'))
-  with pytest.raises(InputError, match='--text_column: a run of jena_gru needs --file'):
+  with pytest.raises(InputError, match='--text_column: a run of jena_gru takes --f'):
     predict.run(predict.Config(workdir=str(folder), file=str(path), text_column='a'))
+  with pytest.raises(InputError, match='--held_out: one answer has no interval'):
+    predict.run(predict.Config(workdir=str(folder), file=str(path), held_out=9))
   with pytest.raises(InputError, match=r'--file=.*no.csv: No such file'):
     predict.run(predict.Config(workdir=str(folder), file=str(tmp_path / 'no.csv')))
   scaling = folder / weather.SCALING_FILE
