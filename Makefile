@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Neighbours share what they compile: they stay in one process until another is idle.
 PYTEST := $(PY) -m pytest -n auto --dist worksteal -q
 
-.PHONY: demo test test-slow test-real docs peers lint format lock bench bench-quick faults kernels wheels clean
+.PHONY: demo test test-peers test-slow test-real docs peers lint format lock bench bench-quick faults kernels wheels clean
 
 demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
 	rm -rf runs/demo
@@ -12,6 +12,9 @@ demo: .venv/ready  ## train an LSTM on generated reviews, draw its curves
 
 test: .venv/ready  ## the fast tests
 	$(PYTEST)
+
+test-peers: peers  ## those that `make test` has skipped if the peers were not there
+	$(PYTEST) $$(grep -rlE "importorskip\('(seqjax.interop.)?(torch|seqeval|equinox|onnx|sklearn)" tests)
 
 test-slow: .venv/ready  ## the long ones
 	$(PYTEST) -m 'slow and not real_data'
@@ -41,8 +44,9 @@ bench-quick: .venv/ready
 faults: .venv/ready  ## kills, damage, full disks: what a run does; writes docs/faults.md
 	cd tests && ../$(PY) -m faults
 
-peers: .venv/ready  ## PyTorch, safetensors and seqeval, for comparisons; not part of the lock file
-	$(PY) -m pip install --quiet torch==2.13.0 safetensors seqeval==1.2.2
+peers: .venv/ready  ## PyTorch, ONNX and others, for comparisons; not part of the lock file
+	$(PY) -m pip install --quiet torch==2.13.0 safetensors seqeval==1.2.2 equinox==0.13.8 \
+	  onnx==1.23.2 onnxruntime==1.32.0 scikit-learn==1.9.1
 
 lock: .venv/ready  ## renew requirements.txt from pyproject.toml
 	$(PY) -m uv pip compile pyproject.toml --quiet --extra test --extra dev --universal \

@@ -117,6 +117,15 @@ def real_data() -> pathlib.Path:
   return pathlib.Path(folder).resolve()
 
 
+@pytest.fixture(scope='module')
+def no_pictures():
+  """Runs draw no curves, for files that look at none: half a second of CPU a run."""
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('draw', 'draw_seeds'):
+      patch.setattr(f'seqjax.view.report.{name}', lambda *_: None)
+    yield
+
+
 @pytest.fixture
 def own_programs(tmp_path_factory, monkeypatch) -> None:
   """Gives processes that the test starts, and may kill, a cache of programs."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy_rnn
+import parity
 
 from seqjax import cells, dropout, fast
 from seqjax.scan import Lookup, Options, Sequence
@@ -172,6 +173,28 @@ def _padding(case: Case, rng: np.random.Generator) -> Array | None:
   return jnp.asarray(real)
 
 
+@functools.cache
+def gradients(recur, cell, options, *, quick=True):
+  """One program for all arrays of a shape: outputs, and gradients of a sum of them.
+
+  Returns:
+    (params, x or the embedding, carry, sequence) -> ((sum, outputs), gradients of the
+    sum by the first three, which stand for the sequence's own).
+  """
+
+  def loss(params, values, carry, sequence):
+    x = sequence.x
+    x = x._replace(embedding=values) if isinstance(x, Lookup) else values
+    out = recur(cell, params, sequence._replace(x=x, carry=carry), options)
+    outputs, rng = jax.tree.leaves(out), np.random.default_rng(1)
+    factors = [jnp.asarray(rng.standard_normal(y.shape), values.dtype) for y in outputs]
+    terms = [jnp.sum(jnp.sin(y) * f) for y, f in zip(outputs, factors, strict=True)]
+    return sum(terms), outputs
+
+  both = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+  return jax.jit(both, compiler_options=parity.QUICK if quick else None)
+
+
 def assert_close(actual, expected, tolerance=1e-5):
   """Equal to `tolerance` of the largest entry of each array.
 
@@ -186,14 +209,33 @@ def assert_close(actual, expected, tolerance=1e-5):
     )
 
 
-def check_values(case):
-  """Against a loop of NumPy in float64, which shares no code with either path."""
-  case = Case(**{**vars(case), 'batch': (*case.batch, 3)[-1:]})
-  cell, params, sequence, options = make(case)
-  last, ys = fast.recur(cell, params, sequence, options, 'fast')
+def check_values(*some):
+  """Against a loop of NumPy in float64, which shares no code with either path.
+
+  The kernels run all of `some` in one program, which is compiled sooner than many.
+  """
+  some = [dataclasses.replace(case, batch=(3, *case.batch)[-1:]) for case in some]
+  made = [make(case) for case in some]
+
+  def run(given):
+    return [
+      fast.recur(cell, *arrays, options, 'fast')
+      for (cell, _, _, options), arrays in zip(made, given, strict=True)
+    ]
+
+  run = jax.jit(run, compiler_options=parity.QUICK)
+  found = run([(params, sequence) for _, params, sequence, _ in made])
+  for case, (cell, *arrays, _), got in zip(some, made, found, strict=True):
+    _check_values(case, cell, *jax.tree.map(np.asarray, arrays), got)
+
+
+def _check_values(case, cell, params, sequence, got):
+  last, ys = got
   names = {function: name for name, function in cells.ACTIVATIONS.items()}
   names[cells.hard_sigmoid_keras2] = 'hard_sigmoid_keras2'
-  x = sequence.x.rows() if case.vocab_size else sequence.x
+  x = sequence.x
+  if case.vocab_size:
+    x = x.embedding[x.ids]
   masks = (sequence.x_mask, sequence.h_mask)
   n = cell.num_gates
   hard = {'hard_sigmoid_keras2': lambda xp, x: xp.clip(0.2 * x + 0.5, 0, 1)}
@@ -201,7 +243,7 @@ def check_values(case):
     want_h, want_c, want_ys = numpy_rnn.run(
       cell.name,
       params,
-      np.asarray(x),
+      x,
       **dict(zip(('x_mask', 'h_mask'), (_a_gate(m, n) for m in masks), strict=True)),
       mask=sequence.mask,
       reset=sequence.reset,
@@ -213,7 +255,7 @@ def check_values(case):
   pairs = [(last.h, want_h)] + ([(last.c, want_c)] if cell.name == 'lstm' else [])
   for got, want in pairs + ([] if ys is None else [(ys, want_ys)]):
     np.testing.assert_allclose(
-      got, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max())
+      got, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max()), err_msg=str(case)
     )
 
 

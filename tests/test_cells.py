@@ -1,5 +1,7 @@
 """Values of one step and of the input projection, against the NumPy loop."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,7 @@ def make_cell(kind, activation='tanh', recurrent_activation='sigmoid'):
   return cells.gru(act, gate, reset_after=kind == 'gru')
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def one_step(cell, params, carry, x, x_mask=None, h_mask=None):
   """One step by way of a sequence of one step."""
   projected = cell.project(params, x[:, None], x_mask)[:, 0]
@@ -118,15 +121,21 @@ def test_z_times_h_and_c_are_never_dropped(kind):
 def test_leading_axes_are_rows(kind):
   rng = np.random.default_rng(6)
   cell, arrays = make_cell(kind), numpy_rnn.random_params(rng, kind, 3, 4)
+  x = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
+
+  @jax.jit
+  def run(params, x):
+    projected, carry = (
+      cell.project(params, x),
+      cells.zero_carry(cell, (*x.shape[:-2], 4)),
+    )
+    return projected, cell.step(params, carry, projected[..., 0, :]).h
+
   params = PARAMS[kind](*arrays)
-  x = jnp.asarray(rng.normal(size=(2, 5, 7, 3)), jnp.float32)
-  projected = cell.project(params, x)
+  projected, step = jax.device_get(run(params, x))
   assert projected.shape == (2, 5, 7, cell.num_gates * 4)
-  flat = cell.project(params, x.reshape(10, 7, 3))
+  flat, flat_step = run(params, x.reshape(10, 7, 3))
   np.testing.assert_allclose(projected.reshape(10, 7, -1), flat, rtol=1e-6, atol=1e-6)
-  carry = cells.zero_carry(cell, (2, 5, 4))
-  step = cell.step(params, carry, projected[:, :, 0]).h
-  flat_step = cell.step(params, cells.zero_carry(cell, (10, 4)), flat[:, 0]).h
   np.testing.assert_allclose(step.reshape(10, 4), flat_step, rtol=1e-6, atol=1e-6)
 
 

@@ -16,37 +16,48 @@ _OPTIONS = {'return_sequences': True, 'return_carry': True}
 
 
 def _recurrent(seed, V, H=6):
-  """A step of a small recurrent model, and its first carry [B, H]."""
+  """Weights of a small recurrent model, and its first carry [B, H]."""
   rng = np.random.default_rng(seed)
-  embedding, recurrent, head = (
+  weights = [
     rng.normal(0, 1.2, shape).astype(np.float32) for shape in ((V, H), (H, H), (H, V))
-  )
+  ]
+  return weights, rng.normal(0, 2, (5, H)).astype(np.float32)
 
-  def step(h, ids):
-    h = jnp.tanh(h @ recurrent + jnp.asarray(embedding)[ids])
-    return h, h @ head
 
-  return step, rng.normal(0, 2, (5, H)).astype(np.float32)
+def _step(weights, h, ids, xp=np):
+  """-> h [B, H] and logits [B, V] after a token."""
+  embedding, recurrent, head = weights
+  h = xp.tanh(h @ recurrent + embedding[ids])
+  return h, h @ head
+
+
+@functools.cache
+def _search(function, **options):
+  """Jitted (weights, h) -> what is found after token 1."""
+
+  def search(weights, h):
+    step = functools.partial(_step, weights, xp=jnp)
+    return function(step, h, jnp.ones(len(h), int), end=_END, **options)
+
+  return jax.jit(search)
 
 
 @functools.cache
 def _searches(seed, V, N, K, penalty):
   """What both searches find, each in one program."""
-  step, h = _recurrent(seed, V)
-  numbers = {'end': _END, 'num_steps': N, 'length_penalty': penalty}
-  first = jnp.ones(len(h), int)
-  beams = jax.jit(functools.partial(decoding.beam_search, step, beam_size=K, **numbers))
-  single = jax.jit(functools.partial(decoding.greedy, step, **numbers))
-  return jax.device_get((single(h, first), beams(h, first)))
+  options = {'num_steps': N, 'length_penalty': penalty}
+  single = _search(decoding.greedy, **options)
+  beams = _search(decoding.beam_search, beam_size=K, **options)
+  given = _recurrent(seed, V)
+  return jax.device_get((single(*given), beams(*given)))
 
 
-def _by_hand(step, h, ids, penalty):
+def _by_hand(weights, h, ids, penalty):
   """The score of one sequence, from log p of each of its tokens."""
   log_p, last = 0.0, 1
   for token in ids:
-    h, logits = step(h[None], np.array([last]))
-    h, logits = np.asarray(h)[0], np.float64(logits)[0]
-    log_p += logits[token] - np.log(np.exp(logits).sum())
+    h, logits = _step(weights, h, last)
+    log_p += logits[token] - np.log(np.exp(np.float64(logits)).sum())
     last = token
   return log_p / ((5 + len(ids)) / 6) ** penalty
 
@@ -54,7 +65,7 @@ def _by_hand(step, h, ids, penalty):
 @pytest.mark.parametrize('penalty', [0.0, 1.0])
 @pytest.mark.parametrize(('V', 'N', 'K'), [(5, 2, 5), (4, 3, 16)])
 def test_a_beam_that_holds_all_beginnings_is_an_exhaustive_search(V, N, K, penalty):
-  step, h = _recurrent(1, V)
+  weights, h = _recurrent(1, V)
   _, found = _searches(1, V, N, K, penalty)
   tokens = [t for t in range(V) if t != _END]
   every = [
@@ -63,16 +74,15 @@ def test_a_beam_that_holds_all_beginnings_is_an_exhaustive_search(V, N, K, penal
     for head in itertools.product(tokens, repeat=n)
     for last in (range(V) if n == N - 1 else [_END])
   ]
-  with jax.disable_jit():
-    for b, row in enumerate(h):
-      scores = {ids: _by_hand(step, row, ids, penalty) for ids in every}
-      ranked = sorted(every, key=lambda ids: -scores[ids])[: len(found.ids[b])]
-      if N == 2:  # of those with a rank beyond the beam some are never looked at
-        ranked = ranked[:1]
-      for k, ids in enumerate(ranked):
-        assert tuple(found.ids[b, k, : found.lengths[b, k]]) == ids
-        np.testing.assert_allclose(found.scores[b, k], scores[ids], rtol=1e-5)
-      assert not found.ids[b, 0, len(ranked[0]) :].any()
+  for b, row in enumerate(h):
+    scores = {ids: _by_hand(weights, row, ids, penalty) for ids in every}
+    ranked = sorted(every, key=lambda ids: -scores[ids])[: len(found.ids[b])]
+    if N == 2:  # of those with a rank beyond the beam some are never looked at
+      ranked = ranked[:1]
+    for k, ids in enumerate(ranked):
+      assert tuple(found.ids[b, k, : found.lengths[b, k]]) == ids
+      np.testing.assert_allclose(found.scores[b, k], scores[ids], rtol=1e-5)
+    assert not found.ids[b, 0, len(ranked[0]) :].any()
 
 
 @pytest.mark.parametrize('penalty', [0.0, 0.7])
@@ -89,30 +99,30 @@ def test_a_beam_of_one_is_greedy(penalty):
 
 def test_greedy_is_the_loop_of_argmax():
   greedy, _ = _searches(0, 5, 7, 1, 0.7)
-  step, h = _recurrent(0, 5)
+  weights, h = _recurrent(0, 5)
   for b, row in enumerate(h):
-    ids, carry, last = [], row[None], np.array([1])
+    ids, carry, last = [], row, 1
     while len(ids) < 7 and _END not in ids:
-      carry, logits = step(carry, last)
-      last = np.asarray(logits).argmax(-1)
-      ids.append(int(last[0]))
+      carry, logits = _step(weights, carry, last)
+      last = logits.argmax()
+      ids.append(int(last))
     assert greedy.ids[b].tolist() == ids + [0] * (7 - len(ids))
     assert greedy.lengths[b] == len(ids)
     np.testing.assert_allclose(
-      greedy.scores[b], _by_hand(step, row, ids, 0.7), rtol=1e-5
+      greedy.scores[b], _by_hand(weights, row, ids, 0.7), rtol=1e-5
     )
 
 
 def test_an_ended_row_stays_as_it_is():
   """Rows that end early wait for the others: alone they are the same."""
   ended = 0
+  options = {'beam_size': 3, 'num_steps': 9, 'length_penalty': 2.0}
+  search = _search(decoding.beam_search, **options)
   for seed in range(3):
-    step, h = _recurrent(seed, 6)
-    numbers = {'beam_size': 3, 'end': _END, 'num_steps': 9, 'length_penalty': 2.0}
-    search = jax.jit(functools.partial(decoding.beam_search, step, **numbers))
-    whole = search(h, jnp.ones(5, int))
+    weights, h = _recurrent(seed, 6)
+    whole = search(weights, h)
     for b in range(5):
-      alone = search(h[b : b + 1], jnp.ones(1, int))
+      alone = search(weights, h[b : b + 1])
       for one, many in zip(alone, whole, strict=True):
         np.testing.assert_allclose(one[0], many[b], rtol=1e-5)
     assert (np.diff(whole.scores) <= 0).all()
@@ -128,12 +138,9 @@ def test_a_wider_beam_finds_better():
 
 
 def test_what_is_never_to_be_written_is_not():
-  step, h = _recurrent(0, 5)
-  numbers = {'end': _END, 'num_steps': 7, 'never': (0, 3)}
-  first = jnp.ones(5, int)
-  greedy = jax.jit(functools.partial(decoding.greedy, step, **numbers))(h, first)
-  search = functools.partial(decoding.beam_search, step, beam_size=2, **numbers)
-  beams = jax.jit(search)(h, first)
+  given, numbers = _recurrent(0, 5), {'num_steps': 7, 'never': (0, 3)}
+  greedy = _search(decoding.greedy, **numbers)(*given)
+  beams = _search(decoding.beam_search, beam_size=2, **numbers)(*given)
   free, _ = _searches(0, 5, 7, 1, 0.0)
   assert (free.ids == 3).any()
   for found in (greedy, beams):
@@ -148,14 +155,17 @@ def _model(**options):
   model = sj.EncoderDecoder(9, 8, 3, encoder, sj.LSTM(5, **_OPTIONS), **options)
   ids = np.random.default_rng(0).integers(1, 8, (4, 2, 6))
   init = jax.jit(functools.partial(model.init, train=False))
-  params = init(jax.random.key(0), ids)['params']
+  params = jax.device_get(init(jax.random.key(0), ids)['params'])
   return model, jax.tree.map(lambda a: 4 * a, params), ids[:, 0]
 
 
 @pytest.mark.parametrize('options', [{'input_feeding': True}, {'attention': None}])
 def test_a_model_writes_what_whole_forward_passes_tell(options):
   model, params, source = _model(**options)
-  found = decoding.decode(model, params, source, first=6, end=7, num_steps=5)
+  decode = functools.partial(
+    decoding.decode, model, params, first=6, end=7, num_steps=5
+  )
+  found = jax.device_get(decode(source))
   apply = jax.jit(lambda ids: model.apply({'params': params}, ids, train=False))
   target = np.full((4, 6), 0)
   target[:, 0] = 6
@@ -172,15 +182,15 @@ def test_a_model_writes_what_whole_forward_passes_tell(options):
   np.testing.assert_array_equal(one.lengths[:, 0], found.lengths)
   np.testing.assert_allclose(one.scores[:, 0], found.scores, rtol=1e-5)
   # The beams of a row see its own source, and padding of it changes nothing.
-  numbers = {'first': 6, 'end': 7, 'num_steps': 5, 'beam_size': 3}
-  several = decoding.decode(model, params, source, **numbers)
-  for sides in ((2, 0), (0, 3)):
+  several = decode(source, beam_size=3)
+  for sides in ((3, 0), (0, 3)):
     padded = np.pad(source, ((0, 0), sides))
-    again = decoding.decode(model, params, padded, **numbers)
+    again = decode(padded, beam_size=3)
     np.testing.assert_array_equal(again.ids, several.ids)
     np.testing.assert_allclose(again.scores, several.scores, rtol=1e-4)
-  alone = decoding.decode(model, params, source[2:3], **numbers)
-  np.testing.assert_array_equal(alone.ids[0], several.ids[2])
+  other = decode(source[[1, 3, 2, 0]], beam_size=3)
+  np.testing.assert_array_equal(other.ids[2], several.ids[2])
+  assert not np.array_equal(other.ids[0], several.ids[0])
 
 
 def test_what_cannot_be_is_refused_by_name():

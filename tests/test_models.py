@@ -15,7 +15,18 @@ from seqjax.workdir import modules
 
 def _init(model, x):
   """Variables, by one program instead of one for each operation."""
-  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x)
+  init = jax.jit(functools.partial(model.init, train=False))
+  return jax.device_get(init(jax.random.key(0), x))
+
+
+@functools.cache
+def _jitted(model):
+  return jax.jit(functools.partial(model.apply, train=False))
+
+
+def _apply(model, *given, **more):
+  """Outputs in NumPy, by a program for each model and shape."""
+  return jax.device_get(_jitted(model)(*given, **more))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +47,9 @@ def test_logits_are_the_head_of_the_encoding():
   ids = np.random.default_rng(0).integers(0, 11, (4, 7))
   params = _init(model, ids)['params']
   x = params['embedding']['embedding'][ids]
-  h = sj.GRU(5).apply({'params': params['encoder']}, x, train=False)
+  h = _apply(sj.GRU(5), {'params': params['encoder']}, x)
   expected = h @ params['head']['kernel'] + params['head']['bias'][None]
-  logits = model.apply({'params': params}, ids, train=False)
+  logits = _apply(model, {'params': params}, ids)
   np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-6)
 
 
@@ -47,16 +58,10 @@ def test_mask_zero_makes_padding_count_for_nothing():
   ids = np.random.default_rng(0).integers(1, 11, (4, 6))
   padded = np.pad(ids, ((0, 0), (3, 0)))
   variables = _init(model, ids)
-  np.testing.assert_allclose(
-    model.apply(variables, padded, train=False),
-    model.apply(variables, ids, train=False),
-    rtol=1e-6,
-  )
-  unmasked = model.clone(mask_zero=False)
-  difference = unmasked.apply(variables, padded, train=False) - model.apply(
-    variables, padded, train=False
-  )
-  assert np.abs(difference).max() > 1e-4
+  found = _apply(model, variables, padded)
+  np.testing.assert_allclose(found, _apply(model, variables, ids), rtol=1e-6)
+  unmasked = _apply(model.clone(mask_zero=False), variables, padded)
+  assert np.abs(unmasked - found).max() > 1e-4
 
 
 def _encoder(layer=sj.LSTM, H=5, **options):
@@ -115,13 +120,11 @@ def test_a_tagger_and_classes_share_one_encoding():
   variables = _init(model, ids)
   params = variables['params']
   x = params['embedding']['embedding'][ids]
-  h = _encoder().apply({'params': params['encoder']}, x, train=False, mask=mask)
-  tags, classes = model.apply(variables, ids, train=False, mask=mask)
-  want = np.asarray(h) @ params['head']['kernel'] + params['head']['bias'][None, None]
+  h = _apply(_encoder(), {'params': params['encoder']}, x, mask=mask)
+  tags, classes = _apply(model, variables, ids, mask=mask)
+  want = h @ params['head']['kernel'] + params['head']['bias'][None, None]
   np.testing.assert_allclose(tags, want, rtol=1e-5, atol=1e-6)
-  top = np.stack(
-    [row[real].max(0) for row, real in zip(np.asarray(h), mask, strict=True)]
-  )
+  top = np.stack([row[real].max(0) for row, real in zip(h, mask, strict=True)])
   head = params['class_head']
   np.testing.assert_allclose(
     classes, top @ head['kernel'] + head['bias'][None], rtol=1e-5, atol=1e-6
@@ -133,13 +136,12 @@ def test_a_comparison_has_no_order_and_knows_likeness():
   model = sj.SequenceComparer(11, 3, encoder, mask_zero=True)
   ids = np.random.default_rng(0).integers(1, 11, (4, 2, 7))
   variables = _init(model, ids)
-  found = model.apply(variables, ids, train=False)
-  np.testing.assert_allclose(
-    found, model.apply(variables, ids[:, ::-1], train=False), rtol=1e-6
-  )
+  found = _apply(model, variables, ids)
+  turned = _apply(model, variables, ids[:, ::-1])
+  np.testing.assert_allclose(found, turned, rtol=1e-6)
   params = variables['params']
   x = params['embedding']['embedding'][ids]
-  a, b = np.moveaxis(encoder.apply({'params': params['encoder']}, x, train=False), 1, 0)
+  a, b = np.moveaxis(_apply(encoder, {'params': params['encoder']}, x), 1, 0)
   both = np.concatenate([np.abs(a - b), a * b], -1)
   layer, head = params['comparison'], params['head']
   h = 1 / (1 + np.exp(-(both @ layer['kernel'] + layer['bias'][None])))
@@ -163,9 +165,9 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(tied):
   model = _language_model(tied=tied)
   ids = np.random.default_rng(0).integers(0, 11, (2, 9))
   variables = _init(model, ids)
-  apply = functools.partial(model.apply, variables, train=False)
+  apply = functools.partial(_apply, model, variables)
   _, whole = apply(ids)
-  carry, pieces = model.zero_carry(2), []
+  carry, pieces = jax.device_get(model.zero_carry(2)), []
   for piece in np.split(ids, 3, 1):
     carry, logits = apply(piece, initial_carry=carry)
     pieces.append(logits)
@@ -179,9 +181,8 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(tied):
   matrix = variables['params']['embedding']['embedding']
   if tied:
     assert set(variables['params']) == {'embedding', 'encoder', 'bias'}
-    encoder = model.encoder
     params = {'params': variables['params']['encoder']}
-    _, h = encoder.apply(params, matrix[ids], train=False)
+    _, h = _apply(model.encoder, params, matrix[ids])
     np.testing.assert_allclose(whole, h @ matrix.T, rtol=1e-5, atol=1e-6)
 
 
@@ -218,11 +219,11 @@ def test_a_regressor_of_several_numbers_is_one_layer_on_the_encoding():
   model = sj.SequenceRegressor(sj.GRU(4), output_shape=(2, 3))
   variables = _init(model, x)
   params = variables['params']
-  h = sj.GRU(4).apply({'params': params['encoder']}, x, train=False, mask=mask)
+  h = _apply(sj.GRU(4), {'params': params['encoder']}, x, mask=mask)
   want = np.float64(h) @ np.float64(params['head']['kernel']) + np.float64(
     params['head']['bias']
   )
-  found = model.apply(variables, x, train=False, mask=mask)
+  found = _apply(model, variables, x, mask=mask)
   np.testing.assert_allclose(found, want.reshape(5, 2, 3), rtol=1e-5, atol=1e-6)
   rebuilt = modules.build(json.loads(json.dumps(modules.describe(model))))
   assert rebuilt == model

@@ -134,10 +134,17 @@ def test_the_whole_carry_of_another_cell_is_where_its_prefixes_end():
   whole = sj.RNN(recipes()['WholeNormalized'](H), return_sequences=True)
   plain = sj.RNN(sj.LayerNormLSTMCell(H), return_carry=True)
   variables = jax.jit(functools.partial(plain.init, train=False))(jax.random.key(0), x)
-  y = whole.apply(variables, x, train=False)
-  for t in range(T):
-    carry, _ = plain.apply(variables, x[:, : t + 1], train=False)
-    closes((y.h[:, t], y.c[:, t]), carry)
+  # All prefixes at once: of each copy of x other steps are real.
+  mask = np.repeat(np.arange(T) <= np.arange(T)[:, None], B, 0)
+
+  @jax.jit
+  def run(variables, x, copies):
+    y = whole.apply(variables, x, train=False)
+    return y, plain.apply(variables, copies, train=False, mask=mask)[0]
+
+  y, carry = jax.device_get(run(variables, x, np.concatenate([x] * T)))
+  for all_steps, ends in zip((y.h, y.c), (carry.h, carry.c), strict=True):
+    closes(np.moveaxis(all_steps, 1, 0), ends.reshape(T, B, H))
 
 
 def test_the_whole_carry_is_that_of_haiku():

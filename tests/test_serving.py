@@ -45,7 +45,10 @@ def made(name, rows=7, steps=T):
     x = rng.integers(1, V, (rows, steps)).astype(np.int32)
     x[:2, :3] = 0
   init = functools.partial(model.init, train=False)
-  params = jax.jit(init)(jax.random.key(1), x)['params']
+  shapes = jax.eval_shape(init, jax.random.key(1), x)['params']
+  params = jax.tree.map(
+    lambda s: (0.6 * rng.standard_normal(s.shape)).astype(np.float32), shapes
+  )
   return model, params, x, shape, dtype
 
 
@@ -55,9 +58,14 @@ def test_any_number_of_rows_and_steps(name):
   exported = serving.export_model(model, params, shape, dtype)
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
   assert 'Seqjax' not in exported.mlir_module()
-  run = jax.jit(functools.partial(model.apply, {'params': params}, train=False))
-  for part in (x, x[:1], x[:, :4]):
-    np.testing.assert_allclose(exported.call(part), run(part), atol=1e-6)
+
+  @jax.jit
+  def both(*parts):
+    apply = functools.partial(model.apply, {'params': params}, train=False)
+    return [(exported.call(part), apply(part)) for part in parts]
+
+  for found, expected in both(x, x[:1, :4]):
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_time_is_fixed_where_parameters_depend_on_it():
@@ -80,9 +88,15 @@ def test_steps_are_the_whole(name):
   exported, widths = serving.export_step(model, params, shape[-1])
   call = jax.jit(exported.call)
   carry = [np.zeros((len(x), H), np.float32) for H in widths]
-  for t in range(T):
+  # All beginnings at once: of each copy of x other steps are real.
+  copies = np.concatenate([x] * T)
+  mask = np.repeat(np.arange(T) <= np.arange(T)[:, None], len(x), 0)
+  if getattr(model, 'mask_zero', False):
+    mask &= copies != 0
+  run = jax.jit(functools.partial(model.apply, train=False))
+  whole = run({'params': params}, copies, mask=mask)
+  for t, expected in enumerate(np.split(np.asarray(whole), T)):
     carry, y = call(carry, x[:, t])
-    expected = model.apply({'params': params}, x[:, : t + 1], train=False)
     np.testing.assert_allclose(y, expected, atol=1e-6)
 
 

@@ -73,13 +73,13 @@ print([np.asarray(grad).tobytes().hex() for grad in jax.tree.leaves(grads)])
 """
 
 
-def _start(home, **variables):
+def _start(home):
   """Runs a recurrent kernel in a process of its own: its bits, logs, kept programs."""
   kept = {k: v for k, v in os.environ.items() if not k.startswith('JAX_')}
   kept |= {'XDG_CACHE_HOME': str(home), 'JAX_PLATFORMS': 'cpu'}
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM],
-    env=kept | variables,
+    env=kept,
     capture_output=True,
     text=True,
     check=True,
@@ -96,18 +96,26 @@ def test_by_default_small_programs_are_kept_in_a_private_folder_of_the_user(tmp_
   assert _start(tmp_path) == (bits, said, first)  # read, not written again
 
 
-def test_by_default_what_jax_was_told_stays_and_no_folder_is_no_error(tmp_path):
-  own = tmp_path / 'own'
-  _, said, kept = _start(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own))
-  assert 'not kept' not in said
-  assert not kept
-  assert own.is_dir()
-  (tmp_path / 'seqjax').mkdir()
-  (tmp_path / 'seqjax' / 'programs').mkdir(mode=0o755)
-  _, said, kept = _start(tmp_path)
-  assert 'programs are not kept' in said
-  assert 'chmod 700' in said
-  assert not kept
+def test_by_default_what_jax_was_told_stays_and_no_folder_is_no_error(
+  tmp_path, monkeypatch, caplog
+):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  caplog.set_level('INFO')
+  own = str(tmp_path / 'own')
+  jax.config.update('jax_compilation_cache_dir', own)  # $JAX_COMPILATION_CACHE_DIR
+  compilation_cache.use_compilation_cache(None)
+  assert jax.config.jax_compilation_cache_dir == own
+  assert not list(tmp_path.iterdir())
+  jax.config.update('jax_compilation_cache_dir', None)
+  programs = tmp_path / 'seqjax' / 'programs'
+  programs.mkdir(mode=0o755, parents=True)
+  programs.chmod(0o755)
+  assert 'not kept' not in caplog.text
+  compilation_cache.use_compilation_cache(None)
+  assert 'programs are not kept' in caplog.text
+  assert 'chmod 700' in caplog.text
+  assert jax.config.jax_compilation_cache_dir is None
+  assert not list(programs.iterdir())
 
 
 def test_another_processor_jax_or_kernel_has_programs_of_its_own(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Predictions from a workdir: those of the run, with its words, and what is refused."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -16,6 +17,8 @@ from seqjax import config as config_lib
 from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.data.reviews.word_ids import Vocabulary
 from seqjax.types import InputError
+
+pytestmark = pytest.mark.usefixtures('no_pictures')
 
 _SETTINGS = {
   'dataset': 'synthetic',
@@ -105,6 +108,17 @@ _TABLE = (
 )
 
 
+@pytest.fixture(scope='module')
+def alone(trained):
+  """The answer to each of `_REVIEWS` by itself."""
+  answers = {}
+  for text in _REVIEWS:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      predict.run(predict.Config(workdir=str(trained[0]), text=text, json=True))
+    answers[text] = json.loads(out.getvalue())
+  return answers
+
+
 @pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
 @pytest.mark.parametrize(
   ('name', 'table'),
@@ -118,7 +132,7 @@ _TABLE = (
   ],
 )
 def test_a_column_of_a_table_is_its_reviews(
-  trained, tmp_path, capsys, monkeypatch, name, table, mark
+  trained, alone, tmp_path, capsys, monkeypatch, name, table, mark
 ):
   path = tmp_path / name
   path.write_bytes(mark + table.encode())
@@ -128,10 +142,10 @@ def test_a_column_of_a_table_is_its_reviews(
   stream = types.SimpleNamespace(buffer=io.BytesIO(path.read_bytes()))
   monkeypatch.setattr('sys.stdin', stream)
   assert _answers(capsys, **run, text_column='review') == answers
-  alone = [_answers(capsys, **run, text=text)[0] for text in texts]
-  found = [[each.pop('probability') for each in part] for part in (answers, alone)]
+  wanted = [dict(alone[text]) for text in texts]
+  found = [[each.pop('probability') for each in part] for part in (answers, wanted)]
   np.testing.assert_allclose(*found, rtol=1e-5)
-  assert answers == alone
+  assert answers == wanted
 
 
 def test_a_mark_in_front_is_no_word(trained, tmp_path, capsys):

@@ -17,9 +17,8 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-import parity
 import pytest
-from fast_cases import CELLS, Case, assert_close, cases, check_values, make
+from fast_cases import CELLS, Case, assert_close, cases, check_values, gradients, make
 from jax.interpreters import mlir
 from jax.sharding import AxisType
 
@@ -57,41 +56,19 @@ def on_cpu():
   jax.clear_caches()
 
 
-def gradients(run, params, x, carry):
-  def loss(params, x, carry):
-    last, ys = run(params, x, carry)
-    leaves = jax.tree.leaves((last, ys))
-    weights = np.random.default_rng(1).standard_normal(64)
-    total = sum(
-      (leaf.ravel() * jnp.resize(jnp.asarray(weights, leaf.dtype), leaf.size)).sum()
-      for leaf in leaves
-    )
-    return total, (last, ys)
-
-  (_, values), found = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(
-    params, x, carry
-  )
-  return values, found
+BY_KERNELS = functools.partial(fast.recur, implementation='fast')
 
 
-def both(case, compiler_options=None):
+def both(case, *, quick=True):
   """(the kernels' values and gradients, the reference's)."""
   cell, params, sequence, options = make(case)
 
-  def with_values(values, carry):
-    x = sequence.x._replace(embedding=values) if case.vocab_size else values
-    return sequence._replace(x=x, carry=carry)
+  def by(recur, options):
+    run = gradients(recur, cell, options, quick=quick)
+    return run(params, sequence.values, sequence.carry, sequence)
 
-  def by(run):
-    def recur(params, values, carry):
-      return run(cell, params, with_values(values, carry), options)
-
-    both_ways = functools.partial(gradients, recur)
-    return jax.jit(both_ways, compiler_options=compiler_options)(
-      params, sequence.values, sequence.carry
-    )
-
-  return by(functools.partial(fast.recur, implementation='fast')), by(scan.recur)
+  # To forget steps and run them again changes no value.
+  return by(BY_KERNELS, options), by(scan.recur, options._replace(remat_chunk=None))
 
 
 EVERYTHING = {
@@ -174,7 +151,7 @@ def test_20_drawn_runs_against_a_loop_in_float64(case, H):
 @hypothesis.given(cases(), st.sampled_from([1, 5, 17, 32, 70]))
 def test_200_drawn_runs(case, H):
   case = Case(**{**vars(case), 'H': H})
-  got, want = both(case, parity.QUICK)
+  got, want = both(case)
   # 70 units are padded to 72, of which some lie in shared memory.
   assert_close(got, want)
 
@@ -187,7 +164,7 @@ def test_on_the_device(cell, H):
     pytest.skip("needs a GPU of NVIDIA's")
   with jax.default_matmul_precision('highest'):
     for case in (Case(cell, H=H, T=50), Case(cell, H=H, **{**EVERYTHING, 'T': 41})):
-      got, want = both(case)
+      got, want = both(case, quick=False)
       assert_close(got, want)
 
 

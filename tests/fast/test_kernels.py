@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_the_path_and_why():
 _WITHOUT = """
 import logging, sys
 from seqjax.fast.cpu import build
-{change}
+build.file_name = lambda name: 'none'
 import jax.numpy as jnp
 import seqjax as sj
 layer = sj.LSTM(3)
@@ -58,16 +59,10 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize(
-  ('change', 'reason'),
-  [
-    ("build.file_name = lambda name: 'none'", 'the CPU kernels are not built: run'),
-    ('build.builds = lambda: ()', 'this processor is none that the CPU kernels are'),
-  ],
-)
-def test_without_kernels_it_says_so_once_and_works(change, reason):
+def test_without_kernels_it_says_so_once_and_works():
+  reason = 'the CPU kernels are not built: run'
   done = subprocess.run(
-    [sys.executable, '-c', _WITHOUT.format(change=change)],
+    [sys.executable, '-c', _WITHOUT],
     capture_output=True,
     text=True,
     check=True,
@@ -79,19 +74,28 @@ def test_without_kernels_it_says_so_once_and_works(change, reason):
   assert done.stderr.count('\n') == 1
 
 
-def test_a_damaged_library_is_no_crash(tmp_path):
-  for name in build.builds():
-    (tmp_path / build.file_name(name)).write_bytes(b'no library')
-  change = f'import pathlib; build.FOLDER = pathlib.Path({str(tmp_path)!r})'
-  done = subprocess.run(
-    [sys.executable, '-c', _WITHOUT.format(change=change)],
-    capture_output=True,
-    text=True,
-    check=True,
-    cwd=_ROOT,
-  )
-  assert 'cannot be loaded' in done.stderr
-  assert 'delete it and run `python ' in done.stderr
+@pytest.mark.parametrize('damaged', [False, True])
+def test_every_other_reason_is_said_once_too(damaged, tmp_path, monkeypatch, caplog):
+  if damaged:
+    for name in build.builds():
+      (tmp_path / build.file_name(name)).write_bytes(b'no library')
+    monkeypatch.setattr(build, 'FOLDER', tmp_path)
+    reason = r'the CPU kernels in .* cannot be loaded: .*; delete it and run `python '
+  else:
+    monkeypatch.setattr(build, 'builds', lambda: ())
+    reason = 'this processor is none that the CPU kernels are built for'
+  looking = functools.cache(library.loaded.__wrapped__)
+  monkeypatch.setattr(library, 'loaded', looking)  # as in a process that starts
+  cell, params, sequence, options = make(Case())
+  for _ in range(2):
+    found, _ = fast.recur(cell, params, sequence, options)
+  wanted, _ = scan.recur(cell, params, sequence, options)
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  with pytest.raises(ValueError, match=f"implementation='fast' can't run: {reason}"):
+    fast.recur(cell, params, sequence, options, 'fast')
+  (record,) = caplog.records
+  assert record.levelname == 'WARNING'
+  assert re.match(reason, record.getMessage())
 
 
 @pytest.mark.parametrize('implementation', ['fast', 'reference'])

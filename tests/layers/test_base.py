@@ -105,22 +105,26 @@ def test_no_number_of_features_is_refused_when_the_layer_is_made(make):
         sj.SequenceClassifier(encoder=sj.LSTM(H), **sizes)
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 @pytest.mark.parametrize('name', RECURRENT)
-def test_narrow_parameters_are_the_float32_ones_cast(name, dtype):
-  x = random_x(B, T, D)
-  narrow = narrowed(RECURRENT[name], dtype)
-  got = init(narrow, x, train=False)['params']
-  want = init(RECURRENT[name], x, train=False)['params']
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    assert a.dtype == dtype
-    np.testing.assert_array_equal(a, b.astype(dtype))
-  y = jax.jit(functools.partial(narrow.apply, train=False))({'params': got}, x)
-  full = jax.jit(functools.partial(RECURRENT[name].apply, train=False))(
-    {'params': want}, x
-  )
-  assert np.abs(y - full).max() < 0.03
+def test_narrow_parameters_are_the_float32_ones_cast(name):
+  x, dtypes = random_x(B, T, D), ('bfloat16', 'float16')
+  layers = [RECURRENT[name], *(narrowed(RECURRENT[name], dtype) for dtype in dtypes)]
+
+  @jax.jit
+  def run(key):
+    drawn = [layer.init(key, x, train=False) for layer in layers]
+    return drawn, [
+      layer.apply(variables, x, train=False)
+      for layer, variables in zip(layers, drawn, strict=True)
+    ]
+
+  (want, *drawn), (full, *ys) = run(jax.random.key(0))
+  for dtype, got, y in zip(dtypes, drawn, ys, strict=True):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      assert a.dtype == dtype
+      np.testing.assert_array_equal(a, np.asarray(b).astype(a.dtype))
+    assert np.abs(y - full).max() < 0.03
 
 
 def narrowed(module, dtype):
@@ -163,35 +167,35 @@ def test_nobody_saying_train_is_an_error_that_says_how(name):
 
 
 @pytest.mark.parametrize(
-  'wrap',
+  ('wrap', 'train'),
   [
-    lambda layer: sj.SequenceRegressor(layer),
-    lambda layer: sj.SequenceRegressor(sj.Bidirectional(layer)),
-    lambda layer: sj.SequenceRegressor(sj.Stack([layer, jnp.tanh])),
+    (lambda layer: sj.SequenceRegressor(layer), False),
+    (lambda layer: sj.SequenceRegressor(layer), True),
+    (lambda layer: sj.SequenceRegressor(sj.Bidirectional(layer)), True),
+    (lambda layer: sj.SequenceRegressor(sj.Stack([layer, jnp.tanh])), True),
   ],
 )
-@pytest.mark.parametrize('train', [False, True])
 def test_remat_of_a_layer_in_a_model_changes_nothing(wrap, train):
   x, mask = random_x(B, T, D), np.arange(T) < np.array([[3], [5]])
   options = {'dropout': 0.3, 'recurrent_dropout': 0.3}
   plain = wrap(sj.LSTM(H, **options))
   variables = init(plain, x, train=False)
   rngs = {'dropout': jax.random.key(1)}
-
-  def run(model):
-    def loss(variables, x):
-      return jnp.sum(model.apply(variables, x, train=train, mask=mask, rngs=rngs) ** 2)
-
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables, x)
-
   place = nn.remat(sj.LSTM, static_argnums=(2,))(H, **options)
   field = nn.remat(sj.LSTM)(H, train=train, **options)
-  want = run(plain)
-  for layer in (place, field):
+
+  @jax.jit
+  def run(variables, x):
+    def loss(variables, x, model):
+      return jnp.sum(model.apply(variables, x, train=train, mask=mask, rngs=rngs) ** 2)
+
+    both = jax.value_and_grad(loss, argnums=(0, 1))
+    return [both(variables, x, model) for model in (plain, wrap(place), wrap(field))]
+
+  want, *found = run(variables, x)
+  for got in found:
     jax.tree.map(
-      functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
-      run(wrap(layer)),
-      want,
+      functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), got, want
     )
 
 
@@ -371,18 +375,28 @@ def test_what_makes_no_layer_is_refused_when_it_is_made(make, message):
     make()
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float32', 'float64'])
 @pytest.mark.parametrize(
   'layer',
   [sj.ConvLSTM(2, (2,)), sj.RNN(sj.PeepholeLSTMCell(2)), sj.MinGRU(2)],
   ids=['ConvLSTM', 'PeepholeLSTMCell', 'MinGRU'],
 )
-def test_parameters_are_float32_whatever_x_is(layer, dtype):
+def test_parameters_are_float32_whatever_x_is(layer):
   axes = (2, 3, 4, 1) if isinstance(layer, sj.ConvLSTM) else (2, 3, 4)
+  dtypes = ('bfloat16', 'float32', 'float64')
   with jax.enable_x64(True):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal(axes), dtype)
-    y, variables = layer.init_with_output(jax.random.key(0), x, train=False)
-    assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
-    assert y.dtype == max(dtype, 'float32')
-    exact = layer.apply(variables, x.astype('float64'), train=False)
-  assert np.abs(np.float64(y) - np.float64(exact)).max() < 1e-5
+    x = np.random.default_rng(0).standard_normal(axes)
+
+    @jax.jit
+    def run(some):
+      found = []
+      for x in some:
+        y, variables = layer.init_with_output(jax.random.key(0), x, train=False)
+        wide = x.astype('float64')
+        found.append((y, variables, layer.apply(variables, wide, train=False)))
+      return found
+
+    found = run([jnp.asarray(x, dtype) for dtype in dtypes])
+    for dtype, (y, variables, exact) in zip(dtypes, found, strict=True):
+      assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
+      assert y.dtype == max(dtype, 'float32')
+      assert np.abs(np.float64(y) - np.float64(exact)).max() < 1e-5

@@ -48,8 +48,8 @@ def test_conv_values_and_gradients_are_those_of_keras(options):
     return jnp.sum(y**2), y
 
   with jax.numpy_rank_promotion('allow'):
-    want = jax.grad(keras_loss, argnums=(0, 1), has_aux=True)(params, x)
-  got = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    want = jax.jit(jax.grad(keras_loss, (0, 1), has_aux=True))(params, x)
+  got = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
   jax.tree.map(
     lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5), got, want
   )
@@ -60,9 +60,14 @@ def test_padding_changes_nothing_that_is_real(padding):
   """A padded row gives what it gives alone, and its mask says where."""
   x, params = random_x(2, 7, 3), conv_params(3, 3, 4)
   layer = sj.Conv1D(4, 3, padding=padding)
-  y = layer.apply({'params': params}, np.where(MASK[..., None], x, 99), mask=MASK)
-  alone = layer.apply({'params': params}, x[:1, :4])
-  real = np.asarray(layer.compute_mask(x, MASK))
+
+  @jax.jit
+  def run(padded, row):
+    y = layer.apply({'params': params}, padded, mask=MASK)
+    return y, layer.apply({'params': params}, row), layer.compute_mask(x, MASK)
+
+  found = run(np.where(MASK[..., None], x, np.float32(99)), x[:1, :4])
+  y, alone, real = jax.device_get(found)
   assert real.shape == y.shape[:2]
   np.testing.assert_array_equal(np.flatnonzero(real[0]), np.arange(alone.shape[1]))
   np.testing.assert_allclose(y[:1, : alone.shape[1]], alone, rtol=1e-5, atol=1e-5)
@@ -85,9 +90,10 @@ def test_pools_are_those_of_keras(kind, strides, padding):
   options = {'pool_size': 2, 'strides': strides, 'padding': padding}
   want = getattr(keras.layers, f'{kind}Pooling1D')(**options)(x)
   layer = getattr(sj, f'{kind}Pooling1D')(**options)
-  np.testing.assert_allclose(layer.apply({}, x), want, rtol=1e-6)
   everything = np.ones((2, 7), bool)
-  np.testing.assert_allclose(layer.apply({}, x, mask=everything), want, rtol=1e-6)
+  both = jax.jit(lambda x: [layer.apply({}, x, mask=m) for m in (None, everything)])
+  for y in both(x):
+    np.testing.assert_allclose(y, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize('kind', ['Max', 'Average'])
@@ -126,7 +132,8 @@ def test_gradients_of_masked_pools_are_finite_and_zero_on_padding():
     sj.GlobalMaxPooling1D(),
     sj.GlobalAveragePooling1D(),
   ):
-    grad = jax.grad(lambda x: jnp.sum(layer.apply({}, x, mask=mask) ** 2))(x)  # noqa: B023
+    square = jax.jit(jax.grad(lambda x: jnp.sum(layer.apply({}, x, mask=mask) ** 2)))  # noqa: B023
+    grad = np.asarray(square(x))
     assert np.isfinite(grad).all()
     np.testing.assert_array_equal(grad[~mask], 0)
     assert np.abs(grad[mask]).max() > 0
@@ -170,10 +177,13 @@ def test_wrong_options_and_masks_are_refused():
 @pytest.mark.parametrize('layer', [sj.AveragePooling1D(), sj.MaxPooling1D()])
 def test_pools_add_no_dtype_of_their_own(layer):
   x = random_x(2, 7, 3)
-  want = layer.apply({}, x, mask=MASK)
+
+  def run(x):
+    return layer.apply({}, x, mask=MASK), layer.apply({}, x)
+
+  want = jax.jit(run)(x)
   with jax.numpy_dtype_promotion('strict'):
-    np.testing.assert_array_equal(layer.apply({}, x, mask=MASK), want)
-    layer.apply({}, x)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(run)(x), want)
 
 
 def test_groups_that_divide_nothing_are_refused():

@@ -34,6 +34,16 @@ def weights(kind, d=D, h=H, seed=0):
   return dict(zip(('kernel', 'recurrent_kernel', 'bias'), arrays, strict=True))
 
 
+def drawn(layer, x, **options):
+  """Variables that no compiler has a part in."""
+  init = functools.partial(layer.init, **options)
+  shapes = jax.eval_shape(init, jax.random.key(0), x)
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda s: (0.5 * rng.standard_normal(s.shape)).astype(np.float32), shapes
+  )
+
+
 def closes(got, want, tolerance=1e-5):
   scale = max(1.0, float(np.abs(want).max()))
   np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * scale)
@@ -42,11 +52,16 @@ def closes(got, want, tolerance=1e-5):
 @pytest.mark.parametrize('name', RECURRENT)
 def test_lengths_are_the_mask_of_their_first_steps(name):
   x, layer = random_x(B, T, D), RECURRENT[name]
-  variables = jax.jit(functools.partial(layer.init, train=False))(jax.random.key(0), x)
-  apply = jax.jit(functools.partial(layer.apply, train=False))
-  for lengths in (LENGTHS, jnp.asarray(LENGTHS, 'int8')):
-    got = apply(variables, x, lengths=lengths)
-    np.testing.assert_array_equal(got, apply(variables, x, mask=REAL))
+  variables = drawn(layer, x, train=False)
+  apply = functools.partial(layer.apply, variables, x, train=False)
+
+  @jax.jit
+  def run(mask, *lengths):
+    return apply(mask=mask), [apply(lengths=given) for given in lengths]
+
+  want, got = run(REAL, LENGTHS, jnp.asarray(LENGTHS, 'int8'))
+  for y in got:
+    np.testing.assert_array_equal(y, want)
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'int8'])
@@ -78,10 +93,12 @@ def test_layers_without_a_state_and_models_take_lengths_too(layer):
   x = random_x(B, T, D)
   if hasattr(layer, 'vocab_size'):
     x = np.random.default_rng(0).integers(0, 7, (B, T))
-  variables = jax.jit(layer.init)(jax.random.key(0), x)
-  want = layer.apply(variables, x, mask=REAL)
-  np.testing.assert_array_equal(layer.apply(variables, x, lengths=LENGTHS), want)
-  assert np.abs(want - layer.apply(variables, x)).max() > 1e-3
+  variables = drawn(layer, x)
+  run = functools.partial(layer.apply, variables)
+  both = jax.jit(lambda x: (run(x, mask=REAL), run(x, lengths=LENGTHS), run(x)))
+  want, got, whole = both(x)
+  np.testing.assert_array_equal(got, want)
+  assert np.abs(want - whole).max() > 1e-3
   with pytest.raises(ValueError, match='takes mask or lengths, not both'):
     layer.apply(variables, x, lengths=LENGTHS, mask=REAL)
   with pytest.raises(TypeError, match=r'no seq_lengths: it is called lengths'):
@@ -90,19 +107,17 @@ def test_layers_without_a_state_and_models_take_lengths_too(layer):
 
 def test_lengths_of_steps_and_of_what_is_inside_them():
   x = random_x(2, B, T, D)  # documents of sentences of words
-  layer = sj.TimeDistributed(sj.GRU(H))
-  variables = layer.init(jax.random.key(0), x, train=False)
-  words = np.stack([LENGTHS, LENGTHS[::-1]])
-  mask = np.stack([REAL, REAL[::-1]])
-  got = layer.apply(variables, x, train=False, lengths=words)
-  np.testing.assert_array_equal(got, layer.apply(variables, x, train=False, mask=mask))
-  ids = np.array([[1, 2, 0, 3], [4, 0, 0, 0]])
+  words, mask = np.stack([LENGTHS, LENGTHS[::-1]]), np.stack([REAL, REAL[::-1]])
+  _same(sj.TimeDistributed(sj.GRU(H)), x, words, mask)
+  ids, lengths = np.array([[1, 2, 0, 3], [4, 0, 0, 0]]), np.array([3, 1])
   stack = sj.Stack([sj.Embedding(5, D), sj.LSTM(H)])
-  variables = stack.init(jax.random.key(0), ids, train=False)
-  got = stack.apply(variables, ids, train=False, lengths=np.array([3, 1]))
-  want = stack.apply(
-    variables, ids, train=False, mask=np.arange(4) < np.array([[3], [1]])
-  )
+  _same(stack, ids, lengths, np.arange(4) < lengths[:, None])
+
+
+def _same(layer, x, lengths, mask):
+  """The outputs with a mask are those with lengths."""
+  apply = functools.partial(layer.apply, drawn(layer, x, train=False), train=False)
+  got, want = jax.jit(lambda x: (apply(x, lengths=lengths), apply(x, mask=mask)))(x)
   np.testing.assert_array_equal(got, want)
 
 
@@ -131,12 +146,13 @@ def test_lengths_and_order_are_those_of_linen(kind, reverse):
     h = carry[1] if kind == 'lstm' else carry
     return jnp.sum(y * weight) + jnp.sum(h[:2] ** 2), (y, h)
 
-  grad = functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
-  (params_grad, x_grad), (y, h) = jax.jit(grad(ours_loss))(ours, x)
+  def run(loss, params):
+    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    return jax.device_get(jax.jit(grad)(params, x))
+
+  (params_grad, x_grad), (y, h) = run(ours_loss, ours)
   with jax.numpy_rank_promotion('allow'):
-    (linen_grad, x_want), (y_want, h_want) = jax.jit(grad(linen_loss))(
-      from_ours(ours), x
-    )
+    (linen_grad, x_want), (y_want, h_want) = run(linen_loss, from_ours(ours))
   closes(np.where(REAL[..., None], y, 0), np.where(REAL[..., None], y_want, 0))
   closes(h[:2], h_want[:2])  # linen has no row without a real step
   closes(x_grad[:2], x_want[:2])
@@ -163,13 +179,9 @@ def test_keep_order_turns_outputs_round_and_leaves_masks_and_resets(kind):
   options = {'go_backwards': True, 'keep_order': True, 'return_sequences': True}
   stack = sj.Stack([cls(H, **options), cls(2, **options)])
   params = weights(kind), weights(kind, H, 2, seed=1)
-  y = stack.apply(
-    {'params': {f'layers_{i}': p for i, p in enumerate(params)}},
-    x,
-    train=False,
-    mask=mask,
-    reset=reset,
-  )
+  variables = {'params': {f'layers_{i}': p for i, p in enumerate(params)}}
+  run = functools.partial(stack.apply, variables, train=False, mask=mask, reset=reset)
+  y = jax.jit(run)(x)
   ends = np.concatenate([reset[:, 1:], np.zeros((B, 1), bool)], axis=1)
   want = x
   for p in params:
@@ -182,13 +194,16 @@ def test_keep_order_turns_outputs_round_and_leaves_masks_and_resets(kind):
 def test_both_directions_of_layers_that_keep_the_order():
   x = random_x(B, T, D)
   params = {'forward_layer': weights('gru'), 'backward_layer': weights('gru', seed=1)}
-  y = [
-    sj.Bidirectional(sj.GRU(H, return_sequences=True, keep_order=keep)).apply(
-      {'params': params}, x, train=False, mask=REAL
-    )
-    for keep in (False, True)
-  ]
-  np.testing.assert_array_equal(*y)
+
+  def run(x):
+    return [
+      sj.Bidirectional(sj.GRU(H, return_sequences=True, keep_order=keep)).apply(
+        {'params': params}, x, train=False, mask=REAL
+      )
+      for keep in (False, True)
+    ]
+
+  np.testing.assert_array_equal(*jax.jit(run)(x))
 
 
 def test_masking_is_that_of_keras():
@@ -217,8 +232,8 @@ def test_masking_is_that_of_keras():
 
   grad = functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
   with jax.numpy_rank_promotion('allow'):
-    want = grad(keras_loss)(ours, jnp.asarray(x))
-  got = grad(loss)(ours, x)
+    want = jax.jit(grad(keras_loss))(ours, x)
+  got = jax.jit(grad(loss))(ours, x)
   for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     closes(g, w)
   assert stack.compute_mask(x, None) is None

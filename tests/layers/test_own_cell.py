@@ -1,11 +1,13 @@
 """The cell that docs/guides/own_cell.md shows, against its equations."""
 
+import functools
 import pathlib
 import re
 
 import flax.linen as nn
 import jax
 import numpy as np
+from masked_loop import drawn
 
 import seqjax as sj
 from seqjax.interop import gates, linen
@@ -44,15 +46,15 @@ def test_the_cell_of_the_guide_is_its_equations():
   x = rng.normal(size=(B, T, D)).astype(np.float32)
   mask, reset = rng.uniform(size=(B, T)) < 0.7, rng.uniform(size=(B, T)) < 0.3
   layer = sj.RNN(names['MGUCell'](H), return_sequences=True)
-  variables = layer.init(jax.random.key(0), x, train=False)
+  variables = drawn(layer, x)
   params = variables['params']['cell']
   assert {k: v.shape for k, v in params.items()} == {
     'kernel': (D, 2 * H),
     'recurrent_kernel': (H, 2 * H),
     'bias': (2 * H,),
   }
-  params['bias'] = rng.normal(size=2 * H).astype(np.float32)
-  y = layer.apply(variables, x, train=False, mask=mask, reset=reset)
+  run = functools.partial(layer.apply, train=False, mask=mask, reset=reset)
+  y = jax.jit(run)(variables, x)
   np.testing.assert_allclose(y, loop(params, x, mask, reset), rtol=1e-5, atol=1e-6)
 
 
@@ -60,8 +62,9 @@ def test_a_line_in_each_table_brings_weights_of_linen(monkeypatch):
   monkeypatch.setitem(gates.GATES, 'MGU', 2)
   monkeypatch.setitem(linen._CELLS, 'MGU', ('fn', {'if', 'in'}))
   x = np.zeros((B, T, D), np.float32)
-  theirs = nn.RNN(nn.MGUCell(H, reset_gate=False)).init(jax.random.key(0), x)['params']
-  ours = sj.RNN(shown()['MGUCell'](H)).init(jax.random.key(1), x, train=False)['params']
+  peer = nn.RNN(nn.MGUCell(H, reset_gate=False))
+  theirs = jax.device_get(jax.jit(peer.init)(jax.random.key(0), x)['params'])
+  ours = drawn(sj.RNN(shown()['MGUCell'](H)), x)['params']
   loaded = linen.load_into(ours, theirs)
   cell = theirs['cell']
   for name, parts in (('kernel', ('if', 'in')), ('recurrent_kernel', ('hf', 'hn'))):
@@ -72,6 +75,8 @@ def test_a_line_in_each_table_brings_weights_of_linen(monkeypatch):
 
 def test_the_layer_of_the_guide_goes_both_ways():
   x = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
-  y, _ = shown()['layer'].init_with_output(jax.random.key(0), x, train=False)
+  layer = shown()['layer']
+  init = functools.partial(layer.init_with_output, train=False)
+  y, _ = jax.jit(init)(jax.random.key(0), x)
   assert y.shape == (B, T, 64)
   assert np.isfinite(y).all()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fast_cases import assert_close
+from masked_loop import drawn
 
 from seqjax import cells, fast, layers, models
 
@@ -55,10 +56,14 @@ def test_an_id_outside_the_table_is_nan_in_its_row_alone():
 )
 def test_fast_says_why_it_cannot_and_auto_takes_the_other_path(layer, message):
   x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
-  params = layer.init(jax.random.key(0), x, train=False)
-  y = layer.apply(params, x, train=False)
+  params = drawn(layer, x)
   reference = layer.clone(implementation='reference')
-  np.testing.assert_array_equal(y, reference.apply(params, x, train=False))
+
+  @jax.jit
+  def both(params, x):
+    return [each.apply(params, x, train=False) for each in (layer, reference)]
+
+  np.testing.assert_array_equal(*both(params, x))
   with pytest.raises(ValueError, match=message):
     layer.clone(implementation='fast').apply(params, x, train=False)
 
@@ -75,9 +80,13 @@ def test_fast_says_why_it_cannot_and_auto_takes_the_other_path(layer, message):
 )
 def test_what_the_kernels_know(layer):
   x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
-  params = layer.init(jax.random.key(0), x, train=False)
-  y = layer.clone(implementation='fast').apply(params, x, train=False)
-  reference = layer.clone(implementation='reference').apply(params, x, train=False)
+
+  @jax.jit
+  def both(params, x):
+    ways = [layer.clone(implementation=name) for name in ('fast', 'reference')]
+    return [each.apply(params, x, train=False) for each in ways]
+
+  y, reference = both(drawn(layer, x), x)
   assert y.dtype == reference.dtype
   tolerance = 1e-6 if y.dtype == jnp.float32 else 1e-2
   np.testing.assert_allclose(y, reference, atol=tolerance, rtol=tolerance)
@@ -85,7 +94,7 @@ def test_what_the_kernels_know(layer):
 
 def test_an_empty_batch_works():
   layer = layers.LSTM(3, return_sequences=True)
-  params = layer.init(jax.random.key(0), jnp.ones((1, 5, 4)), train=False)
+  params = drawn(layer, jnp.ones((1, 5, 4)))
   y = layer.apply(params, jnp.ones((0, 5, 4)), train=False)
   assert y.shape == (0, 5, 3)
 
@@ -93,10 +102,8 @@ def test_an_empty_batch_works():
 def test_float64_takes_the_reference():
   with jax.enable_x64(True):
     layer = layers.GRU(3)
-    x = jnp.ones((2, 5, 4), jnp.float64)
-    params = jax.tree.map(
-      lambda a: a.astype(jnp.float64), layer.init(jax.random.key(0), x, train=False)
-    )
+    x = np.ones((2, 5, 4))
+    params = jax.tree.map(np.float64, drawn(layer, x))
     assert layer.apply(params, x, train=False).dtype == jnp.float64
     with pytest.raises(ValueError, match='was given float64'):
       layer.clone(implementation='fast').apply(params, x, train=False)

@@ -1,5 +1,6 @@
 """RNN over trees of inputs and of outputs, and with constants, against NumPy loops."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -115,12 +116,14 @@ def test_trees_go_through_both_directions_and_a_stack():
     f'{side}_layer': {'cell': {'kernel': random_x(D, H, seed=i), 'mix': random_x(H, E)}}
     for i, side in enumerate(('forward', 'backward'))
   }
-  y = stack.apply({'params': {'layers_0': params}}, x, train=False, mask=MASK)
+  run = jax.jit(functools.partial(stack.apply, train=False, mask=MASK))
+  y = run({'params': {'layers_0': params}}, x)
   arrays = [[*layer['cell'].values(), x['a'], x['b']] for layer in params.values()]
   forward = two_loop(*arrays[0])[1]
   closes(y, np.concatenate([forward, two_loop(*arrays[1], backwards=True)[1]], axis=-1))
-  drawn = stack.init(jax.random.key(0), x, train=False)['params']['layers_0']
-  assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
+  init = functools.partial(stack.init, train=False)
+  drawn = jax.eval_shape(init, jax.random.key(0), x)['params']['layers_0']
+  assert jax.tree.map(lambda a: a.shape, drawn) == jax.tree.map(np.shape, params)
 
 
 class Attended(NamedTuple):
@@ -183,17 +186,18 @@ def test_zoneout_hands_on_what_its_cell_takes_and_gives():
     {'memory': random_x(B, S, H), 'gain': np.ones((B, S))},
   )
   cells = AttendingCell(), sj.Zoneout(AttendingCell())
-  plain = sj.RNN(cells[0]).init_with_output(
-    jax.random.key(0), x, train=False, constants=constants
-  )
-  y = sj.RNN(cells[1]).apply(
-    {'params': {'cell': plain[1]['params']}}, x, train=False, constants=constants
-  )
-  closes(y, plain[0])
+  layers, options = [sj.RNN(cell) for cell in cells], {'train': False}
+  options['constants'] = constants
+
+  @jax.jit
+  def run(key, x):
+    y, drawn = layers[0].init_with_output(key, x, **options)
+    return y, layers[1].apply({'params': {'cell': drawn['params']}}, x, **options)
+
+  closes(*run(jax.random.key(0), x))
   tree = {'a': x, 'b': random_x(B, T, E)}
-  y, _ = sj.RNN(sj.Zoneout(TwoCell())).init_with_output(
-    jax.random.key(0), tree, train=False
-  )
+  init = sj.RNN(sj.Zoneout(TwoCell())).init_with_output
+  y, _ = jax.eval_shape(functools.partial(init, train=False), jax.random.key(0), tree)
   assert set(y) == {'first', 'product'}
 
 

@@ -46,14 +46,12 @@ def _given(kind):
   layer, rng = LAYERS[kind](), np.random.default_rng(0)
 
   def normal(like):
-    return jnp.asarray(rng.standard_normal(like.shape), jnp.float32)
+    return rng.standard_normal(like.shape).astype(np.float32)
 
   x = normal(np.empty((B, T, D)))
   shapes = jax.eval_shape(functools.partial(layer.init, train=False), *_keys(1), x)
-  params = jax.tree.map(lambda s: 0.6 * normal(s), shapes)
-  mask = jnp.asarray(
-    [[True, False, True, True, True], [False, True, True, True, False]]
-  )
+  params = jax.tree.map(lambda s: np.float32(0.6) * normal(s), shapes)
+  mask = np.array([[1, 0, 1, 1, 1], [0, 1, 1, 1, 0]], bool)
   return layer, params, x, mask, jax.tree.map(normal, (params, x))
 
 
@@ -129,10 +127,8 @@ def _one(tree, i):
 
 @each_layer
 def test_jit(kind):
-  layer, params, x, mask, _ = _given(kind)
-  value = _value(layer, params, x, mask)
-  _close(jax.jit(functools.partial(_value, layer))(params, x, mask), value)
-  _close(value, _differences(kind)[0])
+  layer, *args, _ = _given(kind)
+  _close(jax.jit(functools.partial(_value, layer))(*args), _differences(kind)[0])
 
 
 @each_layer
@@ -142,31 +138,48 @@ def test_grad(kind):
 
 
 @each_layer
-@pytest.mark.parametrize('axes', [(0, None, None), (None, 0, 0), (0, 0, 0)])
-def test_vmap(kind, axes):
-  layer, params, x, mask, _ = _given(kind)
+def test_vmap(kind):
+  layer, *args, _ = _given(kind)
+  gradients = functools.partial(_gradients, layer)
+  ways = [(0, None, None), (None, 0, 0), (0, 0, 0)]
+  many = [jax.tree.map(_three, a) for a in args]
 
-  def several(a):
-    return jnp.stack([a, ~a if a.dtype == bool else -0.5 * a, a])
+  @jax.jit
+  def mapped(args, many):
+    return [
+      jax.vmap(gradients, axes)(
+        *(b if axis == 0 else a for a, b, axis in zip(args, many, axes, strict=True))
+      )
+      for axes in ways
+    ]
 
-  args = [
-    jax.tree.map(several, a) if axis == 0 else a
-    for a, axis in zip((params, x, mask), axes, strict=True)
-  ]
-  mapped = jax.jit(jax.vmap(functools.partial(_gradients, layer), axes))(*args)
-  for i in range(3):
-    own = [_one(a, i) if axis == 0 else a for a, axis in zip(args, axes, strict=True)]
-    _close(_one(mapped, i), _run(kind)(*own))
+  for axes, found in zip(ways, jax.device_get(mapped(args, many)), strict=True):
+    for i in range(3):
+      own = [
+        _one(b, i) if axis == 0 else a
+        for a, b, axis in zip(args, many, axes, strict=True)
+      ]
+      _close(_one(found, i), _run(kind)(*own))
+
+
+def _three(a):
+  a = np.asarray(a)
+  return np.stack([a, ~a if a.dtype == bool else np.float32(-0.5) * a, a])
 
 
 @each_layer
 def test_jvp_and_jacfwd(kind):
   layer, params, x, mask, direction = _given(kind)
   value = functools.partial(_value, layer, mask=mask)
-  found = jax.jit(lambda *a: jax.jvp(value, *a))((params, x), direction)
+
+  @jax.jit
+  def run(places, direction):
+    jacobian = jax.jacfwd(functools.partial(value, places[0]))(places[1])
+    return jax.jvp(value, places, direction), jacobian
+
+  found, jacobian = run((params, x), direction)
   _close(found, _differences(kind)[:2])
-  found = jax.jit(jax.jacfwd(lambda x: value(params, x)))(x)
-  _close(found, _expected_gradients(kind)[1])
+  _close(jacobian, _expected_gradients(kind)[1])
 
 
 @twice_each_layer
@@ -242,7 +255,11 @@ def test_nn_scan_over_layers(kind):
     in_axes=nn.broadcast,
     length=3,
   )(_sequences(kind))
-  params = jax.jit(scanned.init)(*_keys(1), x, mask)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda s: (0.6 * rng.standard_normal(s.shape)).astype(np.float32),
+    jax.eval_shape(scanned.init, *_keys(1), x, mask),
+  )
   y, _ = jax.jit(scanned.apply)(params, x, mask)
   for i in range(3):
     x, _ = apply(_one(params, i), x, mask)
@@ -267,7 +284,7 @@ def test_nn_vmap(kind):
     ),
     layer,
   )
-  own = jax.tree.map(lambda a: jnp.stack([a, -a]), params)
+  own = jax.tree.map(lambda a: np.stack([a, -a]), params)
   y = jax.jit(vmapped.apply)(own, x)
   apply = jax.jit(functools.partial(layer.apply, train=False))
   for i in range(2):
@@ -305,16 +322,15 @@ def test_shard_map(kind):
 @each_layer
 def test_pmap(kind):
   layer, params, x, mask, _ = _given(kind)
-  split = jax.tree.map(lambda a: a[:, None], (x, mask))
+  split = _three(x)[:2], _three(mask)[:2]  # a batch for each device
   run = jax.pmap(
     functools.partial(_gradients, layer),
     in_axes=(None, 0, 0),
     devices=jax.devices()[:2],
   )
-  found, _ = run(params, *split)
-  gradients = jax.jit(functools.partial(_gradients, layer))
+  found = jax.device_get(run(params, *split))
   for i in range(2):
-    _close(_one(found, i), gradients(params, *_one(split, i))[0])
+    _close(_one(found, i), _run(kind)(params, *_one(split, i)))
 
 
 @each_layer
@@ -329,9 +345,14 @@ def test_export_with_symbolic_batch_and_time(kind):
     return layer.apply(params, x, train=False, mask=mask)
 
   exported = jax.export.export(jax.jit(run))(like, sequences, real)
-  for rows, steps in ((2, 5), (1, 3)):
-    args = params, x[:rows, :steps], mask[:rows, :steps]
-    _close(exported.call(*args), jax.jit(run)(*args))
+
+  @jax.jit
+  def both(params, x, mask):
+    cut = params, x[:1, :3], mask[:1, :3]
+    return [(exported.call(*a), run(*a)) for a in ((params, x, mask), cut)]
+
+  for found, expected in both(params, x, mask):
+    _close(found, expected)
 
 
 @each_layer
@@ -369,7 +390,7 @@ def test_debug_nans(kind):
   with jax.debug_nans(True):
     _close(_gradients(layer, params, x, mask), _expected_gradients(kind))
     with pytest.raises(FloatingPointError):
-      _run(kind)(params, x.at[0, 0, 0].set(jnp.nan), mask)
+      _run(kind)(params, jnp.asarray(x).at[0, 0, 0].set(jnp.nan), mask)
 
 
 @each_layer

@@ -109,11 +109,11 @@ def test_a_step_is_torch_s(layer, kind, fed, smoothing):
     9, _V, _E, encoder, decoder, attention=kind, input_feeding=fed
   )
   tx, mesh = optax.sgd(_RATE), mesh_lib.make_mesh(1, _B)
-  state = init_state(model, tx, jax.random.key(0), ids)
-  params = jax.tree.map(lambda a: 2.5 * a, state.params)
+  state = jax.device_get(init_state(model, tx, jax.random.key(0), ids))
+  params = jax.tree.map(lambda a: np.float32(2.5) * a, state.params)
   for name in ('source_embedding', 'embedding'):  # or some gradients are tiny
     params[name]['embedding'] *= 10
-  before = jax.device_get(state._replace(params=params))
+  before = state._replace(params=params)
   theirs = jax.tree.map(
     lambda a: torch.tensor(np.array(a), requires_grad=True), before.params
   )

@@ -95,15 +95,15 @@ def _both_steps(model, loss, batch, their_loss, *, both):
   tx = optax.sgd(RATE)
   mesh = mesh_lib.make_mesh(1, len(batch.x))
   carries = batch.reset is not None
-  state = init_state(model, tx, jax.random.key(0), batch.x, carries=carries)
-  params = jax.tree.map(lambda a: 2 * a, state.params)
+  drawn = init_state(model, tx, jax.random.key(0), batch.x, carries=carries)
+  before = jax.device_get(drawn)
+  params = jax.tree.map(lambda a: np.float32(2) * a, before.params)
   params['embedding']['embedding'] *= 10  # or gradients are as small as the tolerance
-  state = state._replace(params=params)
+  before = before._replace(params=params)
   if carries:  # as if there had been a step before
     rng = np.random.default_rng(2)
-    carry = jax.tree.map(lambda a: rng.normal(size=a.shape).astype('f'), state.carry)
-    state = state._replace(carry=carry)
-  before = jax.device_get(state)
+    carry = jax.tree.map(lambda a: rng.normal(size=a.shape).astype('f'), before.carry)
+    before = before._replace(carry=carry)
   peer = _Peer(before.params, both=both)
   value = their_loss(peer, before.carry)
   value.backward()

@@ -13,6 +13,8 @@ from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import write_csv
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('no_pictures')
+
 _SETTINGS = {
   'dataset': 'synthetic',
   'synthetic_rows': 700,

@@ -431,11 +431,12 @@ def test_a_layer_that_two_models_share_is_stored_once(tmp_path):
 
 
 def test_the_command_knows_home_and_a_reader_that_goes(tmp_path, monkeypatch, capsys):
-  h5(tmp_path / 'a.keras', GROUPS | {f'layers/{i}': values([(1,)]) for i in range(999)})
+  h5(tmp_path / 'a.keras', GROUPS)
+  h5(tmp_path / 'b.keras', GROUPS | {f'layers/{i}': values([(1,)]) for i in range(999)})
   monkeypatch.setenv('HOME', str(tmp_path))
   assert interop.main(['show', '~/a.keras']) == 0
   assert 'LSTM' in capsys.readouterr().out
-  command = f'{sys.executable} -m seqjax.interop.keras show {tmp_path}/a.keras'
+  command = f'{sys.executable} -m seqjax.interop.keras show {tmp_path}/b.keras'
   done = subprocess.run(
     ['sh', '-c', f'{command} | head -1'], capture_output=True, text=True
   )
