@@ -9,15 +9,7 @@
 ('reference', "implementation='reference'")
 """
 
-from seqjax.fast.dispatch import check_implementation, path, path_of, recur
+from seqjax.fast.dispatch import path, path_of, recur
 from seqjax.scan import Lookup, Options, Sequence
 
-__all__ = [
-  'Lookup',
-  'Options',
-  'Sequence',
-  'check_implementation',
-  'path',
-  'path_of',
-  'recur',
-]
+__all__ = ['Lookup', 'Options', 'Sequence', 'path', 'path_of', 'recur']

@@ -73,7 +73,7 @@ class RecurrentLayer(Recurrence):
     dropout.check_rate('dropout', self.dropout)
     dropout.check_rate('recurrent_dropout', self.recurrent_dropout)
     check_sizes(features=self.features)
-    fast.check_implementation(self.implementation)
+    fast.dispatch.check_implementation(self.implementation)
     self.cell()  # refuses an unknown activation here, not at the first call
     self._matmuls()  # likewise
     super().__post_init__()
