@@ -29,12 +29,16 @@ def _encoders():
   }
 
 
+@functools.cache
+def _drawn(model):
+  init = jax.jit(functools.partial(model.init, train=False))
+  return jax.device_get(init(jax.random.key(0), np.ones((1, 2), np.int32))['params'])
+
+
 def _model(encoder, V=11, **options):
   model = sj.LanguageModel(V, 6, encoder, **options)
-  init = jax.jit(functools.partial(model.init, train=False))
-  params = init(jax.random.key(0), np.ones((1, 2), np.int32))['params']
   # Wider than at the start of a training: so that texts differ.
-  return model, jax.tree.map(lambda a: np.float32(3) * a, jax.device_get(params))
+  return model, jax.tree.map(lambda a: np.float32(3) * a, _drawn(model))
 
 
 def _prompt(B=3, P=4):
