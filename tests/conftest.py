@@ -126,6 +126,17 @@ def no_pictures():
     yield
 
 
+@pytest.fixture(scope='module')
+def quick_programs():
+  """Slow tests whose time is the compiler's have their programs not optimised either.
+
+  A GRU's gradient compiles in 0.07 s, not in 0.36.
+  """
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 @pytest.fixture
 def own_programs(tmp_path_factory, monkeypatch) -> None:
   """Gives processes that the test starts, and may kill, a cache of programs."""

@@ -16,6 +16,8 @@ from seqjax.training import losses, steps
 from seqjax.training.state import init_state
 from seqjax.types import NO_LABEL, Batch
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _OPTIONS = {'return_sequences': True, 'return_carry': True}
 _B, _T, _V = 3, 5, 11
 

@@ -14,6 +14,8 @@ from seqjax import config as config_lib
 from seqjax import models
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROOT = pathlib.Path(__file__).parents[2]
 _FLAGS = sorted((_ROOT / 'experiments' / 'flags').glob('*.flags'))
 # Files that are not named after their experiment.

@@ -18,7 +18,7 @@ from seqjax.data.reviews import synthetic as synthetic_reviews
 from seqjax.data.reviews.word_ids import Vocabulary
 from seqjax.types import InputError
 
-pytestmark = pytest.mark.usefixtures('no_pictures')
+pytestmark = pytest.mark.usefixtures('no_pictures', 'quick_programs')
 
 _SETTINGS = {
   'dataset': 'synthetic',

@@ -21,6 +21,8 @@ from seqjax.data.music import midi, rolls
 from seqjax.data.texts import stories as told
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROWS = {row.name: row for row in suites.SUITES['sequences']}
 
 

@@ -7,6 +7,8 @@ import pytest
 from experiments import sweep
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 
 def test_a_grid_is_every_combination_in_order():
   found = sweep.combinations(('a=1,2', 'b=x'))

@@ -18,6 +18,8 @@ from seqjax import config as config_lib
 from seqjax.data.texts import known, shakespeare, synthetic
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROWS = {row.name: row for row in suites.SUITES['texts']}
 _SMALL = ('--features=16', '--embed_size=16', '--batch_size=16', '--num_epochs=2')
 # A number of the result, what chance has at most, and a text to predict.

@@ -22,6 +22,8 @@ from seqjax.training.state import init_state
 from seqjax.types import InputError
 from seqjax.workdir.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _FLAGS = pathlib.Path(__file__).parents[2] / 'experiments' / 'flags'
 _SMALL = {
   'dataset': 'synthetic',

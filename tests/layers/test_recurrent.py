@@ -12,6 +12,8 @@ import pytest
 import seqjax as sj
 from seqjax.layers import initializers
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 B, T, D, H = 2, 5, 3, 4
 LAYERS = {
   'simple_rnn': sj.SimpleRNN,

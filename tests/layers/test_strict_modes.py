@@ -89,14 +89,8 @@ LAYERS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick():
-  """Single operations have no `compiler_options`."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
+# Single operations have no `compiler_options`.
+pytestmark = pytest.mark.usefixtures('quick_programs')
 DRAWS_DIFFER = ('enable_x64', 'rbg')  # from those in no mode
 
 

@@ -17,6 +17,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 B, T, D, H = 2, 5, 3, 4
 LAYERS = {
   'SimpleRNN': lambda **options: sj.SimpleRNN(H, **options),
@@ -163,8 +165,9 @@ def test_vmap(kind):
 
 
 def _three(a):
-  a = np.asarray(a)
-  return np.stack([a, ~a if a.dtype == bool else np.float32(-0.5) * a, a])
+  if a.dtype == bool:
+    return np.stack([a, ~a, np.roll(a, 1, -1)])
+  return np.stack([np.float32(factor) * a for factor in (1, -0.5, 0.3)])
 
 
 @each_layer

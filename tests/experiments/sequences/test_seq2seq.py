@@ -15,6 +15,8 @@ from seqjax.data.texts.known import Parallel
 from seqjax.text import corpus_bleu
 from seqjax.types import NO_LABEL, InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROWS = {row.name: row for row in suites.SUITES['sequences']}
 # What makes a run short, a number that it must reach, and a text to predict.
 _CASES = {
