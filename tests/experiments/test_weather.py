@@ -104,7 +104,9 @@ def test_a_run_reports_what_its_best_parameters_forecast(small):
     error = np.abs(model.apply({'params': params}, x, train=False) - y).mean()
     np.testing.assert_allclose(result[f'{key}_mae'], error, rtol=1e-5)
     np.testing.assert_allclose(result[f'{key}_mae_celsius'], error * std, rtol=1e-5)
-    found = weather.forecast(model, params, data.series.values, data.shape, chosen.rows)
+    found = weather.forecast(
+      config, model, params, data.series.values, data.shape, chosen.rows
+    )
     np.testing.assert_allclose(np.abs(found - y).mean(), error, rtol=1e-5)
   assert result['val_mae'] == result['best']['val_loss']
   assert result['tested_epoch'] == result['best']['epoch']
