@@ -119,9 +119,12 @@ class Members:
     """
     config: Any = self.first.config
     folder = self.request.data_dir
-    if folder and getattr(config, 'data', ''):  # a file or folder of one's own
-      data = os.path.join(folder, pathlib.Path(config.data).name)
-      config = dataclasses.replace(config, data=data)
+    own = {name: getattr(config, name, '') for name in ('data', 'labels')}
+    if folder and own['data']:  # files or folders of one's own
+      moved = {
+        k: os.path.join(folder, pathlib.Path(v).name) for k, v in own.items() if v
+      }
+      config = dataclasses.replace(config, **moved)
     elif folder:
       config = dataclasses.replace(config, data_dir=folder)
     return self.first.task.load(config)
@@ -145,8 +148,12 @@ def _open_runs(workdir: str) -> list[experiment.Run]:
     of_seeds = workdir_lib.seed_folders(folder / workdir_lib.SEEDS) if name else {}
     if of_seeds and (folder / 'result.json').exists():
       for seed in json.loads((folder / 'result.json').read_text())['diverged']:
-        if of_seeds.pop(int(seed), None):
+        place = of_seeds.get(int(seed))
+        if place and not (place / 'result.json').exists():  # else it has ended since
+          del of_seeds[int(seed)]
           print(f'{name}: seed {seed} diverged, and is left out', file=sys.stderr)
+      if not of_seeds:
+        raise InputError(f'--workdir={name}: all of its seeds diverged')
     runs += [experiment.open_run(str(place)) for place in of_seeds.values() or [name]]
   if len({run.folder.resolve() for run in runs}) < len(runs):
     raise InputError(f'--workdir={workdir} names a run twice')
@@ -174,8 +181,10 @@ def _check_alike(first: experiment.Run, other: experiment.Run) -> None:
 
 def check_asked(members: Members) -> None:
   """Raises InputError for what the task of the runs is not asked, by its `ASKED`."""
-  asked = members.first.task.ASKED
-  for name in (*TEXTS, 'held_out', 'picture'):
+  # A task of one's own that names none takes all.
+  every = (*TEXTS, 'held_out', 'picture')
+  asked = getattr(members.first.task, 'ASKED', every)
+  for name in every:
     if name not in asked and getattr(members.request, name) not in (None, ''):
       known = ', '.join(f'--{other}' for other in asked)
       raise InputError(f'--{name}: a run of {members.first.experiment} takes {known}')

@@ -165,7 +165,7 @@ def _run_seeds(
     places = workdir.seed_folders(folder / workdir.SEEDS)
     ended = {n: path for n, path in places.items() if (path / 'result.json').exists()}
     results = {n: json.loads((ended[n] / 'result.json').read_text()) for n in ended}
-    reasons = _diverged_before(folder, outcomes.keys())
+    reasons = _diverged_before(folder, outcomes.keys() | ended.keys())
     reasons |= {n: str(error) for n, error in diverged.items()}
     result = report.make_summary(name, results, reasons)
     workdir.write_result(folder, result)

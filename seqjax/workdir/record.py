@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import jax
 
 from seqjax.cluster import processes
-from seqjax.types import PyTree
+from seqjax.types import InputError, PyTree
 from seqjax.workdir import folder as folder_lib
 from seqjax.workdir.checkpoint import Checkpoints
 from seqjax.workdir.integrity import Restored
@@ -74,8 +74,11 @@ class OnDisk:
     """The environment of the first start; {} before it."""
     if not os.path.exists(self.folder / 'config.json'):  # False for any bad path
       return {}
-    start: Mapping[str, Any] = folder_lib.read_config(self.folder)['starts'][0]
-    return start
+    try:
+      starts: list[Mapping[str, Any]] = folder_lib.read_config(self.folder)['starts']
+    except InputError:  # `start` says it, in all processes
+      return {}
+    return starts[0] if starts else {}
 
   def changes(self) -> Mapping[str, str]:
     """What the bits depend on and differs from the first start."""

@@ -97,11 +97,17 @@ def test_seeds_answer_in_their_order_without_those_that_diverged(
   for name in ('0', '2', '2.old', '10', '11'):
     shutil.copytree(first, tmp_path / 'seeds' / name)
   shutil.rmtree(tmp_path / 'seeds' / '11' / 'checkpoints')
-  result = {'diverged': {'11': 'step 3: loss is nan'}}
+  (tmp_path / 'seeds' / '11' / 'result.json').unlink()
+  # Seed 2 has ended since, by itself.
+  result = {'diverged': dict.fromkeys(['2', '11'], 'step 3: loss is nan')}
   (tmp_path / 'result.json').write_text(json.dumps(result))
   members = prediction.Members(predict.Config(workdir=str(tmp_path)))
   assert [run.folder.name for run in members.runs] == ['0', '2', '10']
-  assert 'seed 11 diverged, and is left out' in capsys.readouterr().err
+  assert capsys.readouterr().err.count('diverged, and is left out') == 1
+  for name in ('0', '2', '2.old', '10'):
+    shutil.rmtree(tmp_path / 'seeds' / name)
+  with pytest.raises(InputError, match='all of its seeds diverged'):
+    prediction.Members(predict.Config(workdir=str(tmp_path)))
 
 
 def test_samples_are_those_of_the_loaded_model(reviews, capsys):
