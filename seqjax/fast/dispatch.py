@@ -184,7 +184,7 @@ def _by_kernels(
     if (mask := getattr(sequence, name)) is not None:
       arrays[name] = flat(mask if mask.ndim > len(batch) + 1 else mask[None], 1)
   arrays = {  # of one model
-    k: a[None].astype(jnp.float32 if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype)
+    k: a[None] if k in ('ids', 'mask', 'reset') else a[None].astype(jnp.float32)
     for k, a in arrays.items()
     if a is not None
   }

@@ -174,7 +174,7 @@ def _backward_reference(static: Static, arrays: Arrays) -> Arrays:
   cotangents = {k: arrays.get(f'd{k}', jnp.zeros_like(y)) for k, y in outputs.items()}
   (gradients,) = pull(_of_all(arrays, cotangents))
   return {
-    k: g.reshape(len(g), math.prod(g.shape[1:-1]), g.shape[-1])
+    k: g.reshape(g.shape[0], math.prod(g.shape[1:-1]), g.shape[-1])
     for k, g in gradients.items()
   }
 
@@ -200,7 +200,7 @@ def _tangent_transpose(cotangents: Any, *operands: Any, static: Static) -> list[
   def summed(gradient: Array, shape: tuple[int, ...]) -> Array:
     """A gradient of all models, for what they may share."""
     gradient = gradient.reshape(gradient.shape[0], *shape[1:])
-    return gradient if shape[0] == len(gradient) else gradient.sum(0, keepdims=True)
+    return gradient if shape[0] == gradient.shape[0] else gradient.sum(0, keepdims=True)
 
   return [
     summed(gradients[name[1:]], linear[name].shape) if name in linear else None
@@ -288,7 +288,7 @@ def _define(
       if type(t) is not ad.Zero and k not in ('x_mask', 'h_mask', 'kept')
     }
     # Forward leaves what the way back wants; it is no tangent's.
-    results = bind(static._replace(leaves=bool(moving)), arrays)
+    results = bind(static._replace(leaves=static.leaves or bool(moving)), arrays)
     if moving and derivative:
       changes = derivative(static, arrays, results, moving)
     elif moving:

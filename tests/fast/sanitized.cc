@@ -106,7 +106,8 @@ template <class Cell> std::vector<std::vector<float>> results(Pool& pool, int nu
     q.h1 = at[0], q.c1 = at[1], q.kept = at[2], q.ys = sequences ? at[3] : nullptr;
     q.dx = wants_dx ? at[4] : nullptr, q.dW = at[5], q.dU = at[6], q.dbias = q.bias ? at[7] : nullptr;
     q.dh0 = at[8], q.dc0 = at[9];
-    q.dys = sequences ? dys.data() : nullptr, q.dh1 = dh.data(), q.dc1 = dc.data();
+    q.dys = sequences ? dys.data() : nullptr, q.dh1 = draw(0, 1) ? dh.data() : nullptr,
+    q.dc1 = draw(0, 1) ? dc.data() : nullptr;
   }
   const Threads threads{number, [&pool](std::function<void()> f) { pool.schedule(std::move(f)); }};
   forward<Cell>(threads, problems, leaves);

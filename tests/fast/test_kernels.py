@@ -111,6 +111,19 @@ def test_what_does_not_fit_is_an_error_that_names_it(name, batch, implementation
       fast.recur(cell, params, changed, options, implementation)
 
 
+@pytest.mark.parametrize('dtype', [bool, jnp.int32, jnp.bfloat16])
+def test_dropout_masks_of_any_dtype_are_those_of_numbers(dtype):
+  cell, params, sequence, options = make(Case('gru', **_ALL))
+  masks = {k: getattr(sequence, k) != 0 for k in ('x_mask', 'h_mask')}
+  numbers = sequence._replace(**{k: m.astype(jnp.float32) for k, m in masks.items()})
+  given = sequence._replace(**{k: m.astype(dtype) for k, m in masks.items()})
+  found = fast.recur(cell, params, given, options, 'fast')
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    found, fast.recur(cell, params, numbers, options, 'fast'),
+  )  # fmt: skip
+
+
 @pytest.mark.parametrize('name', ['kernel', 'recurrent_kernel', 'bias'])
 def test_weights_that_do_not_fit_reach_no_kernel(name):
   cell, params, sequence, options = make(Case('lstm', **_ALL))

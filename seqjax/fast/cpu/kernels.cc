@@ -23,7 +23,7 @@ template <class F> ffi::Error by_cell(int64_t cell, F f) {  // as `CELLS` in pro
 template <bool back> ffi::Error Run(ffi::ThreadPool pool, ffi::Span<const int64_t> attribute,
                                     ffi::RemainingArgs args, ffi::RemainingRets rets) {
   if (attribute.size() * sizeof(int64_t) != sizeof(Header))
-    return ffi::Error::InvalidArgument("recurrence: wrong header");
+    return ffi::Error::InvalidArgument("the CPU kernels are of another version: run seqjax/fast/cpu/build.py");
   const Header& header = *reinterpret_cast<const Header*>(attribute.begin());
   const Threads threads{pool.num_threads(), [&](auto work) { pool.Schedule(std::move(work)); }};
   std::vector<Problem> problems(header.models, Problem{header.sizes, header.options});

@@ -27,7 +27,7 @@ def loaded() -> tuple[str | None, str]:
     'this processor is none that the CPU kernels are built for, x86-64 with AVX2 or '
     "aarch64: take another machine, or implementation='reference', which is silent"
   )
-  if paths and not there:
+  if len(there) < len(paths):
     reason = (
       f'the CPU kernels are not built: run `python {build.FOLDER / "build.py"}`, which '
       'needs g++, clang or the package ziglang'

@@ -87,7 +87,8 @@ def with_room(static: Static, sizes: Sizes, kept: tuple[int, ...] | None) -> Siz
   cell, options, (B, T, H) = static.cell, static.options, (sizes.B, sizes.T, sizes.H)
   if not launch_lib.has_gpu() or unsupported(cell, options, B, T, H):
     return sizes
-  room = launch_lib.memory() / (4 * max(1, sizes.models))  # a quarter of it
+  models = sizes.models if isinstance(sizes.models, int) else 1  # only of an export
+  room = launch_lib.memory() / (4 * max(1, models))  # a quarter of it
   if kept is not None:  # what forward left, which may have run fewer models
     room = math.inf if kept[1] >= kept_rows(cell, B, T) else 0.0
   steps = chunk(cell, options, B, T, H, room)
@@ -103,7 +104,7 @@ def forward(
   Args:
     static: The call's.
     sizes: Likewise.
-    arrays: By the names of `run` in kernels.py.
+    arrays: By the names of `shapes_of` in kernels.py.
     launch: What runs a kernel.
     room: Bytes of shared memory that a block may have.
   """
