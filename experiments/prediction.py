@@ -21,7 +21,7 @@ from experiments import experiment
 from seqjax import config as config_lib
 from seqjax import workdir as workdir_lib
 from seqjax.config import field
-from seqjax.data.batches import NOT_RESIDENT, InOrder
+from seqjax.data.batches import InOrder, resident_of
 from seqjax.training import evaluation
 from seqjax.types import Batch, InputError, PyTree
 
@@ -99,7 +99,7 @@ class Members:
     """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`."""
     if not self._params:
       batch = next(iter(batches))
-      arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+      arrays, gather = resident_of(batches)
       x = jax.eval_shape(gather, arrays, batch).x
       self._params = [experiment.best_params(run, x) for run in self.runs]
     of_runs = []

@@ -64,18 +64,24 @@ def predict(members: Members, request: Request) -> None:
     low, high = calibration.interval(points) * std + mean
     beside = {'spread': points.std(0, ddof=1) * std, 'low': low, 'high': high}
   forecasts = each.mean(0)
-  _answer(
-    config, scaling, series, cleaned.filled, rows, forecasts, beside, request.json
+  due = np.stack(  # [M, K]
+    [
+      _due(config, series.times, rows, h, scaling.step_seconds) for h in config.horizons
+    ],
+    1,
   )
+  real = np.where(cleaned.filled, np.nan, series.values)
+  came = np.stack(  # [M, K, C]
+    [answers.measured(series.times, real[:, c], due) for c in columns], -1
+  )
+  _answer(config, scaling, series, rows, due, forecasts, beside, came, request.json)
   if request.picture:  # the first target's, the furthest ahead
-    last, h = rows[-_MOST_POINTS:], config.horizons[-1]
-    real = np.where(cleaned.filled, np.nan, series.values)[:, columns[0]]
-    due = _due(config, series.times, last, h, scaling.step_seconds)
-    shown = {'forecast': point(config, forecasts) * std + mean, **beside}
+    h = config.horizons[-1]
+    forecast = point(config, forecasts) * std + mean
+    shown = {'forecast': forecast, 'measured': came, **beside}
     of_last = {
-      'for': due,
-      'measured': answers.measured(series.times, real, due),
-      'now': series.values[last, columns[0]],
+      'for': due[-_MOST_POINTS:, -1],
+      'now': series.values[rows[-_MOST_POINTS:], columns[0]],
       **{name: values[-_MOST_POINTS:, -1, 0] for name, values in shown.items()},
     }
     name = f'{trained.experiment}, {h} {"row" if h == 1 else "rows"} ahead'
@@ -102,14 +108,14 @@ def _answer(
   config: Config,
   scaling: Scaling,
   series: Series,
-  filled: np.ndarray,
   rows: np.ndarray,
+  due: np.ndarray,
   forecasts: np.ndarray,
   beside: Mapping[str, np.ndarray],
+  came: np.ndarray,
   as_json: bool,
 ) -> None:
   """Prints a line for each row, target and horizon."""
-  step = scaling.step_seconds
   quantiles = np.sort(forecasts, -1) if config.levels else forecasts[..., None]
   names = [f'{level:g}' for level in config.levels] or ['forecast']
   names += beside
@@ -122,29 +128,28 @@ def _answer(
   ]
   if not as_json:
     print(_line(titles, widths))
-  real = np.where(filled, np.nan, series.values)
   for i, row in enumerate(rows.tolist()):
     for c, target in enumerate(config.targets):
       column = scaling.columns.index(target)
       for k, h in enumerate(config.horizons):
-        due = _due(config, series.times, row, h, step)
-        at = min(int(np.searchsorted(series.times, due)), len(series.times) - 1)
-        came = float(real[at, column]) if series.times[at] == due else float('nan')
         own = quantiles[i, k, c] * scaling.std[column] + scaling.mean[column]
         apart = [float(values[i, k, c]) for values in beside.values()]
-        numbers = [*own.tolist(), *apart, float(series.values[row, column]), came]
+        numbers = [*own.tolist(), *apart, float(series.values[row, column])]
+        numbers.append(float(came[i, k, c]))
+        made, ends = readable_time(series.times[row]), readable_time(due[i, k])
         if as_json:
           known = [None if np.isnan(n) else float(f'{n:.9g}') for n in numbers]
           record = dict(zip([*names, 'now', 'measured'], known, strict=True))
-          words = {'made': readable_time(series.times[row]), 'for': readable_time(due)}
-          print(json.dumps({'target': target, **words, 'ahead': h, **record}))
+          words = {'target': target, 'made': made, 'for': ends, 'ahead': h}
+          print(json.dumps({**words, **record}))
         else:
           cells = ['' if np.isnan(n) else f'{n:.9g}' for n in numbers]
-          times = [readable_time(time) for time in (series.times[row], due)]
-          print(_line([*times, target, *cells], widths))
+          print(_line([made, ends, target, *cells], widths))
 
 
-def _due(config: Config, times: np.ndarray, rows: Any, ahead: int, step: int) -> Any:
+def _due(
+  config: Config, times: np.ndarray, rows: np.ndarray, ahead: int, step: int
+) -> np.ndarray:
   """When that comes which is forecast from some of the rows at `times`.
 
   Windows that cross gaps were trained on the row so far on, whatever its time; what

@@ -21,6 +21,11 @@ class Resident(NamedTuple):
 NOT_RESIDENT = Resident((), lambda arrays, batch: batch)
 
 
+def resident_of(batches: object) -> Resident:
+  """What batches are indices into, which they say by `resident`, or `NOT_RESIDENT`."""
+  return getattr(batches, 'resident', None) or NOT_RESIDENT
+
+
 class Batches(Protocol):
   """What an evaluation runs through."""
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster.signals import Stop
 from seqjax.cluster.watchdog import Watchdog
-from seqjax.data.batches import NOT_RESIDENT
+from seqjax.data.batches import resident_of
 from seqjax.training import steps
 from seqjax.types import Array, Batch, InputError, PyTree
 from seqjax.workdir.progress import Values, means
@@ -162,7 +162,7 @@ def make_outputs(
   ) -> PyTree:
     nonlocal checked
     key = jax.random.key(seed)
-    arrays, gather = getattr(batches, 'resident', None) or NOT_RESIDENT
+    arrays, gather = resident_of(batches)
     arrays = jax.device_put(arrays)
     of_batches = []
     for number, batch in enumerate(batches, start):
