@@ -52,7 +52,7 @@ def sizes_of(static: Static, arrays: Mapping[str, Any]) -> Sizes:
   x_masks, h_masks = (shapes[k][1] if k in shapes else 0 for k in ('x_mask', 'h_mask'))
   models = _number(shape[0] for shape in shapes.values())
   D, V = shapes['x'][-1], shapes['x'][1]
-  kept = chunks * B * static.states + 2
+  kept = chunks * B * len(static.fields) + 2
   sizes = Sizes(models, B, T, D, H, V, x_masks, h_masks, chunks, K, kept)
   # Where it will run is not known yet: there is room for either.
   return gpu.with_room(static, sizes, shapes.get('kept'))

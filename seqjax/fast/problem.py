@@ -40,11 +40,6 @@ class Static(NamedTuple):
     return self.cell.carry._fields  # type: ignore[attr-defined]
 
   @property
-  def states(self) -> int:
-    """How many they are."""
-    return len(self.fields)
-
-  @property
   def gradients(self) -> tuple[str, ...]:
     """Names of what `backward` gives, in order."""
     bias = ('bias',) if 'bias' in self.given else ()

@@ -8,6 +8,8 @@
 #include <random>
 #include <utility>
 
+#include "tiles.h"
+
 namespace seqjax {
 
 // Floats that nobody else has while this lives; whatever was in them is still there. A
@@ -19,9 +21,9 @@ class Scratch {
   explicit Scratch(int64_t size) {
     if (!size) return;  // of none: null
     take([&](const Block& b) { return !b.ticket && b.size >= size && b.size <= 2 * size + 4096; });
-    if (!data()) block_ = Block{std::unique_ptr<float[]>(new float[size]), size};
+    if (!data()) block_ = Block{std::unique_ptr<Line[]>(new Line[size / 16 + 1]), size};
 #ifdef SEQJAX_POISON  // for tests: what is read before it is written shows
-    for (int64_t i = 0; i < size; ++i) block_.floats[i] = __builtin_nanf("");
+    for (int64_t i = 0; i < size; ++i) data()[i] = __builtin_nanf("");
 #endif
   }
   // What was left with a ticket, or null. It is gone then, for one has it alone.
@@ -36,7 +38,7 @@ class Scratch {
   }
   Scratch(Scratch&&) = default;
   Scratch& operator=(Scratch&&) = default;  // to one of none
-  float* data() { return block_.floats.get(); }
+  float* data() { return block_.lines ? block_.lines[0].floats : nullptr; }
 
   // Writes a ticket, two normal floats.
   void leave(float* ticket) {
@@ -47,7 +49,7 @@ class Scratch {
  private:
   static constexpr uint32_t NORMAL = 1u << 29;
   struct Block {
-    std::unique_ptr<float[]> floats;
+    std::unique_ptr<Line[]> lines;
     int64_t size = 0;
     uint32_t ticket = 0;
   };
@@ -76,7 +78,7 @@ class Scratch {
   uint32_t give_back(bool leaves) {
     Pool& p = pool();
     std::lock_guard<std::mutex> lock(p.mutex);
-    if (!block_.floats) return NORMAL;  // a ticket for nothing
+    if (!block_.lines) return NORMAL;  // a ticket for nothing
     block_.ticket = leaves ? p.last = (p.last + 1) % NORMAL | NORMAL : 0;
     p.size += block_.size;
     p.blocks.push_back(std::move(block_));

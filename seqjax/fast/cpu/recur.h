@@ -69,7 +69,7 @@ struct Problem : Sizes {
   float* kept;                   // [chunks, states, B, H], a ticket: written, then read
   const float *dys, *dh1, *dc1;  // backward
   float *dx, *dW, *dbias, *dU, *dh0, *dc0;
-  const float* table;  // rows of x times W, plus the bias: [V, S padded H] by groups
+  const float* table;  // rows of x times W, plus the bias: [V, G padded H] by groups
 
   int64_t chunks() const { return (T + options.chunk - 1) / options.chunk; }
   // Few rows are cut finer: four tasks at least, if they have two rows each.
@@ -91,8 +91,8 @@ struct Problem : Sizes {
   }
   // Whether rows of x are all multiplied by W first, to be looked up then: that spares
   // work unless they are more than the places, or so many that memory is the slower way.
-  bool wants_table(int64_t groups) const {
-    return ids && !x_masks && V <= B * T && V * groups * padded(H) <= TABLE_FLOATS;
+  bool wants_table(int64_t gates) const {
+    return ids && !x_masks && V <= B * T && V * gates * padded(H) <= TABLE_FLOATS;
   }
 };
 
@@ -101,6 +101,7 @@ inline const float* nothing(int64_t) { return nullptr; }
 
 // Rows that lie anywhere are called for so many rows ahead.
 enum { AHEAD = 16 };
+enum { BLOCK = 2 * ROWS_OF_TILE };  // rows of a task
 inline void prefetch(const float* row, int64_t width) {
   for (int64_t i = 0; i < width; i += 16) __builtin_prefetch(row + i);
 }
@@ -152,7 +153,7 @@ template <class Cell> class Task {
   Task(const Problem& p, const Weights<Cell>& w, int64_t index, bool backward, float* left)
       : p(p), w(w), b0(index * p.rows()), n(p.rows_from(b0)), D(p.D), H(p.H),
         HP(padded(H)), K(backward || left ? p.options.chunk : few(p.options.chunk)), stride(S * HP + W),
-        width(p.table ? S * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
+        width(p.table ? G * HP : D), kinds{int(p.options.activation), int(p.options.gate)},
         alike(p.alike_steps(b0)), left(left), memory(0) {
     // Everything of a chunk lies step by step, and in a step row by row.
     const int64_t many = K * n, state = n * HP;
@@ -228,8 +229,7 @@ template <class Cell> class Task {
   static int64_t dx_width(const Problem& p) { return p.table ? G * padded(p.H) : p.D; }
 
  private:
-  // Where forward leaves nothing behind its steps go a few at a time, so that they stay in
-  // the first cache; yet as many rows together as use the weights well.
+  // Where forward leaves nothing behind, few steps have room in the cache with many rows.
   int64_t few(int64_t chunk) const { return std::min(chunk, (128 + n - 1) / n); }
   // Points s, h, c and r h at the chunk that begins with a step.
   void locate(int64_t first) {
@@ -320,21 +320,14 @@ template <class Cell> class Task {
     return true;
   }
 
-  // The sums of a chunk without the state's part.
+  // The sums of a chunk without the state's part; with a table they are there already.
   void project(int64_t total) {
     const float* bias = w.bias.data();
-    if (p.table) {  // the rest is there already, where `add_state` finds it
-      for (int64_t i = 0; i < total && Cell::h_first; ++i)
-        std::memcpy(s + i * stride, x_rows[i], Cell::h_first * HP * 4);
-      return;
-    }
     by_runs(0, G, p.x_masks > 1, [&](int g, int e) {
       multiply(total, x_of(g), 0, w.W, g * HP, e * HP, [&](int64_t) { return bias + g * HP; }, s + g * HP, stride);
     });
-    if (S > G)  // the group that is the state's alone
-      for (int64_t i = 0; i < total; ++i)
-        std::memcpy(s + i * stride + G * HP, bias + G * HP, HP * 4);
   }
+  Rows projected() const { return (p.table ? x_rows : s_rows).data(); }
 
   // Runs the steps of a chunk from the carry at the start of h and c; what it leaves
   // behind is the carry before each step and after the last, and in s what the cell
@@ -342,7 +335,7 @@ template <class Cell> class Task {
   bool run(int64_t first, int64_t steps, bool emit) {
     const int64_t m = rows(first);
     const bool any = look_up(first, steps);
-    if (any) project(steps * m);
+    if (any && !p.table) project(steps * m);
     for (int64_t k = 0; k < steps; ++k) {
       const int64_t step = first + k;
       if (p.reset) for (int64_t r = 0; r < m; ++r)
@@ -350,21 +343,18 @@ template <class Cell> class Task {
           std::fill(state + (k * m + r) * HP, state + (k * m + r + 1) * HP, 0.f);
         });
       const bool runs = any && any_real(step);
-      const bool looks_ahead = p.table && any && k + 1 < steps;
-      for (int64_t r = 0; r < m && looks_ahead; ++r) prefetch(x_rows[(k + 1) * m + r], width);
       // The gradients of U take all rows of a chunk, those of other steps times zero.
       if (any) mask_state(k, m);
       if (Cell::two_phases && any && !runs)
         std::fill(reset_h + k * m * HP, reset_h + (k + 1) * m * HP, 0.f);
-      if (runs) {
-        add_state(k, m, 0, G - Cell::two_phases);
-        if (Cell::two_phases) {
-          for (int64_t i = k * m; i < (k + 1) * m; ++i) reset_row(i, i - k * m);
-          add_state(k, m, 2, 3);
-        }
-      }
-      for (int64_t r = 0; r < m; ++r) {
+      // A block of rows at a time: its sums stay in the first cache.
+      for (int64_t r = 0, end = 0; r < m; ++r) {
         const int64_t i = k * m + r;
+        if (r == end) {
+          end = m - r < BLOCK + 3 ? m : r + BLOCK;
+          if (runs) add_state(i, r, end - r);
+        }
+        if (p.table && any && i + BLOCK < steps * m) prefetch(x_rows[i + BLOCK], width);
         const bool now = runs && real(r, step);
         if (now && usual) step_row(UsualKinds{}, i, i + m);
         else if (now) step_row(kinds, i, i + m);
@@ -387,28 +377,33 @@ template <class Cell> class Task {
       times(masked_h + ((g * K * n) + k * m + r) * HP, h + (k * m + r) * HP, mask_of_h(g, r), H);
   }
 
-  void add_state(int64_t k, int64_t m, int first, int last) {
-    float* sums = s + k * m * stride + Cell::h_first * HP;
-    Rows without = (p.table ? x_rows : s_rows).data() + k * m;
-    by_runs(first, last, p.h_masks > 1, [&](int g, int e) {
-      auto from = [&](int64_t r) { return without[r] + (Cell::h_first + g) * HP; };
-      multiply(m, h_of(g) + k * m, 0, w.U, g * HP, e * HP, from, sums + g * HP, stride);
-    });
+  void add_state(int64_t i, int64_t r, int64_t m) {  // for m rows: i in s, r in the task
+    Rows without = projected() + i;
+    constexpr int LAST = G == 3 ? 2 : G;  // gates together; a third needs r h, or has the bias alone
+    auto add = [&](int g, int e) {
+      const int64_t at = (Cell::h_first + g) * HP;
+      auto from = [&](int64_t row) { return (Cell::h_first + g < G ? without[row] : w.bias.data()) + at; };
+      multiply(m, h_of(g) + i, 0, w.U, g * HP, e * HP, from, s + i * stride + at, stride);
+    };
+    by_runs(0, LAST, p.h_masks > 1, add);
+    for (int64_t row = 0; row < m && Cell::two_phases; ++row) reset_row(i + row, r + row);
+    if (LAST < G) add(LAST, G);
   }
 
-  // f(sums of row i, place) for all units, some groups at a time; the sums may be changed.
-  template <int GROUPS, class F> void each_unit(int64_t i, F f) {
+  // f(sums of row i, place) for all units, some groups at a time, which may be changed. Those
+  // of groups that take no state come from `x`.
+  template <int GROUPS, class F> void each_unit(int64_t i, const float* x, F f) {
     float* sums = s + i * stride;
     for (int64_t u = 0; u < HP; u += W) {
       Vector v[GROUPS];
-      for (int g = 0; g < GROUPS; ++g) v[g] = load(sums + g * HP + u);
+      for (int g = 0; g < GROUPS; ++g) v[g] = load((g < Cell::h_first ? x : sums) + g * HP + u);
       f(v, u);
       for (int g = 0; g < GROUPS; ++g) store(sums + g * HP + u, v[g]);
     }
   }
 
   template <class K> void step_row(K kinds, int64_t i, int64_t to) {
-    each_unit<S>(i, [&](Vector* v, int64_t u) {
+    each_unit<S>(i, projected()[i], [&](Vector* v, int64_t u) {
       Vector y = load(h + i * HP + u), memory = Cell::memory ? load(c + i * HP + u) : Vector{};
       for (int g = 0; g < S && !Cell::two_phases; ++g) v[g] = Cell::gate(kinds, g, v[g]);
       Cell::combine(kinds, v, y, memory);
@@ -419,7 +414,7 @@ template <class Cell> class Task {
 
   void reset_row(int64_t i, int64_t r) {
     float* out = reset_h + i * HP;
-    each_unit<2>(i, [&](Vector* v, int64_t u) {
+    each_unit<2>(i, nullptr, [&](Vector* v, int64_t u) {
       for (int g : {0, 1}) v[g] = Cell::gate(kinds, g, v[g]);
       store(out + u, v[1] * load(h + i * HP + u));
     });
@@ -486,7 +481,7 @@ template <class Cell> class Task {
     if (runs) {
       if constexpr (Cell::two_phases) {
         through_state(k, m, 2, 3, drh, false);
-        for (int64_t r = 0; r < m; ++r) if (real(r, step)) each_unit<2>(k * m + r, [&](Vector* v, int64_t u) {
+        for (int64_t r = 0; r < m; ++r) if (real(r, step)) each_unit<2>(k * m + r, nullptr, [&](Vector* v, int64_t u) {
           Vector dy = load(dh + r * HP + u), before = load(h + (k * m + r) * HP + u);
           Cell::reset_backward(kinds, v, before, load(drh + r * HP + u), dy);
           store(dh + r * HP + u, dy);
@@ -500,7 +495,7 @@ template <class Cell> class Task {
   }
 
   template <class K> void back_row(K kinds, int64_t i, int64_t r) {
-    each_unit<S>(i, [&](Vector* v, int64_t u) {
+    each_unit<S>(i, s_rows[i], [&](Vector* v, int64_t u) {
       Vector dy = load(dh + r * HP + u), memory{}, dm{};
       if (Cell::memory) memory = load(c + i * HP + u), dm = load(dc + r * HP + u);
       Cell::backward(kinds, v, load(h + i * HP + u), memory, dy, dm);
@@ -577,9 +572,9 @@ template <class Cell>
 Scratch make_tables(const Threads& threads, const std::vector<Weights<Cell>>& weights,
                     std::vector<Problem>& problems, bool filled) {
   const Problem& like = problems[0];
-  const int64_t HP = padded(like.H), wide = Cell::gates * HP, width = Cell::groups * HP;
+  const int64_t width = Cell::gates * padded(like.H);
   const int64_t models = problems.size(), pieces = 8;
-  if (!like.wants_table(Cell::groups)) return Scratch(0);
+  if (!like.wants_table(Cell::gates)) return Scratch(0);
   Scratch tables(models * like.V * width);
   if (filled) deal(threads, models * pieces, [&](int64_t i) {
     const Problem& p = problems[i / pieces];
@@ -587,9 +582,7 @@ Scratch make_tables(const Threads& threads, const std::vector<Weights<Cell>>& we
     const auto rows = row_list(p.x, p.D, first, last);
     const float* bias = weights[i / pieces].bias.data();
     float* out = tables.data() + (i / pieces * p.V + first) * width;
-    multiply(last - first, rows.data(), 0, weights[i / pieces].W, 0, wide, [&](int64_t) { return bias; }, out, width);
-    for (int64_t v = first; v < last && width > wide; ++v, out += width)
-      std::memcpy(out + wide, bias + wide, (width - wide) * 4);
+    multiply(last - first, rows.data(), 0, weights[i / pieces].W, 0, width, [&](int64_t) { return bias; }, out, width);
   });
   for (int64_t m = 0; m < models; ++m) problems[m].table = tables.data() + m * like.V * width;
   return tables;

@@ -18,6 +18,7 @@ enum { W = 4, ROWS_OF_TILE = 8 };  // aarch64: 16 of 32
 #endif
 enum { PANEL = 2 * W };  // columns
 
+struct alignas(64) Line { float floats[16]; };  // of the cache: what is read whole begins with one
 typedef float Vector __attribute__((vector_size(4 * W)));
 typedef float Unaligned __attribute__((vector_size(4 * W), aligned(4), may_alias));
 inline Vector load(const float* p) { return *(const Unaligned*)p; }
@@ -64,14 +65,14 @@ inline int64_t in_panels(int64_t K, int64_t M, int64_t k, int64_t m) {
 // A matrix [K, M] as panels, M padded with zeros to whole vectors.
 struct Packed {
   int64_t K = 0, M = 0;
-  std::unique_ptr<float[]> values;
+  std::unique_ptr<Line[]> lines;
   // Columns are in groups, padded to whole vectors each: element u of row k in group g is
   // at(k, g)[u * step], or zero where that is null.
   template <class F> Packed(int64_t K, int64_t width, int64_t num_groups, int64_t step, F at)
-      : K(K), M(padded(width) * num_groups), values(new float[K * M]) {
+      : K(K), M(padded(width) * num_groups), lines(new Line[K * M / 16 + 1]) {
     for (int64_t m = 0; m < M; m += W) {  // a vector of columns
       const int64_t g = m / padded(width), u = m % padded(width), stride = in_panels(K, M, 1, m) - in_panels(K, M, 0, m);
-      float* to = values.get() + in_panels(K, M, 0, m);
+      float* to = values() + in_panels(K, M, 0, m);
       for (int64_t k = 0; k < K; ++k, to += stride) {
         const float* from = at(k, g);
         if (from && step == 1 && width - u >= W) store(to, load(from + u));
@@ -80,6 +81,7 @@ struct Packed {
     }
   }
   Packed() = default;
+  float* values() const { return lines[0].floats; }
 };
 
 // out[r] = from(r) + rows[r][0..K) times columns [first, last) of p, for n rows; a row that
@@ -92,7 +94,7 @@ inline void multiply(int64_t n, const float* const* rows, int64_t shift, const P
   for (int64_t m = first; m < last;) {
     const int64_t panel = m / PANEL * PANEL, width = std::min<int64_t>(PANEL, p.M - panel);
     const int C = std::min(last, panel + width) - m > W ? 2 : 1;
-    const float* values = p.values.get() + panel * p.K + from_k * width + m - panel;
+    const float* values = p.values() + panel * p.K + from_k * width + m - panel;
     by_tiles(n, [&](int64_t r, auto R) {
       const float* row[R];
       for (int i = 0; i < R; ++i) row[i] = rows[r + i] + shift;

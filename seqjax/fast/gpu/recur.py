@@ -111,7 +111,8 @@ def forward(
   whole = kept_rows(static.cell, sizes.B, sizes.T) * sizes.H <= _MOST_NUMBERS
   if sizes.gpu_chunk is None or (not static.leaves and whole):
     return _forward(static, sizes, arrays, launch, room)
-  M, B, H, states, K = sizes.models, sizes.B, sizes.H, static.states, sizes.gpu_chunk
+  M, B, H, K = sizes.models, sizes.B, sizes.H, sizes.gpu_chunk
+  states = len(static.fields)
   n, rest = divmod(sizes.T, K)
 
   def run_chunk(carry: Any, first: Any, K: int) -> Any:
@@ -150,7 +151,7 @@ def _forward(
   """By one launch."""
   cell, options = static.cell, static.options
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
-  memory = static.states == 2
+  memory = len(static.fields) == 2
   of_all = _of_all(M)
   z = _per_model(M, _projection(cell), {k: arrays.get(k) for k in _PROJECTED})
   start = jnp.zeros((M, H), jnp.float32)
@@ -190,7 +191,7 @@ def backward(
   """The results of `backward`, each [M, rows, ...]."""
   names, options = list(static.gradients), static.options
   zeros = jnp.zeros((1, sizes.B, sizes.H), jnp.float32)
-  arrays = {**dict.fromkeys(('dh', 'dc')[: static.states], zeros), **arrays}
+  arrays = {**dict.fromkeys(('dh', 'dc')[: len(static.fields)], zeros), **arrays}
   if options.bptt_steps is not None:  # to the way back a cut is what a reset is
     steps = jnp.arange(sizes.T)
     cut = (steps % options.bptt_steps == 0) & (steps > 0)
@@ -212,7 +213,7 @@ def _backward_by_chunks(
   room: int,
 ) -> list[Array]:
   """As `backward`, from the last chunk of steps to the first, each run again first."""
-  M, B, T, H, states = sizes.models, sizes.B, sizes.T, sizes.H, static.states
+  M, B, T, H, states = *sizes[:3], sizes.H, len(static.fields)
   K = sizes.gpu_chunk
   assert K is not None
   n, rest = divmod(T, K)
@@ -294,7 +295,7 @@ def _steps(
 
 def _carry(static: Static, carry: Array) -> dict[str, Array]:
   """By name, from [M, states, B, H]."""
-  return {k: carry[:, i] for i, k in enumerate(('h', 'c')[: static.states])}
+  return {k: carry[:, i] for i, k in enumerate(('h', 'c')[: len(static.fields)])}
 
 
 def _backward(
@@ -311,7 +312,7 @@ def _backward(
     cut = arrays['cut']
     arrays = {**arrays, 'reset': arrays['reset'] | cut if 'reset' in arrays else cut}
   M, B, T, H = sizes.models, sizes.B, sizes.T, sizes.H
-  groups, memory = _CLASSES[cell.name][1], static.states == 2
+  groups, memory = _CLASSES[cell.name][1], len(static.fields) == 2
   of_all = _of_all(M)
   macros, block, shared = _build(static, H, room, arrays, DYS='dys' in arrays)
   kept = of_all(arrays['kept'])
