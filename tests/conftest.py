@@ -64,6 +64,13 @@ def pytest_configure(config):
         config.addinivalue_line('filterwarnings', rf'error::{kind}:{module}\b')
 
 
+def pytest_xdist_auto_num_workers():
+  """Half as many again as cores: a quarter of the time tests wait for what they start."""
+  if 'PYTEST_XDIST_AUTO_NUM_WORKERS' in os.environ:
+    return None  # xdist's own answer
+  return 3 * (os.cpu_count() or 1) // 2
+
+
 def pytest_collection_finish(session):
   """Spares the garbage collector what stays: a seventh of a test's CPU is its own.
 
@@ -124,6 +131,12 @@ def no_pictures():
     for name in ('draw', 'draw_seeds'):
       patch.setattr(f'seqjax.view.report.{name}', lambda *_: None)
     yield
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+  """Figures are made but not rendered, for files of many runs: 0.2 s of CPU each."""
+  monkeypatch.setattr('seqjax.view.plots.as_png', lambda figure: bytes(20_000))
 
 
 @pytest.fixture(scope='module')

@@ -29,6 +29,8 @@ from seqjax.workdir.checkpoint import Checkpoints
 from seqjax.workdir.log import read_metrics
 from seqjax.workdir.progress import Pending
 
+pytestmark = pytest.mark.usefixtures('unrendered')
+
 
 @pytest.fixture(autouse=True)
 def one_batch_at_a_time(monkeypatch):

@@ -15,7 +15,6 @@ from seqjax.data.series import synthetic as synthetic_series
 from seqjax.data.series.series import write_csv
 from seqjax.data.texts import synthetic as synthetic_texts
 from seqjax.types import InputError
-from seqjax.view import plots
 from seqjax.workdir.log import read_metrics
 
 pytestmark = pytest.mark.usefixtures('quick_programs')
@@ -128,10 +127,9 @@ def _saves(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(_TRAINED))
-def test_each_seed_leaves_what_its_run_alone_does(name, tmp_path, capsys, monkeypatch):
+def test_each_seed_leaves_what_its_run_alone_does(name, tmp_path, capsys, request):
   if name not in ('imdb_lstm', 'forecast', 'tagging'):
-    # Figures are made, but to render them takes as long as the training.
-    monkeypatch.setattr(plots, 'as_png', lambda figure: bytes(20_000))
+    request.getfixturevalue('unrendered')  # that would take as long as the training
   with (tmp_path / 'own.csv').open('w', encoding='utf-8') as file:
     part = synthetic_texts.topics(1, 100).train
     rows = zip(part.labels, part.texts, strict=True)

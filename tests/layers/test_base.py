@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.errors import InvalidRngError
+from flax.errors import InvalidRngError, ScopeParamShapeError
 
 import seqjax as sj
 
@@ -400,3 +400,19 @@ def test_parameters_are_float32_whatever_x_is(layer):
       assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
       assert y.dtype == max(dtype, 'float32')
       assert np.abs(np.float64(y) - np.float64(exact)).max() < 1e-5
+
+
+def test_a_parameter_that_is_there_is_not_drawn_and_must_fit():
+  drawn = []
+
+  def kernel_init(key, shape, dtype):
+    drawn.append(shape)
+    return jnp.ones(shape, dtype)
+
+  layer, x = sj.LSTM(H, kernel_init=kernel_init), jnp.ones((B, T, D))
+  variables = layer.init(jax.random.key(0), x, train=False)
+  assert drawn == [(D, 4 * H)]
+  layer.apply(variables, x, train=False)
+  assert len(drawn) == 1
+  with pytest.raises(ScopeParamShapeError, match=r'\(2, 16\).*\(3, 16\).*"kernel"'):
+    layer.apply(variables, x[..., :2], train=False)

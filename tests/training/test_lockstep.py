@@ -22,6 +22,8 @@ from seqjax.types import InputError
 from seqjax.workdir import progress
 from seqjax.workdir.log import read_metrics
 
+pytestmark = pytest.mark.usefixtures('unrendered')
+
 SEEDS = (4, 5, 6)
 _MANY = {'seed': SEEDS[0], 'num_seeds': len(SEEDS)}
 
