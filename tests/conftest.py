@@ -65,7 +65,7 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers():
-  """Half as many again as cores: a quarter of the time tests wait for what they start."""
+  """Half as many again as cores: a quarter of their time tests wait for what they start."""
   if 'PYTEST_XDIST_AUTO_NUM_WORKERS' in os.environ:
     return None  # xdist's own answer
   return 3 * (os.cpu_count() or 1) // 2
