@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks import cli
 from benchmarks.report import Row
-from benchmarks.timing import Runner, interleave
+from benchmarks.timing import Runner, interleave, sgemm
 from seqjax import ScannedRNN
 
 T, H = 128, 128
@@ -44,6 +44,7 @@ def rows(options: cli.Options) -> Iterator[Row]:
       continue
     runners = [
       _runner('seqjax auto', ScannedRNN(), B),
+      sgemm(),
       _runner('scan of flax.linen.GRUCell', TheirScannedRNN(), B),
     ]
     flops = 3 * 2 * B * T * (H + H) * 3 * H

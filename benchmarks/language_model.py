@@ -22,7 +22,7 @@ from benchmarks.jax_runner import step_runner
 from benchmarks.ours import LAYERS
 from benchmarks.peers import keras_step, torch_layer
 from benchmarks.report import Row
-from benchmarks.timing import Runner, Timing, interleave
+from benchmarks.timing import Runner, Timing, interleave, sgemm
 from benchmarks.workload import GATES
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.data.batches import Streams
@@ -68,8 +68,9 @@ def rows(options: cli.Options) -> Iterator[Row]:
 
 
 def _time(sizes: Sizes, seconds: float) -> list[Timing]:
-  made = [_ours(sizes, 'auto'), _ours(sizes, 'reference'), _keras(sizes), _torch(sizes)]
-  return interleave([runner for runner in made if runner], seconds=seconds)
+  ours = [_ours(sizes, 'auto'), _ours(sizes, 'reference'), sgemm()]
+  peers = [_keras(sizes), _torch(sizes)]
+  return interleave([*ours, *filter(None, peers)], seconds=seconds)
 
 
 def _feed(sizes: Sizes) -> Streams:

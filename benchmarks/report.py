@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.timing import Timing
+from benchmarks.timing import SGEMM, SGEMM_FLOPS, Timing
 from seqjax import workdir
 from seqjax.fast.cpu import library
 from seqjax.workdir.folder import version
@@ -29,7 +29,7 @@ class Row:
   title: str
   timings: list[Timing]
   target: float | None = None  # ratio to the best peer
-  flops: float | None = None  # of the products, where they are most of the work
+  flops: float | None = None  # of the products, where they are most; beside a sgemm
 
   def ratio(self, name: str = 'seqjax auto') -> float | None:
     """Median of `name` over that of the best peer in the same run; None without one."""
@@ -42,7 +42,7 @@ class Row:
 
 
 def _ratio(medians: dict[str, float], name: str) -> float | None:
-  peers = [value for key, value in medians.items() if not key.startswith(OURS)]
+  peers = [v for key, v in medians.items() if not key.startswith((OURS, SGEMM))]
   return medians[name] / min(peers) if peers and name in medians else None
 
 
@@ -91,14 +91,15 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
     f'{about["date"]}, commit {about["commit"]}; '
     f'{about["cpu"]}, {about["cores"]} cores, load {about["load"]} at the start; '
     f'device {about["device"]} ({about["platform"]}); '
-    f'kernels for {about["kernels"]}, sgemm of NumPy {about["sgemm_gflops"]} GFLOP/s; '
+    f'kernels for {about["kernels"]}, '
+    f'{SGEMM} {about["sgemm_gflops"]} GFLOP/s at the start; '
     f'Python {about["python"]}, {versions}.',
     '',
     "Milliseconds. Ratio: median over the best peer's median in the same run. Where "
     '"first" is given a turn is three runs, and that is the first, right after another '
     'runner, which does not count. One device, plain jax.jit for all. "x sgemm" is the '
     'median over the time that the products with W and U alone would take at the rate '
-    'of sgemm: forward once, and twice as many on the way back.',
+    f'of {SGEMM} by turns: forward once, and twice as many on the way back.',
     '',
     '| workload | runner | median | quartiles | least | ratio | target | x sgemm '
     '| first | ratio | temp MiB | compile s |',
@@ -118,7 +119,9 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
         _ms(t.least),
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
-        '' if row.flops is None else f'{t.median / _sgemm_ms(row, about):.2f}',
+        f'{t.median / _sgemm_ms(row, row.flops):.2f}'
+        if row.flops is not None and t.name != SGEMM
+        else '',
         '' if t.first is None else _ms(t.first),
         '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
@@ -132,10 +135,10 @@ def _ms(value: float) -> str:
   return f'{value:.1f}' if value >= 1 else f'{value:.4f}'
 
 
-def _sgemm_ms(row: Row, about: dict[str, Any]) -> float:
-  """Milliseconds of the row's products at the rate of sgemm."""
-  assert row.flops is not None
-  return row.flops / about['sgemm_gflops'] / 1e6
+def _sgemm_ms(row: Row, flops: float) -> float:
+  """Milliseconds of the row's products at the rate of the sgemm among its runners."""
+  (sgemm,) = (timing for timing in row.timings if timing.name == SGEMM)
+  return flops * sgemm.median / SGEMM_FLOPS
 
 
 def write(name: str, title: str, about: dict[str, Any], rows: list[Row]) -> str:

@@ -10,7 +10,7 @@ from benchmarks import cli
 from benchmarks.ours import seqjax_runner
 from benchmarks.peers import PEERS
 from benchmarks.report import Row
-from benchmarks.timing import Timing, interleave
+from benchmarks.timing import Timing, interleave, sgemm
 from benchmarks.workload import Workload
 
 _CELLS = ('lstm', 'gru', 'simple_rnn')
@@ -54,7 +54,7 @@ def time_workload(
 
 
 def _time(workload: Workload, seconds: float) -> list[Timing]:
-  runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference')]
+  runners = [seqjax_runner(workload), seqjax_runner(workload, 'reference'), sgemm()]
   runners += [runner for peer in PEERS.values() if (runner := peer(workload))]
   return interleave(runners, seconds=seconds)
 

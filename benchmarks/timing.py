@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 
 @dataclasses.dataclass
 class Runner:
@@ -28,6 +30,21 @@ class Timing:
   runs: int  # that count
   temp_mib: float | None
   compile_seconds: float | None
+
+
+SGEMM, _SIZE = 'sgemm of NumPy', 1024
+SGEMM_FLOPS = 2 * _SIZE**3
+
+
+def sgemm() -> Runner:
+  """A product of two square matrices, by turns with what is compared with it."""
+  a = np.random.default_rng(0).standard_normal((_SIZE, _SIZE), np.float32)
+  out = np.empty_like(a)
+
+  def run() -> None:
+    np.matmul(a, a, out)
+
+  return Runner(SGEMM, run)
 
 
 def interleave(

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.errors import InvalidRngError, ScopeParamShapeError
+from flax.errors import InvalidRngError, NameInUseError, ScopeParamShapeError
 
 import seqjax as sj
+from seqjax import layers
 
 B, T, D, H = 2, 5, 3, 4
 # linen's own default is a closure, which pickle does not take.
@@ -414,5 +415,17 @@ def test_a_parameter_that_is_there_is_not_drawn_and_must_fit():
   assert drawn == [(D, 4 * H)]
   layer.apply(variables, x, train=False)
   assert len(drawn) == 1
-  with pytest.raises(ScopeParamShapeError, match=r'\(2, 16\).*\(3, 16\).*"kernel"'):
+  with pytest.raises(ScopeParamShapeError, match=r'"kernel" .*\(2, 16\).*\(3, 16\)'):
     layer.apply(variables, x[..., :2], train=False)
+
+
+def test_two_parameters_of_one_name_are_refused():
+  class Twice(layers.Layer):
+    def setup(self):
+      self.weights = [self.param('kernel', nn.initializers.ones, (2,)) for _ in 'ab']
+
+    def __call__(self, x):
+      return self.weights[0] + self.weights[1]
+
+  with pytest.raises(NameInUseError, match='kernel'):
+    Twice().init(jax.random.key(0), 1.0)

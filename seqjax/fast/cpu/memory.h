@@ -21,7 +21,7 @@ class Scratch {
   explicit Scratch(int64_t size) {
     if (!size) return;  // of none: null
     take([&](const Block& b) { return !b.ticket && b.size >= size && b.size <= 2 * size + 4096; });
-    if (!data()) block_ = Block{std::unique_ptr<Line[]>(new Line[size / 16 + 1]), size};
+    if (!data()) block_ = Block{std::unique_ptr<Line[]>(new Line[(size + 15) / 16]), size};
 #ifdef SEQJAX_POISON  // for tests: what is read before it is written shows
     for (int64_t i = 0; i < size; ++i) data()[i] = __builtin_nanf("");
 #endif
@@ -38,7 +38,7 @@ class Scratch {
   }
   Scratch(Scratch&&) = default;
   Scratch& operator=(Scratch&&) = default;  // to one of none
-  float* data() { return block_.lines ? block_.lines[0].floats : nullptr; }
+  float* data() { return reinterpret_cast<float*>(block_.lines.get()); }
 
   // Writes a ticket, two normal floats.
   void leave(float* ticket) {

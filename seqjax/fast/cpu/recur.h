@@ -9,7 +9,6 @@
 // Sums over tasks are added in the order of the tasks: the bits do not depend on
 // who ran which.
 #pragma once
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <functional>
@@ -101,7 +100,7 @@ inline const float* nothing(int64_t) { return nullptr; }
 
 // Rows that lie anywhere are called for so many rows ahead.
 enum { AHEAD = 16 };
-enum { BLOCK = 2 * ROWS_OF_TILE };  // rows of a task
+enum { BLOCK = 2 * ROWS_OF_TILE };  // rows that go through a step together, or up to two more
 inline void prefetch(const float* row, int64_t width) {
   for (int64_t i = 0; i < width; i += 16) __builtin_prefetch(row + i);
 }

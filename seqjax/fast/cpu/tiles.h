@@ -3,6 +3,7 @@
 // A tile is up to ROWS_OF_TILE rows and two vectors of columns. Matrices that a product
 // takes from the right are packed into panels of two vectors of columns first.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -18,7 +19,7 @@ enum { W = 4, ROWS_OF_TILE = 8 };  // aarch64: 16 of 32
 #endif
 enum { PANEL = 2 * W };  // columns
 
-struct alignas(64) Line { float floats[16]; };  // of the cache: what is read whole begins with one
+struct alignas(64) Line { float floats[16]; };  // of the cache, where the kernels' memory begins
 typedef float Vector __attribute__((vector_size(4 * W)));
 typedef float Unaligned __attribute__((vector_size(4 * W), aligned(4), may_alias));
 inline Vector load(const float* p) { return *(const Unaligned*)p; }
@@ -69,7 +70,7 @@ struct Packed {
   // Columns are in groups, padded to whole vectors each: element u of row k in group g is
   // at(k, g)[u * step], or zero where that is null.
   template <class F> Packed(int64_t K, int64_t width, int64_t num_groups, int64_t step, F at)
-      : K(K), M(padded(width) * num_groups), lines(new Line[K * M / 16 + 1]) {
+      : K(K), M(padded(width) * num_groups), lines(new Line[(K * M + 15) / 16]) {
     for (int64_t m = 0; m < M; m += W) {  // a vector of columns
       const int64_t g = m / padded(width), u = m % padded(width), stride = in_panels(K, M, 1, m) - in_panels(K, M, 0, m);
       float* to = values() + in_panels(K, M, 0, m);
@@ -81,7 +82,7 @@ struct Packed {
     }
   }
   Packed() = default;
-  float* values() const { return lines[0].floats; }
+  float* values() const { return reinterpret_cast<float*>(lines.get()); }
 };
 
 // out[r] = from(r) + rows[r][0..K) times columns [first, last) of p, for n rows; a row that
