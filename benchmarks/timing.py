@@ -32,7 +32,7 @@ class Timing:
   compile_seconds: float | None
 
 
-SGEMM, _SIZE = 'sgemm of NumPy', 1024
+SGEMM, _SIZE = 'sgemm of NumPy', 2048
 SGEMM_FLOPS = 2 * _SIZE**3
 
 
