@@ -44,9 +44,9 @@ def run(
     rows: All of them, for the tables.
     num_seeds: Row -> how many seeds, 0 for none now.
     arguments: Row -> flags of its runs, but for seed and workdir.
-    at_once: Whether the seeds of a row are trained at once; None: on accelerators. Two
-      cores are no faster with five models than with one after the other: they take as
-      long for imdb_lstm, imdb_simple_rnn and jena_gru, 1.7 times that for imdb_conv1d.
+    at_once: Whether the seeds of a row are trained at once; None: on accelerators. On
+      two cores five seeds of imdb_lstm took 0.87 of the time of five runs, a step of
+      imdb_conv1d 1.7 times that of five steps.
 
   Raises:
     InputError: A folder holds a run of other settings.
