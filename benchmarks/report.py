@@ -11,9 +11,8 @@ import timeit
 from typing import Any
 
 import jax
-import numpy as np
 
-from benchmarks.timing import SGEMM, SGEMM_FLOPS, Timing
+from benchmarks.timing import SGEMM, SGEMM_FLOPS, Timing, sgemm
 from seqjax import workdir
 from seqjax.fast.cpu import library
 from seqjax.workdir.folder import version
@@ -75,11 +74,11 @@ def _driver() -> str:
   return f', driver {asked.stdout.split()[0]}' if asked.stdout.split() else ''
 
 
-def sgemm_rate(size: int = 2048) -> float:
+def sgemm_rate() -> float:
   """Floating-point operations a second of NumPy's product of two square matrices."""
-  a = np.random.default_rng(0).standard_normal((size, size), np.float32)
-  seconds = timeit.repeat(lambda: a @ a, number=1, repeat=12)
-  return 2 * size**3 / statistics.median(seconds)
+  return SGEMM_FLOPS / statistics.median(
+    timeit.repeat(sgemm().run, number=1, repeat=12)
+  )
 
 
 def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
@@ -119,9 +118,7 @@ def markdown(title: str, about: dict[str, Any], rows: list[Row]) -> str:
         _ms(t.least),
         '' if ratio is None else f'**{ratio:.2f}**',
         '' if target is None else f'{target:.2f}',
-        f'{t.median / _sgemm_ms(row, row.flops):.2f}'
-        if row.flops is not None and t.name != SGEMM
-        else '',
+        _over_sgemm(row, t),
         '' if t.first is None else _ms(t.first),
         '' if first_ratio is None else f'{first_ratio:.2f}',
         '' if t.temp_mib is None else f'{t.temp_mib:.1f}',
@@ -135,10 +132,12 @@ def _ms(value: float) -> str:
   return f'{value:.1f}' if value >= 1 else f'{value:.4f}'
 
 
-def _sgemm_ms(row: Row, flops: float) -> float:
-  """Milliseconds of the row's products at the rate of the sgemm among its runners."""
-  (sgemm,) = (timing for timing in row.timings if timing.name == SGEMM)
-  return flops * sgemm.median / SGEMM_FLOPS
+def _over_sgemm(row: Row, timing: Timing) -> str:
+  """Over the time of the row's products at the rate of the sgemm among its runners."""
+  if row.flops is None or timing.name == SGEMM:
+    return ''
+  (of_sgemm,) = (t.median for t in row.timings if t.name == SGEMM)
+  return f'{timing.median / (row.flops * of_sgemm / SGEMM_FLOPS):.2f}'
 
 
 def write(name: str, title: str, about: dict[str, Any], rows: list[Row]) -> str:
