@@ -201,9 +201,7 @@ def scan_time(
   Sources: Williams & Peng 1990 (truncated backpropagation through time); Chen et al.
   2016, arXiv:1604.06174 (memory for a second forward pass).
   """
-  for name, size in (('bptt_steps', bptt_steps), ('remat_chunk', remat_chunk)):
-    if size is not None and size < 1:
-      raise ValueError(f'{name} must be at least 1, got {size}')
+  check_lengths(bptt_steps=bptt_steps, remat_chunk=remat_chunk)
 
   def body(carry: PyTree, now: _Steps) -> tuple[PyTree, PyTree]:
     if now.cut is not None:
@@ -232,6 +230,13 @@ def scan_time(
   else:
     carry, ys = _scan_chunks(run, carry, steps, remat_chunk)
   return carry, jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), ys)  # [..., T, H]
+
+
+def check_lengths(**lengths: int | None) -> None:
+  """Raises ValueError unless each is at least 1, or None."""
+  for name, length in lengths.items():
+    if length is not None and length < 1:
+      raise ValueError(f'{name} must be at least 1, got {length}')
 
 
 class _Steps(NamedTuple):

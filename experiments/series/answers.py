@@ -52,6 +52,27 @@ def calibrate(
   return calibration
 
 
+def due(
+  times: np.ndarray, rows: np.ndarray, ahead: int, step: int, *, across_gaps: bool
+) -> np.ndarray:
+  """When that comes which is forecast from some rows [M].
+
+  Windows that cross gaps were trained on the row so far on, whatever its time; what
+  lies beyond the last row is some steps of time after it.
+
+  Args:
+    times: Of the file's rows [N], increasing.
+    rows: The last that each forecast has seen [M].
+    ahead: How many rows later.
+    step: From a row to the next, in the unit of `times`.
+    across_gaps: If windows cross gaps.
+  """
+  if not across_gaps:
+    return times[rows] + ahead * step
+  there = np.minimum(rows + ahead, len(times) - 1)
+  return times[there] + (rows + ahead - there) * step
+
+
 def measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:
   """What came at the times that are due; NaN where the file does not have them.
 

@@ -64,12 +64,13 @@ def predict(members: Members, request: Request) -> None:
     low, high = calibration.interval(points) * std + mean
     beside = {'spread': points.std(0, ddof=1) * std, 'low': low, 'high': high}
   forecasts = each.mean(0)
-  due = np.stack(  # [M, K]
-    [
-      _due(config, series.times, rows, h, scaling.step_seconds) for h in config.horizons
-    ],
-    1,
-  )
+  each_due = [
+    answers.due(
+      series.times, rows, h, scaling.step_seconds, across_gaps=config.across_gaps
+    )
+    for h in config.horizons
+  ]
+  due = np.stack(each_due, 1)  # [M, K]
   real = np.where(cleaned.filled, np.nan, series.values)
   came = np.stack(  # [M, K, C]
     [answers.measured(series.times, real[:, c], due) for c in columns], -1
@@ -86,10 +87,11 @@ def predict(members: Members, request: Request) -> None:
     }
     name = f'{trained.experiment}, {h} {"row" if h == 1 else "rows"} ahead'
     answers.draw(of_last, request.picture, name, config.targets[0])
+  said = cleaned.report.lines(config.missing, across_gaps=config.across_gaps)
   unknown = f'; not known to the run: {", ".join(aligned.unknown)}'
   print(
     f'{len(rows):,} forecasts of {", ".join(config.targets)} by {trained.experiment}; '
-    + '; '.join(f'{k}: {v}' for k, v in cleaned.report.lines(config.missing).items())
+    + '; '.join(f'{k}: {v}' for k, v in said.items())
     + (unknown if aligned.unknown else ''),
     file=sys.stderr,
   )
@@ -145,20 +147,6 @@ def _answer(
         else:
           cells = ['' if np.isnan(n) else f'{n:.9g}' for n in numbers]
           print(_line([made, ends, target, *cells], widths))
-
-
-def _due(
-  config: Config, times: np.ndarray, rows: np.ndarray, ahead: int, step: int
-) -> np.ndarray:
-  """When that comes which is forecast from some of the rows at `times`.
-
-  Windows that cross gaps were trained on the row so far on, whatever its time; what
-  lies beyond the last row is some steps of time after it.
-  """
-  if not config.across_gaps:
-    return times[rows] + ahead * step
-  there = np.minimum(rows + ahead, len(times) - 1)
-  return times[there] + (rows + ahead - there) * step
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

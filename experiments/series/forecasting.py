@@ -194,7 +194,7 @@ def facts(config: Config, data: Data) -> dict[str, str]:
   inputs = ', '.join(data.scaling.columns)
   return {
     'data': reading.source_name(config),
-    **data.report.lines(config.missing),
+    **data.report.lines(config.missing, across_gaps=config.across_gaps),
     'inputs': f'{len(data.shape.offsets)} rows of {inputs}',
     'windows': words,
     'compared with': 'the last value'

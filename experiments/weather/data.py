@@ -29,7 +29,8 @@ class Config(series_data.Config):
     csv_files.TIME_COLUMN, 'Column of time; of date and time of day: Date,Time.'
   )
   date_format: str = field(
-    csv_files.DATE_FORMAT, 'How time is written, of %Y %m %d %H %M %S %I %p.'
+    csv_files.DATE_FORMAT,
+    'How time is written: iso, epoch, rows, or of %Y %y %m %b %d %H %M %S %I %p.',
   )
   target: str = field('T (degC)', 'Column to forecast; its unit in parentheses.')
   sentinel: float = field(quality.SENTINEL, 'What stands for a missing value.')
@@ -40,6 +41,11 @@ class Config(series_data.Config):
     'exact', "book: the windows of the chapter's own generator, on the file as it is."
   )
   synthetic_rows: int = field(12_000, 'Rows to generate.', at_least=50)
+
+  @property
+  def crosses_gaps(self) -> bool:
+    """If windows cross gaps: those of the chapter's generator do."""
+    return self.across_gaps or self.windows == 'book'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,7 @@ class Data(NamedTuple):
   validation: WindowSet
   test: WindowSet
   report: quality.Report
+  crosses_gaps: bool
   is_published: bool  # whether the published numbers are of this file
 
   @property
@@ -138,6 +145,7 @@ def load(config: Config) -> Data:
     validation=validation,
     test=test,
     report=cleaned.report,
+    crosses_gaps=config.crosses_gaps,
     is_published=is_published,
   )
 

@@ -1,6 +1,7 @@
 """Forecasts of a trained run for the rows of a CSV file; see predict.py."""
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -52,9 +53,8 @@ def predict(members: Members, request: Request) -> None:
     raw, name, step_minutes=scaling.step_seconds / 60, sentinel=config.sentinel
   )
   shape = _shape(config)
-  across = config.across_gaps or config.windows == 'book'
   rows = windows.anchors(
-    segments, 0, len(segments), Shape(shape.offsets, 0), across_gaps=across
+    segments, 0, len(segments), Shape(shape.offsets, 0), across_gaps=config.crosses_gaps
   )
   if not len(rows):
     raise InputError(
@@ -75,11 +75,13 @@ def predict(members: Members, request: Request) -> None:
   each = _forecasts(members, values, shape, rows)  # [S, M]
   forecasts = in_unit(each.mean(0))
   last = rows + shape.offsets[-1]
-  ahead = np.timedelta64((shape.ahead - shape.offsets[-1]) * report.step_seconds, 's')
+  ahead = shape.ahead - shape.offsets[-1]
   answers = {
     'made': series.times[last],
-    'for': series.times[last] + ahead,
-    'forecast': forecasts.round(2),
+    'for': shared.due(
+      series.times, last, ahead, report.step_seconds, across_gaps=config.crosses_gaps
+    ),
+    'forecast': forecasts,
     'now': series.values[last, target],
   }
   if calibration is not None:
@@ -88,14 +90,15 @@ def predict(members: Members, request: Request) -> None:
   answers['measured'] = shared.measured(
     series.times, series.values[:, target], answers['for']
   )
-  _print(answers, config.target, request.json)
+  _print(answers, config.target, float(scaling.std[target]), request.json)
   if request.picture:
     rows_a_picture = _PICTURE_DAYS * 86_400 // report.step_seconds
     last_ones = {name: column[-rows_a_picture:] for name, column in answers.items()}
     shared.draw(last_ones, request.picture, trained.experiment, config.target)
+  said = report.lines(across_gaps=config.crosses_gaps)
   print(
     f'{len(rows):,} forecasts of {config.target} by {trained.experiment}; '
-    + '; '.join(f'{key}: {words}' for key, words in report.lines().items()),
+    + '; '.join(f'{k}: {v}' for k, v in said.items()),
     file=sys.stderr,
   )
 
@@ -134,8 +137,14 @@ def _forecasts(
   return members.outputs(to_forecast_from(values, shape, rows), len(rows))
 
 
-def _print(answers: dict[str, np.ndarray], target: str, as_json: bool) -> None:
-  """A header and a line for each forecast, or a JSON object for each."""
+def _print(
+  answers: dict[str, np.ndarray], target: str, std: float, as_json: bool
+) -> None:
+  """A header and a line for each forecast, or a JSON object for each.
+
+  Lines have two decimals, or as many as show a hundredth of the target's `std`.
+  """
+  decimals = max(2, 2 - math.floor(math.log10(std or 1)))
   titles = [target, *list(answers)[3:]]
   widths = [max(9, len(title)) for title in titles]
 
@@ -148,8 +157,8 @@ def _print(answers: dict[str, np.ndarray], target: str, as_json: bool) -> None:
   for made, due, *numbers in zip(*answers.values(), strict=True):
     times = [str(time).replace('T', ' ') for time in (made, due)]
     if as_json:
-      known: list[Any] = [None if np.isnan(v) else round(float(v), 4) for v in numbers]
+      known: list[Any] = [None if np.isnan(v) else float(f'{v:.9g}') for v in numbers]
       record = dict(zip(answers, times + known, strict=True))
       print(json.dumps({'target': target, **record}))
     else:
-      show(times, ['' if np.isnan(v) else f'{v:.2f}' for v in numbers])
+      show(times, ['' if np.isnan(v) else f'{v:.{decimals}f}' for v in numbers])

@@ -108,7 +108,7 @@ def facts(config: Config, data: Data) -> dict[str, str]:
   naive = naive_error(data, data.validation)
   return {
     'data': config.dataset,
-    **data.report.lines(),
+    **data.report.lines(across_gaps=data.crosses_gaps),
     'windows': f'{words}; {len(data.shape.offsets)} inputs each',
     'naive forecast': f'validation MAE {naive:.4f} = '
     f'{naive * data.std:.3f} {data.unit}',
@@ -184,12 +184,15 @@ def draw_forecasts(
   y = data.series.values[:, data.target]
   predicted = {name: data.degrees(call(rows)) for name, call in forecasters.items()}
   predicted['naive'] = data.degrees(y[rows + data.shape.offsets[-1]])
-  hours = (data.shape.ahead - data.shape.offsets[-1]) * data.report.step_seconds / 3600
+  ahead = data.shape.ahead - data.shape.offsets[-1]
+  before = f'{ahead * data.report.step_seconds / 3600:g} hours'
+  if data.crosses_gaps and data.report.gaps:  # some of them are longer
+    before = f'{ahead:,} rows'
   time_plots.forecasts(
     data.series.times[rows + data.shape.ahead],
     data.degrees(y[rows + data.shape.ahead]),
     predicted,
     path,
-    title=f'{target}, forecast {hours:g} hours before; the first days of the test set',
+    title=f'{target}, forecast {before} before; the first days of the test set',
     ylabel=target,
   )

@@ -46,8 +46,10 @@ def recur(
 
   Raises:
     ValueError: if `implementation` is 'fast' and that can't run; it says why. If an
-      array's shape does not fit the others; it has its name.
+      array's shape does not fit the others, or `bptt_steps` or `remat_chunk` is less
+      than 1; it has its name.
   """
+  scan.check_lengths(bptt_steps=options.bptt_steps, remat_chunk=options.remat_chunk)
   _check_sizes(cell, params, sequence)
   name, reason = path(cell, params, sequence, options, implementation)
   if name == 'reference' and implementation == 'fast':

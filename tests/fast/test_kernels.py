@@ -111,6 +111,15 @@ def test_what_does_not_fit_is_an_error_that_names_it(name, batch, implementation
       fast.recur(cell, params, changed, options, implementation)
 
 
+@pytest.mark.parametrize('implementation', ['fast', 'reference'])
+@pytest.mark.parametrize('name', ['bptt_steps', 'remat_chunk'])
+def test_a_length_of_no_step_is_an_error_that_names_it(name, implementation):
+  cell, params, sequence, options = make(Case('lstm', **_ALL))
+  options = options._replace(**{name: 0})
+  with pytest.raises(ValueError, match=f'{name} must be at least 1, got 0'):
+    fast.recur(cell, params, sequence, options, implementation)
+
+
 @pytest.mark.parametrize('dtype', [bool, jnp.int32, jnp.bfloat16])
 def test_dropout_masks_of_any_dtype_are_those_of_numbers(dtype):
   cell, params, sequence, options = make(Case('gru', **_ALL))

@@ -53,8 +53,10 @@ class Report:
   gaps: int  # places where a row does not come one step after the one before
   missing: int  # steps without a row, within the gaps
 
-  def lines(self, missing: Missing = 'hour') -> dict[str, str]:
-    """Name -> words, for people; `missing` as it was for `clean`."""
+  def lines(
+    self, missing: Missing = 'hour', *, across_gaps: bool = False
+  ) -> dict[str, str]:
+    """Name -> words, for people; `missing` as for `clean`, `across_gaps` as windows."""
     step = self.step_seconds
     words = f'{step // 60} minutes' if step % 60 == 0 else f'{step} seconds'
     period = f'{self.first} to {self.last}, a step of {words}'
@@ -71,7 +73,8 @@ class Report:
       'repeated': f'{self.repeated:,} rows, dropped',
       name: f'{self.sentinels:,} values: {self.repaired:,} {become}, '
       f'for the others {self.dropped:,} rows dropped',
-      'gaps': f'{self.gaps:,} ({self.missing:,} steps missing); no window crosses one',
+      'gaps': f'{self.gaps:,} ({self.missing:,} steps missing); '
+      f'{"windows cross them" if across_gaps else "no window crosses one"}',
     }
 
 
