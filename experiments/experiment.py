@@ -62,11 +62,12 @@ def open_run(folder: str) -> Run:
   """Reads what a run was started with, and builds its model.
 
   Raises:
-    InputError: The folder is no workdir of an experiment of this package.
+    InputError: The folder is no workdir of an experiment of this package, or of several
+      seeds.
   """
   if not folder:
     raise InputError('--workdir must name the folder of a run')
-  record = workdir.read_config(pathlib.Path(folder))['config']
+  record = workdir.settings(pathlib.Path(folder))
   name = record.get('experiment')
   if not isinstance(name, str) or not name.isidentifier():
     raise InputError(f'--workdir={folder}: config.json names no experiment')

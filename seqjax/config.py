@@ -117,7 +117,7 @@ class ClusterConfig(Flags):
   steps_per_dispatch: int | None = field(
     None,
     'Steps that a device is sent at once, a divisor of log_every; default 1 on a CPU, '
-    'log_every on accelerators.',
+    'on accelerators the largest that an epoch has steps for.',
     at_least=1,
   )
   resident: bool | None = field(

@@ -219,7 +219,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Fitted:
     True
   """
   folder = Path(workdir).expanduser().absolute()
-  stored = workdir_lib.read_config(folder)['config']
+  stored = workdir_lib.settings(folder)
   fields = {spec.name for spec in dataclasses.fields(TrainConfig)}
   config = TrainConfig(**{k: v for k, v in stored.items() if k in fields})
   if model is None:
@@ -406,7 +406,7 @@ class Fitted:
     derived = metrics_lib.values(task.metrics)
     evaluate = evaluation.make(step, mesh, signals.Stop(), Watchdog(None), derived)
     params = mesh_lib.replicate(self.params, mesh)
-    return evaluate(params, batches)
+    return evaluation.complete(evaluate(params, batches))
 
   def plot(self, path: str | Path | None = None) -> Figure:
     """The curves of all epochs; written as PNG where a path is given."""

@@ -238,6 +238,7 @@ def _run(
     batches = mesh_lib.put_batches(
       feed, dispatches(), mesh, devices.parts, per_device=devices.pmap
     )
+    batch = next(batches, None)
     compiled, sent = {0}, 1  # lengths of dispatches, and of the last one
     for ahead in dispatches():
       step = ahead.start  # so many are done
@@ -252,7 +253,7 @@ def _run(
 
       if pending and (stopping or epoch_ends or step % show.log_every == 0):
         _take_in(pending, progress, step, log, checkpoints)
-        shown.update(step, **means(progress.window, derived))
+        shown.update(step, label, **means(progress.window, derived))
       if progress.window and (step % show.log_every == 0 or step == num_steps):
         log.write('train', step, epoch=epoch, **progress.close_window(derived))
       if epoch_ends and progress.epochs < epoch and not stopping:
@@ -286,9 +287,10 @@ def _run(
       if step == num_steps or progress.epochs_since_best >= patience:
         break
       pending.begin()
-      batch, sent = next(batches), len(ahead)
+      sent = len(ahead)
       state, sums, sharers = yield lockstep.Step(step, sent, state, batch, step_key)
       pending.add(sums, compiled=is_new, sharers=sharers)
+      batch = next(batches, None)  # made while the devices compute
       compiled.add(sent)
       if watch or mesh_lib.shares_threads(mesh):
         pending.wait_for_last_but_one()

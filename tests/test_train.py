@@ -142,7 +142,7 @@ def test_a_signal_among_steps_sent_together_waits_for_the_last(
   tmp_path, together, capfd
 ):
   result, metrics, _ = together
-  wrap = _interrupt_at(7, lambda: signal.raise_signal(signal.SIGTERM))
+  wrap = _interrupt_at(9, lambda: signal.raise_signal(signal.SIGTERM))
   with pytest.raises(SystemExit):
     toy.train(tmp_path, wrap_feed=wrap, steps_per_dispatch=3)
   assert 'step 9 of 20 is saved' in capfd.readouterr().out  # 6, 7 and 8 were sent
@@ -182,6 +182,24 @@ def test_the_watchdog_gives_each_step_that_was_sent_its_time(tmp_path, monkeypat
   # Sent are 3, 1, 1, and 1, 3, 1, with two beats each: in a step those sent before may
   # be under way still. Two batches are evaluated after the first, four after the last.
   assert beats == [3] * 4 + [1] * 6 + [3] * 4 + [1] * 5
+
+
+def test_the_next_batch_is_made_while_the_devices_compute(tmp_path, monkeypatch):
+  asked, found, fetch = [], [], Pending.fetch
+
+  def noting(self):
+    found.append(asked[-1])
+    return fetch(self)
+
+  class Noted(_Interrupted):
+    def batch(self, step):
+      asked.append(step)
+      return self._feed.batch(step)
+
+  monkeypatch.setattr(Pending, 'fetch', noting)
+  sizes = {'log_every': 5, 'save_every': 5}
+  toy.train(tmp_path, wrap_feed=lambda feed: Noted(feed, None, None), **sizes)
+  assert found == [5, 10, 15, 19]  # not 4 and 9: before the sums of these are there
 
 
 def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(

@@ -209,6 +209,12 @@ def put_batches(
     if len(steps) == 1:
       return put_batch(feed.batch(steps[0]), mesh, parts, per_device=per_device)
     cut = [_cut(feed.batch(step), mesh.size, parts, per_device) for step in steps]
+    shapes = [[a.shape for a in jax.tree.leaves(batch)] for batch in cut]
+    if any(shape != shapes[0] for shape in shapes):
+      raise InputError(
+        f'the batches of the steps {steps[0]} to {steps[-1]} differ in shape, and '
+        'cannot be sent at once: `steps_per_dispatch=1` sends one at a time'
+      )
     return _put(jax.tree.map(lambda *each: np.stack(each, axis), *cut), sharding)
 
   rest = iter(dispatches)

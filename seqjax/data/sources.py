@@ -72,7 +72,7 @@ class Arrays:
   def labels(self) -> np.ndarray | None:
     return self._y if self._y.ndim == 1 else None
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
     arrays = (self._x, self._y, self._weight)
     return _sha256([a for a in arrays if a is not None])
@@ -138,7 +138,7 @@ class Sequences:
     y = self._y
     return y if isinstance(y, np.ndarray) and y.ndim == 1 else None
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
     weight = [] if self._weight is None else [self._weight]
     return _sha256([self.lengths, *self._x, *self._y, *weight])
@@ -211,7 +211,7 @@ class Indexed:
   def __len__(self) -> int:
     return len(self._source)
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
     taken = self.take(self._sampled)
     return _sha256([np.array(len(self)), *(a for a in taken if a is not None)])

@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -20,13 +20,14 @@ from seqjax.training import steps
 from seqjax.types import Array, Batch, InputError, PyTree
 from seqjax.workdir.progress import Values, means
 
+T = TypeVar('T')
+
 
 class Kept:
   """Batches that stay on the devices, cut over them, once they have been there."""
 
   def __init__(self, batches: Iterable[Batch], mesh: Mesh):
     self._batches, self._mesh = batches, mesh
-    self._free = mesh_lib.free_bytes(mesh)
     self._placed: list[PyTree] | None = None
 
   def __iter__(self) -> Iterator[PyTree]:
@@ -35,14 +36,14 @@ class Kept:
       yield from self._placed
       return
     placed: list[PyTree] | None = []
-    size = 0
+    size, free = 0, mesh_lib.free_bytes(self._mesh)
     for batch in self._batches:
       there = mesh_lib.put_batch(batch, self._mesh)
       yield there
       size += sum(a.nbytes for a in jax.tree.leaves(there)) // self._mesh.size
       if placed is not None:
         placed.append(there)
-      if self._free is not None and size > self._free / 4:
+      if free is not None and size > free / 4:
         placed = None  # too many: they come anew each time
     self._placed = placed
 
@@ -55,18 +56,19 @@ def make(
   derived: Values | None = None,
   carry: PyTree = (),
   models: int | None = None,
-) -> Callable[[PyTree, Iterable[Batch]], Any]:
+) -> Callable[[PyTree, Iterable[Batch]], Generator[None, None, Any]]:
   """Returns (params, batches) -> means over all examples of the batches.
 
-  After a signal, which `stop` tells of, they are of no use. `derived` is as of `means`.
-  `carry` is what the first batch begins with. With several `models` at once, params
-  are a tuple, and the means a list.
+  It is a generator, which yields after each batch and returns them: what other devices
+  evaluate may come between. After a signal, which `stop` tells of, they are of no use.
+  `derived` is as of `means`. `carry` is what the first batch begins with. With several
+  `models` at once, params are a tuple, and the means a list.
   """
   # One batch at a time: on CPU devices, batches in flight together wait for each
   # other's sums with all the threads there are, and XLA ends the process.
   most = 1 if mesh_lib.is_cpu(mesh) else 2
 
-  def evaluate(params: PyTree, batches: Iterable[Batch]) -> Any:
+  def evaluate(params: PyTree, batches: Iterable[Batch]) -> Generator[None, None, Any]:
     sums: list[Any] = []
     carried = carry if models is None else (carry,) * models
     for batch in batches:
@@ -78,6 +80,7 @@ def make(
       jax.block_until_ready(sums[-most:][:1])
       of_batch, carried = eval_step(params, carried, placed)
       sums.append(of_batch)
+      yield
     fetched = jax.device_get(sums)
     if models is None:
       return mean(fetched)
@@ -90,6 +93,15 @@ def make(
     return means(total, derived)
 
   return evaluate
+
+
+def complete(evaluating: Generator[None, None, T]) -> T:
+  """What an evaluation returns in the end, without turns of others."""
+  while True:
+    try:
+      next(evaluating)
+    except StopIteration as ended:
+      return ended.value  # type: ignore[no-any-return]
 
 
 def make_outputs(

@@ -4,7 +4,8 @@ A run is a generator: it yields what it wants computed, and is sent what came of
 Whatever else it does (logs, saves, early stopping) it does alone, as if it were alone.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -52,7 +53,7 @@ class Group(Generic[T]):
     self,
     runs: Sequence[Run[T]],
     programs: Programs,
-    evaluate: Callable[[PyTree, Iterable[Batch]], Any],
+    evaluate: Callable[[PyTree, Iterable[Batch]], Generator[None, None, Any]],
     watch: Watchdog,
     own: tuple[type[Exception], ...],
   ):
@@ -76,9 +77,14 @@ class Group(Generic[T]):
     first = min(map(_priority, self._requests.values()), default=None)
     return {n: one for n, one in self._requests.items() if _priority(one) == first}
 
-  def turn(self, requests: dict[int, Any], sharers: int) -> None:
-    """Computes what is due; so many runs, of all groups, share the time it takes."""
-    for lane, answer in self._compute(requests).items():
+  def turn(self, requests: dict[int, Any], sharers: int) -> Iterator[None]:
+    """Computes what is due; so many runs, of all groups, share the time it takes.
+
+    Yields where the devices have been given something to do, and other groups may have
+    their turn: before its runs wait for a step, and after each batch of an evaluation.
+    """
+    answers = yield from self._compute(requests)
+    for lane, answer in answers.items():
       step = isinstance(requests[lane], Step)
       self._send(lane, (*answer, sharers) if step else answer)
 
@@ -96,7 +102,7 @@ class Group(Generic[T]):
     except self._own as error:
       self.outcomes[lane] = error
 
-  def _compute(self, requests: dict[int, Any]) -> dict[int, Any]:
+  def _compute(self, requests: dict[int, Any]) -> Generator[None, None, dict[int, Any]]:
     one = next(iter(requests.values()))
     if isinstance(one, Step):  # the program of another group may be compiled by now
       is_new = one.steps not in self._compiled
@@ -106,12 +112,14 @@ class Group(Generic[T]):
     if self._programs.models is None:
       (lane,) = requests
       if isinstance(one, Evaluation):
-        return {lane: self._evaluate(one.params, one.batches)}
-      return {lane: self._programs.train_steps[one.steps](*one[2:])}
+        return {lane: (yield from self._evaluate(one.params, one.batches))}
+      answer = self._programs.train_steps[one.steps](*one[2:])
+      yield
+      return {lane: answer}
     lanes = range(self._programs.models)
     if isinstance(one, Evaluation):
       params = tuple(requests.get(lane, one).params for lane in lanes)
-      results = self._evaluate(params, one.batches)
+      results = yield from self._evaluate(params, one.batches)
     else:
       # Copies: the step is given the memory of each state, and of none twice.
       states = tuple(
@@ -122,6 +130,7 @@ class Group(Generic[T]):
       keys = tuple(requests.get(lane, one).key for lane in lanes)
       train_steps = self._programs.train_steps[one.steps]
       results = zip(*train_steps(states, batches, keys), strict=True)
+      yield
     return {n: a for n, a in zip(lanes, results, strict=True) if n in requests}
 
 
@@ -132,14 +141,17 @@ def _priority(request: Request) -> tuple[float, bool]:
 
 def drive(groups: Sequence[Group[T]]) -> None:
   """Brings all runs to their ends; groups on different devices work at once."""
-  try:
+  with contextlib.ExitStack() as held:
+    for group in groups:
+      held.callback(group.close)
     for group in groups:
       group.start()
     while any(due := [group.due() for group in groups]):
       sharers = sum(map(len, due))
-      for group, requests in zip(groups, due, strict=True):
-        if requests:
-          group.turn(requests, sharers)
-  finally:
-    for group in groups:
-      group.close()
+      turns = [
+        group.turn(requests, sharers)
+        for group, requests in zip(groups, due, strict=True)
+        if requests
+      ]
+      while turns:
+        turns = [turn for turn in turns if next(turn, turn) is None]

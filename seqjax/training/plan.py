@@ -68,7 +68,7 @@ class Devices(NamedTuple):
   parts: int = 1  # of a batch, one after the other
   pmap: bool = False
   step_timeout: float | None = None  # seconds
-  steps_per_dispatch: int | None = None  # None: 1 on a CPU, else as many as are logged
+  steps_per_dispatch: int | None = None  # None: 1 on a CPU, else up to `log_every`
   resident: bool | None = None  # examples on each device; None: on accelerators, if fit
 
 

@@ -146,6 +146,12 @@ def make_train_step(
   return _Bound(program, arrays)
 
 
+def most_together(log_every: int, steps_per_epoch: int) -> int:
+  """The most steps of a dispatch that divide `log_every` and that an epoch has."""
+  most = min(log_every, steps_per_epoch)
+  return next(n for n in range(most, 0, -1) if log_every % n == 0)
+
+
 def dispatches(
   start: int, stop: int, steps_per_epoch: int, together: int
 ) -> Iterator[range]:

@@ -71,12 +71,18 @@ class Display:
       )
       self._bar.add_task('', total=num_steps, completed=start_step, shown='')
 
-  def update(self, step: int, **values: float) -> None:
-    """Shows the step reached, the time left and e.g. the loss of the last window."""
+  def update(self, step: int, label: str = '', **values: float) -> None:
+    """Shows the step reached, the time left and e.g. the loss of the last window.
+
+    Args:
+      step: So many are finished.
+      label: To stand before the values: whose they are.
+      **values: Shown by name.
+    """
     now = self._clock()
     if self._first is None:
       self._first = now, step  # the first window compiles: it says nothing of the rest
-    shown = f'{_numbers(values)}{self._time_left(now, step)}'
+    shown = f'{label}{_numbers(values)}{self._time_left(now, step)}'
     if self._bar is not None:
       self._bar.update(progress.TaskID(0), completed=step, shown=shown)
     elif self._cell is not None:

@@ -273,6 +273,17 @@ def read_config(folder: Path) -> dict[str, Any]:
   return record
 
 
+def settings(folder: Path) -> dict[str, Any]:
+  """What a run was started with; raises InputError where it is of several seeds."""
+  stored: dict[str, Any] = read_config(folder)['config']
+  if places := seed_folders(folder / SEEDS):
+    raise InputError(
+      f'{folder} holds the runs of many seeds: name one of them, such as '
+      f'{next(iter(places.values()))}'
+    )
+  return stored
+
+
 def version(name: str) -> str | None:
   """That of a package; None where it is not installed."""
   try:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from seqjax.data import sources
 from seqjax.data.batches import Bucketed, Drawn, InOrder, Shuffled, Streams
 from seqjax.data.sources import Arrays, Indexed, Sequences
 from seqjax.types import Examples
@@ -65,6 +66,14 @@ def test_fingerprint_tells_data_apart():
   assert Shuffled(other, 4, seed=0).fingerprint != known
   reshaped = Examples(examples.x.reshape(10, 1, 3), examples.y)
   assert Shuffled(reshaped, 4, seed=0).fingerprint != known
+
+
+def test_the_fingerprint_is_taken_once_for_all_seeds(monkeypatch):
+  taken, sha256 = [], sources._sha256
+  monkeypatch.setattr(sources, '_sha256', lambda a: taken.append(1) or sha256(a))
+  feed = Shuffled(_examples(10), 4, seed=0)
+  assert len({feed.with_seed(seed).fingerprint for seed in range(3)}) == 1
+  assert len(taken) == 1
 
 
 def test_unequal_or_empty_sets_are_refused():

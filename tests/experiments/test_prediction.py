@@ -126,6 +126,9 @@ def test_samples_are_those_of_the_loaded_model(reviews, capsys):
   assert 'held out, 20 test reviews' in err
   again, _ = _answers(capsys, **settings, samples=7, seed=4)
   assert again[0]['probability'] != answers[0]['probability']
+  for opened in (experiment.open_run, sj.load):
+    with pytest.raises(InputError, match=r'many seeds: name one of them, such as .*/0'):
+      opened(str(reviews / 'both'))
   # Each run of an ensemble has masks of its own.
   settings['workdir'] = str(reviews / 'both')
   both, _ = _answers(capsys, **settings, samples=7, seed=3)

@@ -25,10 +25,11 @@ def test_they_are_made_once_if_a_quarter_of_memory_holds_them(
       return super().__iter__()
 
   # Three batches of 4 rows of 32 bytes, half of each on one of two devices: 192 bytes.
-  monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh: free)
   x = np.arange(10 * 6, dtype=np.float32).reshape(10, 6)
   batches = Counted(Examples(x, np.arange(10, dtype=np.float32)), 4)
   kept = Kept(batches, mesh_lib.make_mesh(2, 4))
+  # What is free is what the training examples, which come after it, have left.
+  monkeypatch.setattr(mesh_lib, 'free_bytes', lambda mesh: free)
   list(itertools.islice(kept, 2))  # a pass that is cut keeps nothing
   made.clear()
   for _ in range(3):

@@ -1,6 +1,7 @@
 """Several seeds at once: each is the run it would be alone, whatever the others do."""
 
 import json
+import math
 import shutil
 import signal
 import types
@@ -16,7 +17,7 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.cluster import watchdog
 from seqjax.config import TrainConfig
 from seqjax.data.batches import Shuffled
-from seqjax.training import losses, optim, steps
+from seqjax.training import lockstep, losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import InputError
 from seqjax.workdir import progress
@@ -252,6 +253,60 @@ def test_each_program_has_its_time_to_compile_and_devices_are_counted(
   assert found.count((False, False)) == len(found) - 2 > 0
   assert result['seconds'] == pytest.approx(len(found), rel=0.2)  # not of each device
   assert '2 x cpu' in capfd.readouterr().out
+
+
+def test_all_devices_compute_before_the_runs_of_one_wait():
+  events = []
+
+  def run(name):
+    for step in range(2):
+      yield lockstep.Step(step, 1, None, None, None)
+      events.append(f'{name} waits')
+    values = yield lockstep.Evaluation(math.inf, None, range(2))
+    return name + values
+
+  def group(name):
+    def train_step(*_):
+      events.append(f'{name} computes')
+      return None, {}
+
+    def evaluate(params, batches):
+      for batch in batches:
+        events.append(f'{name} {batch}')
+        yield
+      return '!'
+
+    programs = types.SimpleNamespace(models=None, train_steps={1: train_step})
+    watch = watchdog.Watchdog(None)
+    return lockstep.Group([run(name)], programs, evaluate, watch, ())
+
+  groups = [group('a'), group('b')]
+  lockstep.drive(groups)
+  assert [one.outcomes for one in groups] == [{0: 'a!'}, {0: 'b!'}]
+  step = ['a computes', 'b computes', 'a waits', 'b waits']
+  assert events == [*step, *step, 'a 0', 'b 0', 'a 1', 'b 1']
+
+
+def test_all_runs_are_ended_whatever_one_of_them_raises():
+  ended = []
+
+  def run(name):
+    try:
+      yield lockstep.Step(0, 1, None, None, None)
+      raise ZeroDivisionError(name)
+    finally:
+      ended.append(name)
+      if name == 'b':
+        raise OSError(name)
+
+  programs = types.SimpleNamespace(models=None, train_steps={1: lambda *_: (None, {})})
+  groups = [
+    lockstep.Group([run(name)], programs, None, watchdog.Watchdog(None), ())
+    for name in 'abc'
+  ]
+  with pytest.raises(OSError, match='b'):
+    lockstep.drive(groups)
+  assert sorted(ended) == ['a', 'b', 'c']
 
 
 def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):

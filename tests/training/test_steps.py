@@ -13,7 +13,7 @@ from seqjax.cluster import mesh as mesh_lib
 from seqjax.data.batches import Resident
 from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
-from seqjax.types import Batch
+from seqjax.types import Batch, InputError
 
 METRICS = {'accuracy': losses.binary_accuracy}
 
@@ -203,6 +203,29 @@ def test_dispatches_end_at_epochs_and_do_not_depend_on_where_a_run_was_cut():
     assert lengths(start) == whole[dispatch + 1 :] or start == 19
   assert lengths(4) == [1, 1, 1, *whole[3:]]
   assert [len(ahead) for ahead in steps.dispatches(0, 4, 2, 1)] == [1] * 4 + [0]
+
+
+def test_most_together_divide_the_log_and_fit_an_epoch():
+  found = [steps.most_together(20, number) for number in (1, 3, 7, 19, 20, 157)]
+  assert found == [1, 2, 5, 10, 20, 20]
+
+
+def test_batches_of_several_shapes_are_not_sent_together():
+  class Feed:
+    def batch(self, step):
+      x = np.zeros((4, 3 + step // 4), np.float32)
+      return Batch(x, x[:, 0], x[:, 0])
+
+  def lengths(*dispatches):
+    put = mesh_lib.put_batches(
+      Feed(), dispatches, mesh_lib.make_mesh(1, 4), per_device=False
+    )
+    return [batch.x.shape[-1] for batch in put]
+
+  assert lengths(range(3, 4), range(4, 5), range(4, 6)) == [3, 4, 4]
+  message = 'steps 3 to 4 differ in shape.*`steps_per_dispatch=1`'
+  with pytest.raises(InputError, match=message):
+    lengths(range(3, 5))
 
 
 @pytest.mark.slow

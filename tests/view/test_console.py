@@ -167,9 +167,9 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
 
   def show(stream):
     with console.Display(1000, stream=stream) as progress:
-      progress.update(100, loss=0.75)
+      progress.update(100, 'seed 3: ', loss=0.75)
 
-  assert on_terminal(show) == 'step  100/1000  loss 0.7500\r\n'
+  assert on_terminal(show) == 'step  100/1000  seed 3: loss 0.7500\r\n'
 
 
 def test_an_ascii_stream_is_no_error():

@@ -137,6 +137,16 @@ def test_a_damaged_config_is_named(tmp_path, data):
     workdir.start_config(tmp_path, CONFIG, {})
 
 
+def test_a_folder_of_many_seeds_is_no_run(tmp_path):
+  one = tmp_path / 'seeds' / '7'
+  one.mkdir(parents=True)
+  for folder in (tmp_path, one):
+    workdir.write_config(folder, CONFIG, {})
+  assert workdir.settings(one).keys() == CONFIG.keys()
+  with pytest.raises(InputError, match=r'of many seeds: name one .* such as .*/7'):
+    workdir.settings(tmp_path)
+
+
 def test_a_missing_config_is_named_where_a_run_was(tmp_path):
   (tmp_path / 'metrics.jsonl').touch()
   with pytest.raises(InputError, match=r'config\.json is missing, but metrics\.jsonl'):

@@ -160,7 +160,7 @@ class WindowSet:
     self.values, self.target, self.shape = values, target, shape
     self.rows = rows.astype(np.int32)
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
     """SHA-256 of the series and of which windows of it these are."""
     digest = hashlib.sha256(f'{self.shape}{self.target}{self.values.shape}'.encode())
