@@ -2,9 +2,9 @@
 
 python -m experiments.reproduce --suite=text --seeds=3 --data_dir=DIR --workdir=DIR
 
-Each run is the command a user would give, in a process of its own; on accelerators one
-trains all seeds of a row, where it can. Nothing of one can reach the next, and one that
-fails takes nothing else with it. Kill the suite and start it again: finished runs are
+Each run is the command a user would give, in a process of its own; where it is faster
+one trains all seeds of a row. Nothing of one can reach the next, and one that fails
+takes nothing else with it. Kill the suite and start it again: finished runs are
 skipped, what was cut goes on. After each, table.md and table.json are written anew, and
 a picture of each experiment's curves; its output is in console.log of its folder.
 """
@@ -28,7 +28,7 @@ class Config(config_lib.DataConfig):
   suite: str = field('text', f'Which experiments: {", ".join(suites.SUITES)}.')
   seeds: int = field(3, 'Seeds 0, 1, ... of each experiment.', at_least=1)
   seeds_at_once: bool | None = field(
-    None, 'Train the seeds of a row at once; default on accelerators.'
+    None, 'Train the seeds of a row at once; default where that was measured faster.'
   )
   only: str = field('', 'Rows of the suite to run, by name, with commas; default all.')
   workdir: str = field(

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 
 from seqjax import workdir
-from seqjax.cluster import compilation_cache, processes, signals
+from seqjax.cluster import compilation_cache, memory, processes, signals
 from seqjax.config import ClusterConfig, TrainConfig
 from seqjax.files import whole
 from seqjax.loop import DivergedError, Outcome, Show, train, train_seeds
@@ -102,6 +102,7 @@ def run(
   with processes.session(config):
     task, plan = choose_monitor(config, task), make_plan(config, data.feed)
     compilation_cache.use_compilation_cache(config.compilation_cache)
+    memory.keep_freed()
     if config.num_seeds > 1:
       return _run_seeds(config, task, data, plan, shown, files, end, title, published)
     record = disk_record(config, name, task.model, files)

@@ -210,7 +210,7 @@ def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(
 
 
 @pytest.mark.parametrize(
-  ('number', 'code', 'step'), [(signal.SIGTERM, 75, 3), (signal.SIGINT, 130, 10)]
+  ('number', 'code', 'step'), [(signal.SIGTERM, 75, 4), (signal.SIGINT, 130, 11)]
 )
 def test_a_signal_saves_at_once_and_the_run_goes_on_from_there(
   tmp_path, uninterrupted, capfd, number, code, step
@@ -222,10 +222,10 @@ def test_a_signal_saves_at_once_and_the_run_goes_on_from_there(
     toy.train(tmp_path, wrap_feed=wrap)
   assert stopped.value.code == code
   assert signal.getsignal(number) is handler
-  # The batch of `step` was trained on before the loop looked.
-  assert f'step {step + 1} of 20 is saved' in capfd.readouterr().out
+  # The batch of `step` was made, but not yet trained on.
+  assert f'step {step} of 20 is saved' in capfd.readouterr().out
   again = toy.train(tmp_path)
-  assert f'resumed from step {step + 1}' in capfd.readouterr().out
+  assert f'resumed from step {step}' in capfd.readouterr().out
   assert again['params_sha256'] == result['params_sha256']
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
 

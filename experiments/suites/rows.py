@@ -26,6 +26,7 @@ class Row(NamedTuple):
   fewest: int = 1  # seeds, however few are asked for
   most: int | None = None  # seeds, however many: 1 where nothing is random
   against: str = ''  # another row: its run of the same seed is this one's partner
+  at_once: bool = False  # seeds on a CPU too: measured to be faster
 
 
 _BEST = 'best.val_accuracy'  # of the epoch with the best validation accuracy

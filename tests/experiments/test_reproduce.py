@@ -165,17 +165,33 @@ def test_what_was_begun_alone_goes_on_alone(tmp_path):
   assert groups() == [[0], [1, 2], [3], [4]]
 
 
-@pytest.mark.parametrize('accelerator', [True, False])
-def test_seeds_are_trained_at_once_where_there_is_an_accelerator(
-  tmp_path, monkeypatch, accelerator
+@pytest.mark.parametrize(
+  ('accelerator', 'asked', 'found'),
+  [
+    (True, None, 'both'),
+    (False, None, 'one'),
+    (False, True, 'both'),
+    (True, False, ''),
+  ],
+)
+def test_seeds_are_trained_at_once_on_accelerators_and_where_a_row_says_so(
+  tmp_path, monkeypatch, accelerator, asked, found
 ):
-  ran, row = [], suites.Row('imdb_lstm', 'imdb_lstm', ())
+  ran = {'lstm': [], 'gru': []}
+  rows = [
+    suites.Row('lstm', 'imdb_lstm', (), at_once=True),
+    suites.Row('gru', 'imdb_gru', ()),
+  ]
   monkeypatch.setattr(runs, '_has_accelerator', lambda: accelerator)
   monkeypatch.setattr(
-    runs, '_run', lambda folder, row, seeds, flags: ran.append(seeds) or []
+    runs, '_run', lambda folder, row, seeds, flags: ran[row.name].append(seeds) or []
   )
-  runs.run(tmp_path, 'text', [row], lambda row: 2, lambda row: ['--dataset=synthetic'])
-  assert ran == ([[0, 1]] if accelerator else [[0], [1]])
+  flags = ['--dataset=synthetic']
+  runs.run(tmp_path, 'text', rows, lambda row: 2, lambda row: flags, asked)
+  at_once = {'both': ('lstm', 'gru'), 'one': ('lstm',), '': ()}[found]
+  assert ran == {
+    name: [[0, 1]] if name in at_once else [[0], [1]] for name in ('lstm', 'gru')
+  }
 
 
 def test_cpus_are_no_accelerator():

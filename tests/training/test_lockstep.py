@@ -160,11 +160,11 @@ def test_a_signal_saves_each_seed_where_it_is_and_they_go_on(tmp_path, together,
     return batch
 
   with pytest.raises(SystemExit) as stopped:
-    toy.train(tmp_path, **_MANY, wrap_feed=_at(5, 10, ask))
+    toy.train(tmp_path, **_MANY, wrap_feed=_at(5, 11, ask))
   assert stopped.value.code == 75
   shown = capfd.readouterr().out
-  assert 'seed 4: SIGTERM: step 11 of 20 is saved' in shown
-  assert 'seed 6: SIGTERM: step 10 of 20 is saved' in shown
+  assert 'seed 4: SIGTERM: step 12 of 20 is saved' in shown
+  assert 'seed 6: SIGTERM: step 11 of 20 is saved' in shown
   assert not (tmp_path / 'result.json').exists()
   toy.train(tmp_path, **_MANY)
   _same(tmp_path, together[0])
