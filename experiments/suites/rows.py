@@ -34,7 +34,12 @@ _TEST = 'test_accuracy'
 _DRAWS = 10  # draws of 200 reviews: one alone says nothing
 
 _TEXT = (
-  Row('imdb_embedding', 'imdb_embedding', (Number(_BEST, 0.76), Number(_TEST))),
+  Row(
+    'imdb_embedding',
+    'imdb_embedding',
+    (Number(_BEST, 0.76), Number(_TEST)),
+    at_once=True,
+  ),
   Row(
     'imdb_glove_scratch',
     'imdb_glove',
@@ -48,29 +53,42 @@ _TEXT = (
     fewest=_DRAWS,
     against='imdb_glove_scratch',
   ),
-  Row('imdb_simple_rnn', 'imdb_simple_rnn', (Number(_BEST, 0.84), Number(_TEST))),
+  Row(
+    'imdb_simple_rnn',
+    'imdb_simple_rnn',
+    (Number(_BEST, 0.84), Number(_TEST)),
+    at_once=True,
+  ),
   Row('imdb_stacked_rnn', 'imdb_stacked_rnn', (Number(_BEST), Number(_TEST))),
-  Row('imdb_lstm', 'imdb_lstm', (Number(_BEST, 0.88), Number(_TEST))),
-  Row('imdb_gru', 'imdb_gru', (Number(_BEST), Number(_TEST))),
+  Row('imdb_lstm', 'imdb_lstm', (Number(_BEST, 0.88), Number(_TEST)), at_once=True),
+  Row('imdb_gru', 'imdb_gru', (Number(_BEST), Number(_TEST)), at_once=True),
   Row(
     'imdb_bidirectional', 'imdb_bidirectional', (Number(_BEST, 0.886), Number(_TEST))
   ),
-  Row('imdb_reversed', 'imdb_reversed', (Number(_BEST, 0.877), Number(_TEST))),
+  Row(
+    'imdb_reversed',
+    'imdb_reversed',
+    (Number(_BEST, 0.877), Number(_TEST)),
+    at_once=True,
+  ),
   Row('imdb_conv1d', 'imdb_conv1d', (Number(_BEST, 0.85), Number(_TEST))),
   Row(
     'cookbook_simple_rnn',
     'cookbook_simple_rnn',
     (Number('test_loss', 0.856), Number(_TEST, 0.716)),
+    at_once=True,
   ),
   Row(
     'cookbook_simple_rnn_clipped',
     'cookbook_simple_rnn',
     (Number('test_loss'), Number(_TEST)),
+    at_once=True,
   ),
   Row(
     'cookbook_simple_rnn_relu',
     'cookbook_simple_rnn',
     (Number('test_loss'), Number(_TEST)),
+    at_once=True,
   ),
 )
 
