@@ -68,7 +68,7 @@ def _jena_gru() -> tuple[TrainConfig, Task, Data]:
 
 
 def _tiny(together: int) -> tuple[TrainConfig, Task, Data]:
-  N, T, D, B = 32_000, 160, 4, 32
+  N, T, D, B = 32_000, 32, 4, 32
   x = np.random.default_rng(0).standard_normal((N, T, D)).astype(np.float32)
   config = TrainConfig(
     batch_size=B,

@@ -202,20 +202,20 @@ def put_batches(
   between two steps on the CPU finds its code gone from the core's caches: 0.8 ms of a
   step of 13 ms, where one made right after another takes 0.15.
   """
-  axis = int(per_device)
   sharding = split(mesh, 0 if per_device else 2 if parts > 1 else 1)
 
   def made_of(steps: range) -> PyTree:
     if len(steps) == 1:
       return put_batch(feed.batch(steps[0]), mesh, parts, per_device=per_device)
-    cut = [_cut(feed.batch(step), mesh.size, parts, per_device) for step in steps]
-    shapes = [[a.shape for a in jax.tree.leaves(batch)] for batch in cut]
-    if any(shape != shapes[0] for shape in shapes):
+    batches = [feed.batch(step) for step in steps]
+    try:
+      together = jax.tree.map(lambda *each: np.stack(each), *batches)
+    except ValueError as error:
       raise InputError(
         f'the batches of the steps {steps[0]} to {steps[-1]} differ in shape, and '
         'cannot be sent at once: `steps_per_dispatch=1` sends one at a time'
-      )
-    return _put(jax.tree.map(lambda *each: np.stack(each, axis), *cut), sharding)
+      ) from error
+    return _put(_cut(together, mesh.size, parts, per_device, axis=1), sharding)
 
   rest = iter(dispatches)
   while True:
@@ -232,16 +232,17 @@ def put_batches(
     yield from made
 
 
-def _cut(batch: PyTree, n: int, parts: int, per_device: bool) -> PyTree:
-  """Host arrays [B, ...] in the shape that `put_batch` tells of."""
+def _cut(batch: PyTree, n: int, parts: int, per_device: bool, axis: int = 0) -> PyTree:
+  """Host arrays [..., B, ...], B at `axis`, in the shape that `put_batch` tells of."""
 
   def cut(value: np.ndarray) -> np.ndarray:
-    check_divides(len(value), n, parts)
-    row = value.shape[1:]
+    check_divides(value.shape[axis], n, parts)
+    before, row = value.shape[:axis], value.shape[axis + 1 :]
+    inside = (parts,) if parts > 1 else ()
     if per_device:
-      value = value.reshape(parts, n, -1, *row).swapaxes(0, 1)
-      return value[:, 0] if parts == 1 else value
-    return value.reshape(parts, -1, *row) if parts > 1 else value
+      value = value.reshape(*before, parts, n, -1, *row)
+      return np.moveaxis(value, axis + 1, 0).reshape(n, *before, *inside, -1, *row)
+    return value.reshape(*before, *inside, -1, *row) if inside else value
 
   return jax.tree.map(cut, batch)
 

@@ -309,5 +309,7 @@ def _take(source: Source, rows: np.ndarray, batch_size: int) -> Batch:
 
 def _filled_up(rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
   """Rows [B], filled up with row 0, and how many there were."""
+  if len(rows) == batch_size:
+    return rows, batch_size
   filler = np.zeros(batch_size - len(rows), rows.dtype)
   return np.concatenate([rows, filler]), len(rows)
