@@ -135,7 +135,8 @@ def _device(config: TrainConfig, task: Task, data: Data) -> Callable[[int], None
   state = init_state(task.model, programs.tx, key, programs.x)
   state = mesh_lib.replicate(state, mesh)
   dispatches = [range(K * i, K * (i + 1)) for i in range(_PLACED)]
-  placed = list(mesh_lib.put_batches(programs.feed, dispatches, mesh, per_device=False))
+  made = mesh_lib.put_batches(programs.feed, dispatches, mesh, per_device=False)
+  placed = jax.device_put(list(made))
 
   def run(count: int) -> None:
     nonlocal state

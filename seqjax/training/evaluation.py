@@ -75,7 +75,7 @@ def make(
       watch.beat(compiles=not sums)
       if stop:
         break
-      there = isinstance(batches, Kept)
+      there = isinstance(batches, Kept) or mesh_lib.takes_numpy(mesh)
       placed = batch if there else mesh_lib.put_batch(batch, mesh)
       jax.block_until_ready(sums[-most:][:1])
       of_batch, carried = eval_step(params, carried, placed)
