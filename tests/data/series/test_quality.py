@@ -126,7 +126,9 @@ def test_the_report_counts_in_words():
   lines = clean.report.lines()
   assert lines['rows'] == '7 in the file, 6 kept'
   assert lines['repeated'] == '1 rows, dropped'
-  assert lines['gaps'].startswith('1 (2 steps missing)')
+  assert lines['gaps'] == '1 (2 steps missing); no window crosses one'
+  lines = clean.report.lines(across_gaps=True)
+  assert lines['gaps'] == '1 (2 steps missing); windows cross them'
 
 
 _NAN = np.nan

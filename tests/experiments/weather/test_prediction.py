@@ -1,5 +1,6 @@
 """Forecasts for a CSV: those of the run, for the right times, in the target's unit."""
 
+import dataclasses
 import io
 import json
 import types
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import jena_gru, predict, weather
+from experiments.weather import prediction
 from seqjax.data.series import quality, windows
 from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import write_csv
@@ -90,6 +92,38 @@ def test_a_table_from_standard_input(trained, capsys, monkeypatch):
   for row, answer in zip(rows, answers, strict=True):
     assert row.startswith(f'{answer["made"]}  {answer["for"]}')
     assert float(row.split()[4]) == pytest.approx(answer['forecast'], abs=0.006)
+
+
+def test_a_forecast_across_gaps_is_for_the_row_it_was_trained_for(
+  trained, tmp_path, capsys
+):
+  _, config, _, path = trained
+  across = dataclasses.replace(config, across_gaps=True, workdir=str(tmp_path))
+  jena_gru.run(across)
+  capsys.readouterr()
+  predict.run(predict.Config(workdir=str(tmp_path), file=str(path), json=True))
+  shown = capsys.readouterr()
+  answers = [json.loads(line) for line in shown.out.splitlines()]
+  assert '; gaps: 1 (9 steps missing); windows cross them\n' in shown.err
+  series = quality.clean(synthetic_weather.weather(0, 700, faults=True), 'f').series
+  times = [str(time).replace('T', ' ') for time in series.times]
+  assert [answer['made'] for answer in answers] == times[33:]
+  beyond = series.times[-1] + np.timedelta64(600, 's') * np.arange(1, 13)
+  due = [*times[33 + 12 :], *(str(time).replace('T', ' ') for time in beyond)]
+  assert [answer['for'] for answer in answers] == due
+  came = [answer['measured'] for answer in answers]
+  assert came[-12:] == [None] * 12
+  np.testing.assert_allclose(came[:-12], series.values[33 + 12 :, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('std', 'shown'), [(6.0, '3.14'), (0.9, '3.142'), (0.004, '3.14159')]
+)
+def test_a_line_shows_a_hundredth_of_the_target_s_spread(capsys, std, shown):
+  now = np.array(['2020-01-01T00:00:00'], 'datetime64[s]')
+  answers = {'made': now, 'for': now, 'forecast': np.array([np.pi])}
+  prediction._print(answers, 'p', std, as_json=False)
+  assert capsys.readouterr().out.split()[-1] == shown
 
 
 @pytest.mark.parametrize(
