@@ -54,7 +54,7 @@ class Config(layer_flags.OfSeries, reading.Config, series_data.Config):
     for part in self.horizon.split(','):
       first, dash, last = part.strip().partition('-')
       try:
-        horizons += range(int(first), int(last if dash else first) + 1)
+        horizons += range(int(first), int(last if dash else first) + 1) or [0]
       except ValueError:
         horizons.append(0)
     if not horizons or min(horizons) < 1:

@@ -315,6 +315,8 @@ def test_what_cannot_be_is_said(tmp_path, settings, message):
     ({'horizon': '0'}, '`horizon=0` must be rows ahead from 1, as 1,6,24 or 1-24'),
     ({'horizon': ''}, 'must be rows ahead'),
     ({'horizon': 'a'}, 'must be rows ahead'),
+    ({'horizon': '1,24-6'}, '`horizon=1,24-6` must be rows ahead'),
+    ({'horizon': '1,3--1'}, '`horizon=1,3--1` must be rows ahead'),
     ({'horizon': '6,1'}, 'must increase'),
     ({'horizon': '1-3,3'}, 'must increase'),
     ({'quantiles': '0.1,0.9'}, 'must increase, and hold 0.5'),
