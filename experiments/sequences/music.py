@@ -39,7 +39,7 @@ class Config(layer_flags.Recurrent):
     256, 'Frames of a piece in training, T: longer ones are cut.', at_least=2
   )
   frames_per_beat: int = field(
-    1, 'Frames of a quarter note, for files of MIDI.', at_least=1
+    1, 'Frames of a quarter note, for files of MIDI.', at_least=1, below=midi.TICKS + 1
   )
   batch_size: int = 16
 

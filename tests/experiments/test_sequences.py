@@ -131,6 +131,11 @@ def test_pieces_are_cut_without_losing_a_frame():
     )
 
 
+def test_frames_that_midi_cannot_write_are_refused_before_training():
+  with pytest.raises(InputError, match='`frames_per_beat` must be below 481, got 481'):
+    music.Config(frames_per_beat=481)
+
+
 @pytest.mark.slow
 def test_music_is_learnt_and_its_likelihood_is_that_of_a_loop(musician, capsys):
   folder, result = musician

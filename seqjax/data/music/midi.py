@@ -14,7 +14,7 @@ from seqjax.data.music import LOWEST_NOTE, NUM_KEYS, Roll
 from seqjax.files import whole
 from seqjax.types import InputError
 
-_TICKS = 480  # of a beat, a quarter note
+TICKS = 480  # of a beat, a quarter note
 _VELOCITY = 80
 _DRUMS = 9  # the channel whose notes are no keys
 _SIZES = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}  # bytes of an event
@@ -25,25 +25,31 @@ def write(
 ) -> None:
   """Writes a roll [T, 88] as a file of one track.
 
-  A key that sounds in frames one after the other is one long note.
+  A key that sounds in frames one after the other is one long note. Frames that are no
+  whole ticks begin at the nearest one.
 
   Raises:
-    InputError: The file cannot be written.
+    InputError: The file cannot be written, or frames are shorter than a tick.
   """
-  ticks = _TICKS // frames_per_beat
+  if frames_per_beat > TICKS:
+    raise InputError(
+      f'`frames_per_beat` must be at most {TICKS}, the ticks of a beat, got '
+      f'{frames_per_beat}'
+    )
   silence = np.zeros((1, NUM_KEYS), bool)
   change = np.diff(np.concatenate([silence, roll, silence]).astype(np.int8), axis=0)
   track = bytearray(b'\x00\xff\x51\x03')
   track += (60_000_000 // beats_per_minute).to_bytes(3, 'big')
   track += b'\x00\xc0\x00'  # a grand piano
   last = 0
-  for frame, key in np.argwhere(change):
+  for frame, key in np.argwhere(change).tolist():
     on = change[frame, key] > 0
-    track += _number((int(frame) - last) * ticks)
+    now = round(frame * TICKS / frames_per_beat)
+    track += _number(now - last)
     track += bytes([0x90 if on else 0x80, key + LOWEST_NOTE, _VELOCITY if on else 0])
-    last = int(frame)
+    last = now
   track += b'\x00\xff\x2f\x00'
-  header = b''.join(n.to_bytes(2, 'big') for n in (0, 1, _TICKS))  # format, tracks
+  header = b''.join(n.to_bytes(2, 'big') for n in (0, 1, TICKS))  # format, tracks
   chunks = ((b'MThd', header), (b'MTrk', bytes(track)))
   content = b''.join(kind + len(c).to_bytes(4, 'big') + c for kind, c in chunks)
   try:

@@ -32,13 +32,19 @@ def test_what_is_written_is_the_specification_s_bytes(tmp_path):
   assert (tmp_path / 'a.mid').read_bytes() == wanted
 
 
-@pytest.mark.parametrize('frames_per_beat', [1, 2, 4])
+@pytest.mark.parametrize('frames_per_beat', [1, 4, 7, 479, 480])
 def test_a_roll_comes_back(tmp_path, frames_per_beat):
-  roll = np.random.default_rng(0).random((40, 88)) < 0.3
+  roll = np.random.default_rng(0).random((90, 88)) < 0.3
   roll[-1, 0] = True
   midi.write(tmp_path / 'a.mid', roll, frames_per_beat=frames_per_beat)
   again = midi.read(tmp_path / 'a.mid', frames_per_beat=frames_per_beat)
   np.testing.assert_array_equal(again, roll)
+
+
+def test_frames_shorter_than_a_tick_are_refused(tmp_path):
+  with pytest.raises(InputError, match='`frames_per_beat` must be at most 480, the'):
+    midi.write(tmp_path / 'a.mid', np.ones((2, 88), bool), frames_per_beat=481)
+  assert not (tmp_path / 'a.mid').exists()
 
 
 def test_tracks_running_status_and_what_is_no_note(tmp_path):
