@@ -323,7 +323,8 @@ def _by_line(
       except ValueError as error:
         column = ','.join(names[when])
         raise InputError(
-          f'{where}, column {column!r}: expected {error}, got {time!r}'
+          f'{where}, column {column!r}: expected {error}, got {time!r}; see '
+          '`date_format`'
         ) from error
     for i, column_words in words.items():
       word = fields[i].strip()

@@ -143,7 +143,8 @@ def _between(
         ends.append(np.datetime64(read_time(text), 's'))
     except ValueError as error:
       raise InputError(
-        f'{row.location}, column {name!r}: expected {error}, got {text!r}'
+        f'{row.location}, column {name!r}: expected {error}, got {text!r}; '
+        'see `date_format`'
       ) from error
   if date_format == date_times.ISO and _is_day(last):
     ends[1] += np.timedelta64(86_399, 's')  # its last second

@@ -299,7 +299,8 @@ def test_a_time_in_each_form(date_format, texts, expected):
 def test_a_time_of_another_form_is_named_by_line(date_format, good, bad, message):
   content = f'when,a\n{good},1\n{good},2\n{bad},3\n'.encode()
   with pytest.raises(
-    InputError, match=f"^f: line 4, column 'when': expected {message}"
+    InputError,
+    match=f"^f: line 4, column 'when': expected {message}.*'; see `date_format`$",
   ):
     read_csv(content, 'f', time_column='when', date_format=date_format)
 

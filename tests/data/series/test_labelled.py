@@ -128,7 +128,7 @@ def test_a_last_day_is_all_of_it(tmp_path):
     ),
     (
       'file,label,from,to\nrun/a.csv,a,1.1.,2.2.\n',
-      "line 2, column 'from': expected a t",
+      "line 2, column 'from': expected a t.*; see `date_format`$",
     ),
     ('file,label,from\nrun/a.csv,a,2020-01-01\n', 'to'),
   ],
