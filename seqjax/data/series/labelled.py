@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import pathlib
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 from seqjax.data.series import times as date_times
 from seqjax.data.series.series import Series
 from seqjax.data.texts.labelled import NAMES
-from seqjax.data.texts.tables import Row, read_table, read_text
+from seqjax.data.texts.tables import Row, column_names, read_table
 from seqjax.files.litter import inside
 from seqjax.types import InputError
 
@@ -86,7 +85,7 @@ def _by_table(
 ) -> Labelled:
   if not table.is_file():
     raise InputError(f'`labels={table}` is no file')
-  given = _header(table)
+  given = column_names(table)
   ranged = _FIRST in given or _LAST in given
   columns = [
     'label',
@@ -111,15 +110,6 @@ def _by_table(
       name = f'{file}, {cells[_FIRST]} to {cells[_LAST]}'
     _add(labelled, series, cells['label'], name, _part(cells.get('part', ''), row))
   return labelled
-
-
-def _header(table: pathlib.Path) -> set[str]:
-  """The names in its first line, whatever is between them."""
-  line = read_text(table).partition('\n')[0]
-  names = {line.strip()}
-  for sign in ',;\t':
-    names |= {name.strip() for name in next(csv.reader([line], delimiter=sign), [])}
-  return names
 
 
 def _between(

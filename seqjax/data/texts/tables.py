@@ -1,5 +1,6 @@
 """Rows of CSV, TSV and JSON lines, each with its line."""
 
+import contextlib
 import csv
 import io
 import json
@@ -71,6 +72,28 @@ def read_table(
   if not rows:
     raise InputError(f'{path} holds no row')
   return rows
+
+
+def column_names(path: pathlib.Path) -> set[str]:
+  """Names that `read_table` may find: with any sign between them, of any object.
+
+  What is broken has none: `read_table` says it by its line.
+
+  Raises:
+    InputError: As `read_text`.
+  """
+  text, names = read_text(path), set[str]()
+  if KINDS.get(path.suffix.lower()) == 'json':
+    for line in text.split('\n'):
+      with contextlib.suppress(ValueError):
+        record = json.loads(line)
+        names |= record.keys() if isinstance(record, dict) else set()
+    return names
+  for sign in ',;\t':
+    rows = csv.reader(io.StringIO(text), delimiter=sign, skipinitialspace=True)
+    with contextlib.suppress(csv.Error):
+      names |= {name.strip() for name in next(filter(None, rows), [])}
+  return names
 
 
 def objects(

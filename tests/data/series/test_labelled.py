@@ -56,6 +56,32 @@ def test_a_table_of_files_of_rows_and_of_parts(folder, tmp_path):
   assert [len(series.times) for series in found.series] == [3, 4]
 
 
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('a.csv', '"label", "file", "part"\n"x", "run/a.csv", "train"\n'),
+    ('a.csv', '\nlabel,"a\nb",file,part\nx,0,run/a.csv,train\n'),
+    ('a.tsv', '\nlabel\tpart\tfile\nx\ttrain\trun/a.csv\n'),
+    ('a.jsonl', '\n{"label": "x", "file": "run/a.csv", "part": "train"}\n'),
+  ],
+)
+def test_a_part_is_found_in_every_kind_of_table(folder, tmp_path, name, text):
+  found = labelled.load(str(folder), _table(tmp_path / name, text), _read)
+  assert (found.labels, found.parts) == (['x'], ['train'])
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('{"label": "x", "file": "run/a.csv"}\n{"part": "test"}\n', "1 has no 'part'"),
+    ('{"label": "x", "file": "run/a.csv"}\n{"label"\n', '2 is no JSON'),
+  ],
+)
+def test_a_part_of_some_objects_is_refused(folder, tmp_path, text, message):
+  with pytest.raises(InputError, match=f'a.jsonl, line {message}'):
+    labelled.load(str(folder), _table(tmp_path / 'a.jsonl', text), _read)
+
+
 def test_rows_of_one_file_by_number(tmp_path):
   path = tmp_path / 'one.csv'
   path.write_text('x\n' + '\n'.join(map(str, range(10, 20))))
