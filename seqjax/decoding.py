@@ -81,6 +81,8 @@ def decode(
   for name, value in (('first', first), ('end', end)):
     if not 0 < value < model.vocab_size:
       raise ValueError(f'{name} must be an id in (0, {model.vocab_size}), got {value}')
+  if not all(0 <= value < model.vocab_size for value in never):
+    raise ValueError(f'never must be ids in [0, {model.vocab_size}), got {list(never)}')
   numbers = _Numbers(end, num_steps, length_penalty, (0, *never))
   return _decode(model, first, beam_size, numbers, params, jnp.asarray(ids))
 

@@ -207,6 +207,8 @@ def test_what_cannot_be_is_refused_by_name():
   for options, match in (
     ({'first': 8}, r'first must be an id in \(0, 8\), got 8'),
     ({'end': 0}, r'end must be an id in \(0, 8\), got 0'),
+    ({'never': (1, 8)}, r'never must be ids in \[0, 8\), got \[1, 8\]'),
+    ({'never': [-1]}, r'never must be ids in \[0, 8\), got \[-1\]'),
     ({'num_steps': 0}, 'num_steps must be at least 1'),
     ({'length_penalty': -1.0}, 'length_penalty 0 or more'),
     ({'beam_size': 0}, 'beam_size must be at least 1'),
