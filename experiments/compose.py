@@ -22,6 +22,8 @@ from seqjax.data.music import LOWEST_NOTE, NUM_KEYS, midi
 from seqjax.types import InputError
 from seqjax.view import console, piano_roll
 
+_PICTURE = '.png'  # beside the music, of the same name
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(config_lib.Flags):
@@ -35,6 +37,13 @@ class Config(config_lib.Flags):
     1.0, 'Lower is safer; 0 is the most likely.', at_least=0, below=math.inf
   )
   seed: int = field(0, 'Of the draws.', at_least=0)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if pathlib.Path(self.out).suffix.lower() == _PICTURE:
+      raise InputError(
+        f'`out={self.out}` must not end in {_PICTURE}, as the picture beside it does'
+      )
 
 
 def run(config: Config) -> None:
@@ -66,7 +75,7 @@ def run(config: Config) -> None:
   roll = np.concatenate([begin, made]) if config.begin else made
   path = pathlib.Path(config.out)
   midi.write(path, roll, frames_per_beat=per_beat)
-  picture = path.with_suffix('.png')
+  picture = path.with_suffix(_PICTURE)
   title = f'{trained.experiment}, {config.num_frames} frames from seed {config.seed}'
   piano_roll.draw({'': roll}, picture, title=title, lowest_note=LOWEST_NOTE)
   console.facts_table({'music': path, 'picture': picture})

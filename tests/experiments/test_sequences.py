@@ -136,6 +136,12 @@ def test_frames_that_midi_cannot_write_are_refused_before_training():
     music.Config(frames_per_beat=481)
 
 
+@pytest.mark.parametrize('out', ['a.png', 'b/A.PNG'])
+def test_music_is_not_written_where_its_picture_will_be(out):
+  with pytest.raises(InputError, match=f'`out={out}` must not end in .png'):
+    compose.Config(out=out)
+
+
 @pytest.mark.slow
 def test_music_is_learnt_and_its_likelihood_is_that_of_a_loop(musician, capsys):
   folder, result = musician
