@@ -18,6 +18,7 @@ FILES = {
   'test_labels': 't10k-labels-idx1-ubyte.gz',
 }
 NUM_CLASSES = 10
+_SIDE = 28  # pixels
 _MAX_BYTES = 2**30  # of an unpacked file; the largest of EMNIST has 0.55e9
 
 
@@ -32,9 +33,15 @@ def images_of(images: pathlib.Path, labels: pathlib.Path) -> Images:
   """The images and labels of two IDX files, gzip or not.
 
   Raises:
-    InputError: A file cannot be read or is no such file, or they are not as many.
+    InputError: A file cannot be read or is no such file, images have another size, or
+      they are not as many.
   """
   x, y = _idx(images, 3), _idx(labels, 1)
+  if x.shape[1:] != (_SIDE, _SIDE):
+    size = ' x '.join(map(str, x.shape[1:]))
+    raise InputError(
+      f'{images}: expected images of {_SIDE} x {_SIDE} pixels, got {size}'
+    )
   if len(x) != len(y) or not len(x) or y.max() >= NUM_CLASSES:
     raise InputError(
       f'{images} has {len(x)} images and {labels} {len(y)} labels: expected as many, '

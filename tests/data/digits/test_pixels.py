@@ -61,6 +61,7 @@ def test_what_is_no_mnist_is_refused_by_name(tmp_path):
   for name, content, message in (
     ('train_images', _idx(x)[:-1], r'train-images-idx3-ubyte\.gz: no IDX file'),
     ('train_images', _idx(y), r'no IDX file of bytes \[N, N, N\]'),
+    ('test_images', _idx(x[:5, :8, :9]), r't10k.*: expected images of 28 .*got 8 x 9'),
     ('test_labels', b'', r't10k-labels-idx1-ubyte\.gz: no IDX file'),
     ('train_labels', _idx(y[:-1]), '20 images and .* 19 labels: expected as many'),
     ('train_labels', _idx(y + 3), 'expected as many, of 0 to 9'),
