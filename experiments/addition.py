@@ -23,13 +23,15 @@ from seqjax.data.texts import parallel
 from seqjax.data.texts.known import Parallel
 from seqjax.types import InputError
 
+_SYNTHETIC = 1_000  # sums
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(seq2seq.Config):
   """What it can be told; see --help."""
 
   dataset: Literal['generated', 'synthetic'] = field(
-    'generated', 'Sums: generated, or with synthetic a few of two digits.'
+    'generated', 'Sums: generated, or with synthetic 1,000 of them at most.'
   )
   digits: int = field(3, 'Of each number, at most.', at_least=1, below=9)
   num_pairs: int = field(62_500, 'Sums to draw, a fifth of them held out.', at_least=20)
@@ -53,9 +55,9 @@ class Config(seq2seq.Config):
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:
   """The sums that the flags ask for."""
-  if config.dataset == 'synthetic':
-    return parallel.addition(0, 1_000, 2)
-  return parallel.addition(0, config.num_pairs, config.digits)
+  few = config.dataset == 'synthetic'
+  num_pairs = min(config.num_pairs, _SYNTHETIC) if few else config.num_pairs
+  return parallel.addition(0, num_pairs, config.digits)
 
 
 make_model = seq2seq.make_model

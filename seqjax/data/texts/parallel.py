@@ -14,24 +14,24 @@ from seqjax.data.texts.synthetic import cut
 from seqjax.types import InputError
 
 
-def addition(seed: int, number: int, digits: int) -> dict[str, Parallel]:
+def addition(seed: int, num_pairs: int, digits: int) -> dict[str, Parallel]:
   """Sums such as '27+605' and what they come to, of up to so many digits; none twice.
 
   Numbers of each length are drawn as often, so that the short ones are soon all there.
   A tenth is validation, another the test; 27+605 and 605+27 are in one part.
 
   Raises:
-    InputError: There are not so many sums.
+    InputError: They are more than some half of the sums there are.
   """
-  # Half of those there are: the last of many would have to be looked for.
-  most = 10 ** (2 * digits) // 4
-  if number > most:
+  most = 10 ** (2 * digits) // 4  # the last of all would have to be looked for
+  if num_pairs > most:
     raise InputError(
-      f'of {digits} digits there are {most:,} sums, asked for {number:,}'
+      f'`num_pairs` must be at most {most:,}, some half of the sums of {digits} '
+      f'digits, got {num_pairs:,}'
     )
   rng = np.random.RandomState(seed)
   drawn: dict[tuple[int, int], tuple[int, int]] = {}
-  while len(drawn) < number:
+  while len(drawn) < num_pairs:
     lengths = rng.randint(1, digits + 1, 2)
     a, b = (int(rng.randint(10**n)) for n in lengths)
     drawn.setdefault((min(a, b), max(a, b)), (a, b))
@@ -64,7 +64,7 @@ _FORMS = (
 )
 
 
-def dates(seed: int, number: int) -> dict[str, Parallel]:
+def dates(seed: int, num_pairs: int) -> dict[str, Parallel]:
   """Dates as people write them, and as ISO 8601: 'the 3rd of May 2021', '2021-05-03'.
 
   Of 1970 to 2069, so that two digits tell the year. Days are not twice in the set, and
@@ -75,11 +75,14 @@ def dates(seed: int, number: int) -> dict[str, Parallel]:
   """
   first = datetime.date(1970, 1, 1)
   days = (datetime.date(2070, 1, 1) - first).days
-  if number > days:
-    raise InputError(f'from 1970 to 2069 there are {days:,} days, asked for {number:,}')
+  if num_pairs > days:
+    raise InputError(
+      f'`num_pairs` must be at most {days:,}, the days from 1970 to 2069, got '
+      f'{num_pairs:,}'
+    )
   rng = np.random.RandomState(seed)
   sources, targets = [], []
-  for offset in rng.permutation(days)[:number].tolist():
+  for offset in rng.permutation(days)[:num_pairs].tolist():
     day = first + datetime.timedelta(offset)
     text = _FORMS[rng.randint(len(_FORMS))].format(
       n=day.day,

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.usefixtures('quick_programs')
 _ROWS = {row.name: row for row in suites.SUITES['sequences']}
 # What makes a run short, a number that it must reach, and a text to predict.
 _CASES = {
-  'addition': (('--features=64', '--num_epochs=30'), ('test_accuracy', 0.55), '27+5'),
+  'addition': (
+    ('--digits=2', '--features=64', '--num_epochs=30'), ('test_accuracy', 0.55), '27+5',
+  ),
   'dates': (
     ('--features=32', '--num_epochs=14'), ('test_exact_match', 0.4), 'May 3, 2021',
   ),
@@ -106,6 +108,15 @@ def test_words_put_together_are_the_text_again(tmp_path):
   turned = seq2seq.encode(dataclasses.replace(config, reverse=True), parts)
   x, _, _, _ = turned.parts[0].take(np.array([0]))
   assert (x[0, 0][: len(ids)] == ids[::-1]).all()
+
+
+@pytest.mark.parametrize('digits', [1, 4])
+def test_few_sums_have_the_digits_that_are_asked_for(tmp_path, digits):
+  flags = f'--digits={digits}', '--num_pairs=25'
+  module, config = _config('addition', tmp_path, *flags)
+  texts = [t for part in module.load_texts(config).values() for t in part.sources]
+  assert len(texts) == 25
+  assert max(len(n) for text in texts for n in text.split('+')) == digits
 
 
 def test_flags_that_do_not_fit_are_refused(tmp_path):
