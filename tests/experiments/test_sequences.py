@@ -303,6 +303,25 @@ def test_looks_at_words_are_summed_over_sentences():
   np.testing.assert_array_equal(found, [[1, 9, 18], [17, 33, 42]])
 
 
+def test_what_is_left_of_a_sentence_without_a_word_is_none():
+  tokenizer = vocabulary.fit([told.words(1)], by='words')
+  text = '"Anna went to the hall..." "Bruno ran back to the attic." "Where is Anna?"'
+  anna, bruno, question = stories.sentences_of(tokenizer, text)
+  assert 'Anna went' in anna
+  assert 'Bruno ran' in bruno
+  assert 'Where is' in question
+
+
+@pytest.mark.parametrize('task', told.TASKS)
+def test_few_stories_have_the_ids_of_many(task):
+  few, more = (
+    stories.load(stories.Config(num_stories=number, task=task)) for number in (2, 300)
+  )
+  assert few.tokenizer.word_index == more.tokenizer.word_index
+  ids = np.concatenate(few.parts[2].seen()[0])
+  assert sorted({*ids.tolist()}) == list(range(2, few.tokenizer.num_ids))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('hops', [0, 2])
 def test_questions_are_answered(tmp_path, capsys, hops):

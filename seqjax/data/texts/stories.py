@@ -77,14 +77,27 @@ class _World:
     self.sentences.append(f'{person} {done}')
 
 
+def words(task: int) -> list[str]:
+  """All words that stories of a task and their questions are made of, each once.
+
+  Raises:
+    ValueError: There is no such task.
+  """
+  _check_task(task)
+  said = ['where', 'the', *PERSONS, *PLACES, *_GOES]
+  said += ['was', 'before'] if task == 3 else ['is']
+  if task > 1:
+    said += [*THINGS, *_TAKES, *_DROPS]
+  return list(dict.fromkeys(' '.join(said).split()))
+
+
 def tell(rng: np.random.RandomState, task: int) -> Story:
   """Draws a story.
 
   Raises:
     ValueError: There is no such task.
   """
-  if task not in TASKS:
-    raise ValueError(f'task must be one of {TASKS}, got {task}')
+  _check_task(task)
   length = rng.randint(_LEAST[task], _MOST[task] + 1)
   while True:
     world = _World()
@@ -129,6 +142,11 @@ def stories(seed: int, number: int, task: int) -> list[Story]:
   """
   rng = np.random.RandomState(seed)
   return [tell(rng, task) for _ in range(number)]
+
+
+def _check_task(task: int) -> None:
+  if task not in TASKS:
+    raise ValueError(f'task must be one of {TASKS}, got {task}')
 
 
 def _pick(rng: np.random.RandomState, choices: tuple[str, ...] | list[str]) -> str:

@@ -1,6 +1,7 @@
 """Answers and facts of stories against one who reads them sentence by sentence."""
 
 import collections
+import re
 
 import pytest
 
@@ -59,6 +60,9 @@ def test_the_answer_is_that_of_a_reader_and_follows_from_the_facts(task):
   answers = collections.Counter(story.answer for story in found)
   assert max(answers.values()) < 0.3 * len(found)
   assert stories.stories(0, 400, task) == found != stories.stories(1, 400, task)
+  texts = ' '.join(story.text for story in found)
+  words = stories.words(task)
+  assert sorted(words) == sorted({*re.findall('[a-z]+', texts)})
 
 
 def test_a_story_is_written_as_one_would():
@@ -66,3 +70,5 @@ def test_a_story_is_written_as_one_would():
   assert story.text == 'anna went to the hall. where is anna?'
   with pytest.raises(ValueError, match='task must be one of'):
     stories.stories(0, 1, 4)
+  with pytest.raises(ValueError, match='task must be one of'):
+    stories.words(0)
