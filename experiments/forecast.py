@@ -3,10 +3,10 @@
 python -m experiments.forecast --data=FILE.csv --target=COLUMN --workdir=DIR
 python -m experiments.predict --workdir=DIR --file=FILE.csv
 
-Any recurrent layer, from the last rows of all columns; several targets, several rows
-ahead, quantiles. Each error stands beside those of two forecasts that need no model:
-the last value, and the value a day before, on the very same windows. See
-docs/own_data.md.
+Recurrent layers, convolutions or dense ones, on the last rows of all columns; several
+targets, several rows ahead, quantiles. Each error stands beside those of two forecasts
+that need no model: the last value, and the value a day before, on the very same
+windows. See docs/own_data.md.
 """
 
 from experiments import experiment

@@ -8,13 +8,12 @@ Source: the chapter, section 6.4.3: worse than the naive forecast.
 """
 
 import dataclasses
-from typing import Any
 
 import seqjax as sj
-from experiments import experiment, weather
+from experiments import experiment, layer_flags, weather
+from experiments.series import data as series_data
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,24 +26,15 @@ class Config(weather.Config):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    k, p, inputs = self.kernel_size, self.pool_size, self.lookback // self.step
-    fewest = k - 1 + p * (k - 1 + p * k)
-    if inputs < fewest:
-      raise InputError(
-        f'--lookback must be at least {fewest} times --step for three convolutions of '
-        f'--kernel_size={k} around --pool_size={p}, got {inputs} times'
-      )
+    series_data.check_rows(self, self.kernel_size, self.pool_size, 3)
 
 
 def make_model(config: Config) -> sj.SequenceRegressor:
   """x [B, T, D] -> forecasts [B]."""
-  layers: list[Any] = []
-  for last in (False, False, True):
-    layers.append(sj.Conv1D(config.features, config.kernel_size, activation='relu'))
-    layers.append(
-      sj.GlobalMaxPooling1D() if last else sj.MaxPooling1D(config.pool_size)
-    )
-  return sj.SequenceRegressor(sj.Stack(layers))
+  layers = layer_flags.convolutions(
+    config.features, config.kernel_size, config.pool_size, 3
+  )
+  return sj.SequenceRegressor(sj.Stack([*layers, sj.GlobalMaxPooling1D()]))
 
 
 task = weather

@@ -10,10 +10,10 @@ the chapter, section 6.4.4: not as good as the GRU, much faster.
 import dataclasses
 
 import seqjax as sj
-from experiments import experiment, weather
+from experiments import experiment, layer_flags, weather
+from experiments.series import data as series_data
 from seqjax import config as config_lib
 from seqjax.config import field
-from seqjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,21 +30,13 @@ class Config(weather.Config):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    k, p, inputs = self.kernel_size, self.pool_size, self.lookback // self.step
-    fewest = k - 1 + p * k
-    if inputs < fewest:
-      raise InputError(
-        f'--lookback must be at least {fewest} times --step for two convolutions of '
-        f'--kernel_size={k} around --pool_size={p}, got {inputs} times'
-      )
+    series_data.check_rows(self, self.kernel_size, self.pool_size, 2)
 
 
 def make_model(config: Config) -> sj.SequenceRegressor:
   """x [B, T, D] -> forecasts [B]."""
   layers = [
-    sj.Conv1D(config.features, config.kernel_size, activation='relu'),
-    sj.MaxPooling1D(config.pool_size),
-    sj.Conv1D(config.features, config.kernel_size, activation='relu'),
+    *layer_flags.convolutions(config.features, config.kernel_size, config.pool_size, 2),
     sj.GRU(
       config.features,
       dropout=config.dropout,

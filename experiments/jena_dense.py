@@ -9,10 +9,8 @@ Source: the chapter, section 6.3.4: about the naive forecast.
 
 import dataclasses
 
-import flax.linen as nn
-
 import seqjax as sj
-from experiments import experiment, weather
+from experiments import experiment, layer_flags, weather
 from seqjax import config as config_lib
 from seqjax.config import field
 
@@ -26,9 +24,7 @@ class Config(weather.Config):
 
 def make_model(config: Config) -> sj.SequenceRegressor:
   """x [B, T, D] -> forecasts [B]."""
-  init = nn.initializers.glorot_uniform()  # Keras's; linen's is another
-  hidden = nn.Dense(config.features, kernel_init=init)
-  return sj.SequenceRegressor(sj.Stack([sj.Flatten(), hidden, nn.relu]))
+  return sj.SequenceRegressor(sj.Stack(layer_flags.dense(config.features)))
 
 
 task = weather

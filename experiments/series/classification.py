@@ -52,6 +52,9 @@ class Config(layer_flags.OfSeries, reading.Config):
     path=True,
   )
   length: int = field(500, 'Rows of a series, T: its last ones.', at_least=1)
+  layer: Literal['lstm', 'gru', 'simple_rnn', 'min_gru', 'conv1d'] = field(
+    'lstm', 'Recurrent layers, or convolutions.'
+  )
   pooling: Literal['max', 'mean', 'last'] = 'max'
   validation_split: float = field(
     0.2, 'Share of each class held out, if no part says so.', above=0, below=1
@@ -127,6 +130,8 @@ def load(config: Config) -> Data:
     )
     for series, location in zip(content.series, content.locations, strict=True)
   ]
+  for one, location in zip(values, content.locations, strict=True):
+    _check_rows(config, one, location)
   labels = [
     np.array([classes.index(content.labels[i]) for i in rows], np.int32)
     for rows in chosen
@@ -173,6 +178,17 @@ def _complete(config: Config, series: Series, name: str) -> Series:
   return quality.complete(
     series, name, sentinel=config.sentinel, missing=config.missing, held=held
   )
+
+
+def _check_rows(config: Config, values: np.ndarray, name: str) -> None:
+  """Raises InputError if a series [T, D] is too short for convolutions."""
+  fewest = layer_flags.fewest_steps(config.kernel_size, 1, config.num_layers)
+  rows = min(len(values), config.length)
+  if config.layer == 'conv1d' and rows < fewest:
+    raise InputError(
+      f'{name}: convolutions of `kernel_size={config.kernel_size}`, '
+      f'`num_layers={config.num_layers}` of them, need {fewest} rows, got {rows}'
+    )
 
 
 def _scaling(config: Config, series: list[Series], places: list[str]) -> Scaling:
@@ -281,6 +297,7 @@ def predict(members: Members, request: Request) -> None:
   series = _complete(config, reading.parse(config, content, name), name)
   aligned = reading.align(config, series, scaling.columns, name)
   values = scaling.normal(aligned.series.values)[-config.length :]
+  _check_rows(config, values, name)
   one = running.arrays(values[None])
   if request.held_out:
     outputs, y = members.held_out(members.load().parts[2])

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
+from experiments import layer_flags
 from seqjax import config as config_lib
 from seqjax.config import field
 from seqjax.data.series.batches import WindowsInOrder
@@ -117,6 +118,18 @@ def borders(config: Config, file_rows: np.ndarray, name: str) -> tuple[int, int]
     raise InputError('--train_fraction and --validation_fraction must add up below 1')
   share = config.train_fraction + config.validation_fraction
   return int(config.train_fraction * N), int(share * N)
+
+
+def check_rows(config: Config, kernel_size: int, pool_size: int, number: int) -> None:
+  """Raises InputError unless windows are as long as `layer_flags.convolutions` need."""
+  fewest = layer_flags.fewest_steps(kernel_size, pool_size, number)
+  inputs = config.lookback // config.step
+  if inputs < fewest:
+    raise InputError(
+      f'`lookback` must be at least {fewest} times `step`, got {inputs} times: '
+      f'convolutions of `kernel_size={kernel_size}`, {number} of them with '
+      f'`pool_size={pool_size}` between, need as many inputs'
+    )
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,9 +63,8 @@ def make_model(config: Config) -> sj.SequenceRegressor:
   """x [B, T, D] -> forecasts [B, K, C], or their quantiles [B, K, C, Q]."""
   shape = (len(config.horizons), len(config.targets))
   quantiles = (len(config.levels),) if config.levels else ()
-  return sj.SequenceRegressor(
-    layer_flags.pooled_encoder(config), output_shape=(*shape, *quantiles)
-  )
+  encoder = layer_flags.pooled_encoder(config, config.pool_size)
+  return sj.SequenceRegressor(encoder, output_shape=(*shape, *quantiles))
 
 
 def train(

@@ -36,6 +36,9 @@ class Config(layer_flags.OfSeries, reading.Config, series_data.Config):
     'default a day, or a week of daily rows.',
     at_least=1,
   )
+  pool_size: int = field(
+    3, 'Steps that become one between convolutions of conv1d.', at_least=1
+  )
   num_epochs: int = field(20, 'Epochs.', at_least=1)
   early_stopping: int | None = 5
 
@@ -43,6 +46,8 @@ class Config(layer_flags.OfSeries, reading.Config, series_data.Config):
     super().__post_init__()
     if not self.horizons or list(self.horizons) != sorted({*self.horizons}):
       raise InputError(f'`horizon={self.horizon}` must increase')
+    if self.layer == 'conv1d':
+      series_data.check_rows(self, self.kernel_size, self.pool_size, self.num_layers)
     levels = self.levels
     if levels and (list(levels) != sorted({*levels}) or 0.5 not in levels):
       raise InputError(f'`quantiles={self.quantiles}` must increase, and hold 0.5')

@@ -1,5 +1,7 @@
 """Classes of series of one's own: learned, reported, and told of a new file."""
 
+import contextlib
+import dataclasses
 import json
 import pathlib
 
@@ -81,8 +83,9 @@ def _test_files(config):
   return chosen
 
 
-def test_padding_changes_nothing(trained):
-  config = trained[0]
+@pytest.mark.parametrize('layer', ['lstm', 'min_gru', 'conv1d'])
+def test_padding_changes_nothing(trained, layer):
+  config = dataclasses.replace(trained[0], layer=layer, num_layers=2)
   model = classify_series.make_model(config, 3)
   x = np.random.default_rng(0).normal(size=(1, 9, 4)).astype(np.float32)
   variables = model.init(jax.random.key(0), x, train=False)
@@ -93,6 +96,37 @@ def test_padding_changes_nothing(trained):
     model.apply(variables, x, train=False),
     atol=1e-6,
   )
+
+
+_SHORT = r'short.csv: convolutions of `kernel_size=5`, .* need 9 rows, got 2'
+
+
+@pytest.mark.parametrize(
+  ('layer', 'asked'),
+  [
+    ('min_gru', contextlib.nullcontext()),
+    ('conv1d', pytest.raises(InputError, match=_SHORT)),
+  ],
+)
+def test_each_layer_tells_generated_waves(tmp_path, layer, asked):
+  config = classify_series.Config(
+    dataset='synthetic', layer=layer, features=16, num_epochs=4, learning_rate=0.02,
+    num_layers=2, workdir=str(tmp_path),
+  )  # fmt: skip
+  result = classify_series.run(config)
+  assert result['test_accuracy'] > 0.6 > result['naive_test_accuracy']
+  file = tmp_path / 'short.csv'
+  file.write_text('time,x,y\n2020-01-01,1,2\n2020-01-02,1,2\n')
+  with asked:
+    predict.run(predict.Config(workdir=str(tmp_path), file=str(file)))
+
+
+def test_what_convolutions_are_too_long_for_is_refused_by_name(trained):
+  settings = {'layer': 'conv1d', 'categories': 'kind', 'data': trained[0].data}
+  with pytest.raises(InputError, match=r'saw/\d+.csv: convolutions of .* need 41 rows'):
+    classification.load(classify_series.Config(**settings, kernel_size=41, length=40))
+  with pytest.raises(InputError, match=r'`layer` must be one of .* conv1d, got .dense'):
+    classify_series.Config(layer='dense')
 
 
 def test_a_file_that_does_not_do(trained, tmp_path):

@@ -1,6 +1,7 @@
 """Forecasts of a CSV of one's own: windows, baselines and errors by plain loops."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -8,11 +9,21 @@ import pathlib
 import re
 import shutil
 
+import jax
 import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import experiment, forecast, jena_gru, predict, prediction, weather
+from experiments import (
+  experiment,
+  forecast,
+  jena_conv1d,
+  jena_dense,
+  jena_gru,
+  predict,
+  prediction,
+  weather,
+)
 from experiments.series import data as series_data
 from experiments.series import targets
 from seqjax import models
@@ -323,6 +334,24 @@ def test_what_cannot_be_is_said(tmp_path, settings, message):
     ({'quantiles': '0.5,0.1'}, 'must increase, and hold 0.5'),
     ({'quantiles': '0.5,1'}, 'must be numbers between 0 and 1'),
     ({'quantiles': 'half'}, 'must be numbers between 0 and 1'),
+    (
+      {'layer': 'conv1d', 'bidirectional': True},
+      '`bidirectional` does not go with `layer=conv1d`',
+    ),
+    ({'layer': 'dense', 'dropout': 0.1}, '`dropout` does not go with `layer=dense`'),
+    (
+      {'layer': 'min_gru', 'recurrent_dropout': 0.1},
+      '`recurrent_dropout` does not go with `layer=min_gru`',
+    ),
+    ({'layer': 'conv1d'}, '`layer=conv1d` has no last state: `pooling` must be max or'),
+    (
+      {'layer': 'dense', 'pooling': 'max'},
+      '`pooling=max` does not go with `layer=dense`',
+    ),
+    (
+      {'layer': 'conv1d', 'pooling': 'max', 'num_layers': 2, 'lookback': 18},
+      '`lookback` must be at least 19 times `step`, got 18 times',
+    ),
   ],
 )
 def test_flags_that_cannot_be(settings, message):
@@ -441,23 +470,78 @@ def test_small_steps_of_large_numbers_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('bidirectional', 'layer', 'num_layers', 'total'),
+  ('flags', 'total'),
   [
     # By hand: 4 (2 * 3 + 3 * 3 + 3) of an LSTM of 3 units on 2 inputs, twice for both
     # directions; on top of 6 numbers 4 (6 * 3 + 3 * 3 + 3), twice; a head of 6 or 3
     # numbers to K C = 4.
-    (True, 'lstm', 2, 2 * 72 + 2 * 120 + 4 * 7),
-    (False, 'simple_rnn', 1, 2 * 3 + 3 * 3 + 3 + 4 * 4),
+    ({'bidirectional': True, 'num_layers': 2}, 2 * 72 + 2 * 120 + 4 * 7),
+    ({'layer': 'simple_rnn'}, 2 * 3 + 3 * 3 + 3 + 4 * 4),
+    # Two gates of 2 inputs; of both ways' 6.
+    (
+      {'layer': 'min_gru', 'bidirectional': True, 'num_layers': 2},
+      2 * (12 + 6) + 2 * (36 + 6) + 4 * 7,
+    ),
+    # Filters of 2 rows of 2 numbers, then of 3; 7 rows of 2 numbers, then 3 units.
+    (
+      {'layer': 'conv1d', 'pooling': 'mean', 'kernel_size': 2, 'num_layers': 2},
+      (12 + 3) + (18 + 3) + 4 * 4,
+    ),
+    ({'layer': 'dense', 'num_layers': 2}, (42 + 3) + (9 + 3) + 4 * 4),
   ],
 )
-def test_layers_are_those_of_the_flags(bidirectional, layer, num_layers, total):
-  config = forecast.Config(
-    target='a,b', horizon='1,2', features=3, layer=layer, num_layers=num_layers,
-    bidirectional=bidirectional,
-  )  # fmt: skip
+def test_layers_are_those_of_the_flags(flags, total):
+  config = forecast.Config(target='a,b', horizon='1,2', features=3, **flags)
   rows = models.summarize(forecast.make_model(config), (5, 7, 2), np.float32)
   assert sum(row.num_params for row in rows) == total
   assert rows[-1].output_shape[0] == 5
+
+
+@pytest.mark.parametrize(
+  ('of_weather', 'flags'),
+  [
+    (jena_dense, {'layer': 'dense'}),
+    (jena_conv1d, {'layer': 'conv1d', 'num_layers': 3, 'pooling': 'max'}),
+  ],
+)
+def test_layers_of_the_weather_are_the_same_here(of_weather, flags):
+  x = np.random.default_rng(0).normal(size=(2, 61, 3)).astype(np.float32)
+  ours, theirs = (
+    jax.jit(functools.partial(model.init_with_output, train=False))(
+      jax.random.key(0), x
+    )[0]
+    for model in (
+      forecast.make_model(forecast.Config(target='a', features=4, **flags)),
+      of_weather.make_model(of_weather.Config(features=4)),
+    )
+  )
+  np.testing.assert_allclose(ours[:, 0, 0], theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'flags',
+  [
+    {'layer': 'min_gru'},
+    {'layer': 'conv1d', 'num_layers': 2, 'pooling': 'max', 'kernel_size': 3},
+    {'layer': 'dense'},
+  ],
+)
+def test_each_layer_learns_the_generated_series(tmp_path, capsys, flags):
+  config = forecast.Config(
+    dataset='synthetic', synthetic_rows=1_500, lookback=24, horizon='12', features=16,
+    learning_rate=0.01, num_epochs=2, steps_per_epoch=60, batch_size=32,
+    workdir=str(tmp_path), **flags,
+  )  # fmt: skip
+  result = forecast.run(config)
+  assert result['test_mae'] < 0.8 * result['naive_test_mae']
+  capsys.readouterr()
+  file = str(tmp_path / 'series.csv')
+  predict.run(predict.Config(workdir=str(tmp_path), file=file, json=True))
+  answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  tested = answers[-len(targets.load(config).test.rows) - 12 : -12]
+  error = np.mean([abs(a['forecast'] - a['measured']) for a in tested])
+  wanted = result['errors']['T (degC)']['12']['model']
+  assert error == pytest.approx(wanted, rel=1e-4)
 
 
 def test_real_weather(real_data, tmp_path):

@@ -256,7 +256,7 @@ def test_windows_too_short_for_convolutions_are_refused(name, fewest):
   x = jax.ShapeDtypeStruct((3, fewest, 14), np.float32)
   init = functools.partial(module.make_model(config).init, train=False)
   jax.eval_shape(init, jax.random.key(0), x)
-  with pytest.raises(InputError, match=f'at least {fewest} times --step'):
+  with pytest.raises(InputError, match=f'at least {fewest} times `step`'):
     module.Config(lookback=2 * fewest - 1, step=2)
 
 
