@@ -238,7 +238,7 @@ def _run(
     batches = mesh_lib.put_batches(
       feed, dispatches(), mesh, devices.parts, per_device=devices.pmap
     )
-    batch = next(batches, None)
+    batch: Any = next(batches, None)  # after the last step there is none
     compiled, sent = {0}, 1  # lengths of dispatches, and of the last one
     for ahead in dispatches():
       step = ahead.start  # so many are done

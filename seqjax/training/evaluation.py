@@ -101,7 +101,7 @@ def complete(evaluating: Generator[None, None, T]) -> T:
     try:
       next(evaluating)
     except StopIteration as ended:
-      return ended.value  # type: ignore[no-any-return]
+      return ended.value
 
 
 def make_outputs(
