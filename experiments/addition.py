@@ -43,7 +43,7 @@ class Config(seq2seq.Config):
   embed_size: int = field(32, 'Width of the embeddings, E.', at_least=1)
   beam_size: int = 1
   batch_size: int = 128
-  num_epochs: int = 30
+  num_epochs: int = 20
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -35,7 +35,7 @@ class Config(seq2seq.Config):
   features: int = 64
   embed_size: int = field(32, 'Width of the embeddings, E.', at_least=1)
   beam_size: int = 1
-  num_epochs: int = 20
+  num_epochs: int = 12
 
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:

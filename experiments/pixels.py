@@ -29,7 +29,7 @@ class Config(images.Config):
   clip_global_norm: float | None = field(
     1.0, 'Bound of the norm of all gradients.', above=0
   )
-  num_epochs: int = 200
+  num_epochs: int = 120
 
 
 make_model = images.make_model

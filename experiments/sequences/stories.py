@@ -47,7 +47,7 @@ class Config(layer_flags.BothWays):
     3, 'How often it looks back at the story; 0: never, without attention.', at_least=0
   )
   batch_size: int = 32
-  num_epochs: int = 30
+  num_epochs: int = 20
 
 
 class Reader(nn.Module):
