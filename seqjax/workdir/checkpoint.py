@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from seqjax.files.sealed import DamagedError
 from seqjax.types import InputError, PyTree
 from seqjax.workdir import integrity, leaves, storage
-from seqjax.workdir.integrity import Restored, SaveError, one_line
+from seqjax.workdir.integrity import LostError, Restored, SaveError, one_line
 
 _MEAN = '/mean_params/'  # in the paths of a running mean; see `optim.with_mean`
 
@@ -187,7 +187,9 @@ class Checkpoints:
         # What stays is removed at the next open.
         shutil.rmtree(unfinished, ignore_errors=True)
       reason = f'step {manifest["step"]} {outcome}: {one_line(error)}'
-      raise SaveError(f'{self.directory}: {reason}') from error
+      lost = isinstance(error, jax.errors.JaxRuntimeError)
+      kind = LostError if lost else SaveError
+      raise kind(f'{self.directory}: {reason}') from error
 
   def _remove_old(self) -> None:
     """Removes all but the best and the last `keep` saves. The newest is on disk."""

@@ -51,6 +51,15 @@ class SaveError(InputError, OSError):
   """A save did not reach the disk: it is full, gone, or not writable."""
 
 
+class LostError(SaveError):
+  """A save did not reach the disk: another process was lost, or a device.
+
+  Nothing is wrong with what was handed in: the run may be started again.
+  """
+
+  exit_code = 1
+
+
 def prepare(directory: pathlib.Path) -> None:
   """Makes `directory` if need be, and removes what a kill left unfinished in it.
 

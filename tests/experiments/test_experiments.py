@@ -190,7 +190,12 @@ def test_flagfiles_hold_the_defaults(name):
     ('answer_3_plain', {'hops': 0, 'task': 3}),
     (
       'music_nottingham',
-      {'dataset': 'nottingham', 'frames_per_beat': 2, 'num_epochs': 40},
+      {
+        'dataset': 'nottingham',
+        'frames_per_beat': 2,
+        'num_epochs': 100,
+        'dropout': 0.1,
+      },
     ),
   ],
 )

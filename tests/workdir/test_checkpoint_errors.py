@@ -9,7 +9,7 @@ from absl import logging
 from saves import assert_restored, files_of, make_state, save_steps, saved_steps
 
 from seqjax.types import InputError
-from seqjax.workdir import integrity
+from seqjax.workdir import integrity, storage
 from seqjax.workdir.checkpoint import Checkpoints
 
 
@@ -39,6 +39,27 @@ def test_a_write_that_fails_is_told_by_the_next_call(tmp_path, full_disk, call):
   with Checkpoints(tmp_path) as checkpoints:
     assert saved_steps(checkpoints) == ([1] if call == 'close' else [1, 4])
     assert checkpoints.restore({'x': 0}).state == {'x': 1 if call == 'close' else 4}
+
+
+@pytest.mark.parametrize(
+  ('error', 'code'),
+  [
+    (jax.errors.JaxRuntimeError('INTERNAL: Barrier failed: Task 1 heartbeat'), 1),
+    (ValueError('No space left on device'), 2),
+  ],
+)
+def test_a_run_may_start_again_where_a_process_was_lost_but_not_on_a_full_disk(
+  tmp_path, monkeypatch, error, code
+):
+  def fail(*_):
+    raise error
+
+  checkpoints = Checkpoints(tmp_path)
+  monkeypatch.setattr(storage, 'write', fail)
+  checkpoints.save(58, {'x': 1}, {})
+  with pytest.raises(OSError, match='step 58 was not saved: ') as caught:
+    checkpoints.close()
+  assert caught.value.exit_code == code
 
 
 def test_the_with_statement_tells_what_failed_first(tmp_path, full_disk):
