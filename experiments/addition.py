@@ -56,7 +56,8 @@ class Config(seq2seq.Config):
 def load_texts(config: Config) -> Mapping[str, Parallel]:
   """The sums that the flags ask for."""
   few = config.dataset == 'synthetic'
-  num_pairs = min(config.num_pairs, _SYNTHETIC) if few else config.num_pairs
+  most = min(_SYNTHETIC, parallel.most_sums(config.digits))
+  num_pairs = min(config.num_pairs, most) if few else config.num_pairs
   return parallel.addition(0, num_pairs, config.digits)
 
 

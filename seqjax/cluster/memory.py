@@ -8,7 +8,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as in malloc.h
 
 
 def keep_freed() -> None:
-  """Makes glibc keep what this process frees, of whatever size.
+  """Makes glibc keep what this process frees, of whatever size, in its first thread.
 
   An array of 32 MiB and more it gives back to the system, which then has to find and
   clear each page of the next one: on two cores of an AMD EPYC a third of the time of a

@@ -204,7 +204,8 @@ def put_batches(
 ) -> Iterator[PyTree]:
   """Yields the batches of some dispatches, made some at a time.
 
-  Those of one step are as `put_batch` has them; of several the steps are an axis of
+  Those of one step are as `put_batch` has them, or arrays of NumPy like them where it
+  `takes_numpy`; of several the steps are an axis of
   their own, [K, ...], `per_device` [n, K, ...]. At a time are made twenty steps, or as
   many as a tenth of a second is enough for, but one dispatch at least. A batch made
   between two steps on the CPU finds its code gone from the core's caches: 0.8 ms of a

@@ -90,8 +90,9 @@ class Group(Generic[T]):
 
   def close(self) -> None:
     """Ends the runs that have not ended."""
-    for run in self._runs:
-      run.close()
+    with contextlib.ExitStack() as held:  # whatever one of them raises
+      for run in self._runs:
+        held.callback(run.close)
 
   def _send(self, lane: int, answer: Any) -> None:
     self._requests.pop(lane, None)

@@ -104,7 +104,7 @@ class Progress:
 class Pending:
   """Sums of steps that are still on the device, and since when.
 
-  `begin` before the batch of a dispatch is made, `add` when it is under way.
+  `begin` before a dispatch is sent, `add` when it is under way.
   """
 
   def __init__(self) -> None:

@@ -1,10 +1,14 @@
 """What a process frees, and has again."""
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
+import toy
+
+from seqjax.cluster import memory
 
 _CODE = """
 import ctypes, resource
@@ -22,14 +26,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(
-  sys.platform != 'linux' or 'glibc' not in os.confstr('CS_GNU_LIBC_VERSION'),
-  reason='not glibc',
+  platform.libc_ver()[0] != 'glibc', reason='other C libraries do as they like'
 )
 @pytest.mark.parametrize(
   ('variables', 'kept'), [({}, True), ({'MALLOC_TOP_PAD_': '131072'}, False)]
 )
 def test_pages_are_kept_unless_the_environment_says_what_to_do(variables, kept):
-  inherited = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')}
+  told = ('MALLOC_', 'GLIBC_TUNABLES')
+  inherited = {k: v for k, v in os.environ.items() if not k.startswith(told)}
   process = subprocess.run(
     [sys.executable, '-c', _CODE],
     env=inherited | variables,
@@ -39,3 +43,11 @@ def test_pages_are_kept_unless_the_environment_says_what_to_do(variables, kept):
   )
   # 128 MiB are 32,768 pages, or 64 huge ones.
   assert (int(process.stdout) < 32) == kept
+
+
+@pytest.mark.usefixtures('no_pictures')
+def test_a_command_s_run_asks_for_it(tmp_path, monkeypatch):
+  asked = []
+  monkeypatch.setattr(memory, 'keep_freed', lambda: asked.append(1))
+  toy.train(tmp_path, num_epochs=1)
+  assert asked == [1]

@@ -299,14 +299,16 @@ def test_all_runs_are_ended_whatever_one_of_them_raises():
       if name == 'b':
         raise OSError(name)
 
-  programs = types.SimpleNamespace(models=None, train_steps={1: lambda *_: (None, {})})
+  two = types.SimpleNamespace(
+    models=2, train_steps={1: lambda *_: ((None, None), ({}, {}))}
+  )
   groups = [
-    lockstep.Group([run(name)], programs, None, watchdog.Watchdog(None), ())
-    for name in 'abc'
+    lockstep.Group([*map(run, names)], two, None, watchdog.Watchdog(None), ())
+    for names in ('ab', 'cd')
   ]
   with pytest.raises(OSError, match='b'):
     lockstep.drive(groups)
-  assert sorted(ended) == ['a', 'b', 'c']
+  assert sorted(ended) == ['a', 'b', 'c', 'd']
 
 
 def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):

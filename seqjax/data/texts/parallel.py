@@ -14,6 +14,11 @@ from seqjax.data.texts.synthetic import cut
 from seqjax.types import InputError
 
 
+def most_sums(digits: int) -> int:
+  """How many `addition` can draw: the last of all would have to be looked for."""
+  return int(10 ** (2 * digits) // 4)
+
+
 def addition(seed: int, num_pairs: int, digits: int) -> dict[str, Parallel]:
   """Sums such as '27+605' and what they come to, of up to so many digits; none twice.
 
@@ -23,7 +28,7 @@ def addition(seed: int, num_pairs: int, digits: int) -> dict[str, Parallel]:
   Raises:
     InputError: They are more than some half of the sums there are.
   """
-  most = 10 ** (2 * digits) // 4  # the last of all would have to be looked for
+  most = most_sums(digits)
   if num_pairs > most:
     raise InputError(
       f'`num_pairs` must be at most {most:,}, some half of the sums of {digits} '

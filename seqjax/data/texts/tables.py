@@ -83,12 +83,15 @@ def column_names(path: pathlib.Path) -> set[str]:
     InputError: As `read_text`.
   """
   text, names = read_text(path), set[str]()
-  if KINDS.get(path.suffix.lower()) == 'json':
+  kind = KINDS.get(path.suffix.lower(), 'tsv')
+  if kind == 'json':
     for line in text.split('\n'):
       with contextlib.suppress(ValueError):
         record = json.loads(line)
         names |= record.keys() if isinstance(record, dict) else set()
     return names
+  if kind == 'tsv':
+    return {name.strip() for name in _first_line(text).split('\t')}
   for sign in ',;\t':
     rows = csv.reader(io.StringIO(text), delimiter=sign, skipinitialspace=True)
     with contextlib.suppress(csv.Error):
@@ -159,9 +162,14 @@ def _fields(
     yield _checked([fields[i] for i in indices], columns, location)
 
 
+def _first_line(text: str) -> str:
+  """The first one that is not blank."""
+  return text.lstrip().partition('\n')[0]
+
+
 def _delimiter(text: str, columns: Sequence[str]) -> str:
   """Of comma, semicolon and tab that between the names of these columns."""
-  first = text.split('\n', 1)[0]
+  first = _first_line(text)
   for delimiter in ',;\t':
     header = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
     if set(columns) <= {name.strip() for name in header}:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from seqjax.data.texts import labelled
-from seqjax.data.texts.tables import read_table
+from seqjax.data.texts.tables import column_names, read_table
 from seqjax.types import InputError
 
 ROWS = [
@@ -68,6 +68,24 @@ def test_tsv_takes_quotation_marks_as_they_are(tmp_path):
   rows = read_table(path, ('text', 'name'))
   assert [row.values for row in rows] == [('he said "go" ', '"up'), ('"', 'down')]
   assert rows[1].location == f'{path}, line 4'
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('a.csv', '\n"label";part\nup;train\n'),
+    ('a.tsv', '\nlabel\t"a\tpart\nup\tx\ttrain\n'),
+    ('a.jsonl', '\n{"label": "up"}\n{"label": "up", "part": "train"}\n'),
+  ],
+)
+def test_columns_are_found_where_rows_are_read(tmp_path, name, content):
+  path = tmp_path / name
+  path.write_text(content)
+  assert {'label', 'part'} <= column_names(path)
+  if name != 'a.jsonl':  # whose first row has no part
+    assert [row.values for row in read_table(path, ('label', 'part'))] == [
+      ('up', 'train')
+    ]
 
 
 @pytest.mark.parametrize('end', ['\r\n', '\r\r\n', '\r'])
