@@ -9,6 +9,7 @@ import contextlib
 import logging as python_logging
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Set
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
   if full:
     import orbax.checkpoint as ocp
 
-    with _orbax(set(range(jax.process_count()))) as checkpointer:
+    everyone = set(range(jax.process_count()))
+    with _orbax(everyone) as checkpointer, _hushed_late_writes():
       checkpointer.save(folder, args=ocp.args.PyTreeSave(full))
 
 
@@ -66,6 +68,24 @@ def barrier(name: str) -> None:
 
     wait = ocp.multihost.get_barrier_sync_fn()
     wait(key=name, timeout_ms=_BARRIER_SECONDS * 1000)
+
+
+@contextlib.contextmanager
+def _hushed_late_writes() -> Iterator[None]:
+  """Keeps writes that end after one that failed from printing a traceback each.
+
+  Each tells a loop of asyncio that it is done, which Orbax has closed by then.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+      before(unraisable)
+
+  sys.unraisablehook = hook
+  yield
+  sys.unraisablehook = before  # after a failure it stays: some of them are under way
 
 
 @contextlib.contextmanager

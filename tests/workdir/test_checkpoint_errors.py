@@ -1,6 +1,8 @@
 """Full disks, wrong folders and wrong values: told in a line, and at once."""
 
 import resource
+import sys
+import types
 
 import jax
 import numpy as np
@@ -60,6 +62,19 @@ def test_a_run_may_start_again_where_a_process_was_lost_but_not_on_a_full_disk(
   with pytest.raises(OSError, match='step 58 was not saved: ') as caught:
     checkpoints.close()
   assert caught.value.exit_code == code
+
+
+def test_writes_that_end_after_one_that_failed_print_no_traceback(monkeypatch):
+  seen = []
+  monkeypatch.setattr(sys, 'unraisablehook', seen.append)
+  with pytest.raises(ZeroDivisionError), storage._hushed_late_writes():
+    raise ZeroDivisionError
+  for message in ('Event loop is closed', 'anything else'):
+    sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(message)))
+  assert [str(one.exc_value) for one in seen] == ['anything else']
+  with storage._hushed_late_writes():
+    hushed = sys.unraisablehook
+  assert sys.unraisablehook is not hushed
 
 
 def test_the_with_statement_tells_what_failed_first(tmp_path, full_disk):
