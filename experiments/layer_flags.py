@@ -110,16 +110,13 @@ class OfSeries(Layers):
 
 def recurrent(config: Layers, *, return_carry: bool = False) -> list[Any]:
   """The recurrent layers, which return [B, T, H], or 2H where they read both ways."""
+  rates = {'dropout', 'recurrent_dropout'} - {*_IGNORED.get(config.layer, ())}
   options: dict[str, Any] = {
     'features': config.features,
     'return_sequences': True,
     'return_carry': return_carry,
+    **{name: getattr(config, name) for name in rates},
   }
-  if config.layer != 'min_gru':
-    options |= {
-      'dropout': config.dropout,
-      'recurrent_dropout': config.recurrent_dropout,
-    }
   kind = LAYERS[config.layer]
   both = isinstance(config, BothWays | OfSeries) and config.bidirectional
   layers = [kind(**options) for _ in range(config.num_layers)]

@@ -53,17 +53,22 @@ def calibrate(
 
 
 def due(
-  times: np.ndarray, rows: np.ndarray, ahead: int, step: int, *, across_gaps: bool
+  times: np.ndarray,
+  rows: np.ndarray,
+  ahead: int | np.ndarray,
+  step: int,
+  *,
+  across_gaps: bool,
 ) -> np.ndarray:
-  """When that comes which is forecast from some rows [M].
+  """When that comes which is forecast from some rows.
 
   Windows that cross gaps were trained on the row so far on, whatever its time; what
   lies beyond the last row is some steps of time after it.
 
   Args:
     times: Of the file's rows [N], increasing.
-    rows: The last that each forecast has seen [M].
-    ahead: How many rows later.
+    rows: The last that each forecast has seen.
+    ahead: How many rows later; may be of another shape, by the rules of NumPy.
     step: From a row to the next, in the unit of `times`.
     across_gaps: If windows cross gaps.
   """

@@ -64,13 +64,13 @@ def predict(members: Members, request: Request) -> None:
     low, high = calibration.interval(points) * std + mean
     beside = {'spread': points.std(0, ddof=1) * std, 'low': low, 'high': high}
   forecasts = each.mean(0)
-  each_due = [
-    answers.due(
-      series.times, rows, h, scaling.step_seconds, across_gaps=config.across_gaps
-    )
-    for h in config.horizons
-  ]
-  due = np.stack(each_due, 1)  # [M, K]
+  due = answers.due(
+    series.times,
+    rows[:, None],
+    np.array(config.horizons),
+    scaling.step_seconds,
+    across_gaps=config.across_gaps,
+  )  # [M, K]
   real = np.where(cleaned.filled, np.nan, series.values)
   came = np.stack(  # [M, K, C]
     [answers.measured(series.times, real[:, c], due) for c in columns], -1

@@ -205,11 +205,11 @@ def put_batches(
   """Yields the batches of some dispatches, made some at a time.
 
   Those of one step are as `put_batch` has them, or arrays of NumPy like them where it
-  `takes_numpy`; of several the steps are an axis of
-  their own, [K, ...], `per_device` [n, K, ...]. At a time are made twenty steps, or as
-  many as a tenth of a second is enough for, but one dispatch at least. A batch made
-  between two steps on the CPU finds its code gone from the core's caches: 0.8 ms of a
-  step of 13 ms, where one made right after another takes 0.15.
+  `takes_numpy`; of several the steps are an axis of their own, [K, ...], `per_device`
+  [n, K, ...]. At a time are made twenty steps, or as many as a tenth of a second is
+  enough for, but one dispatch at least. A batch made between two steps on the CPU finds
+  its code gone from the core's caches: 0.8 ms of a step of 13 ms, where one made right
+  after another takes 0.15.
   """
 
   def made_of(steps: range) -> PyTree:

@@ -55,9 +55,9 @@ class Programs:
     self.validation: Iterable[Batch] = data.validation or ()
     if feed.resident and (devices.resident or not mesh_lib.is_cpu(mesh)):
       self.validation = evaluation.Kept(self.validation, mesh)
-    self.together = devices.steps_per_dispatch or 1
-    if not (devices.steps_per_dispatch or mesh_lib.is_cpu(mesh)):
-      self.together = steps.most_together(log_every, feed.steps_per_epoch)
+    most = steps.most_together(log_every, feed.steps_per_epoch)
+    by_itself = 1 if mesh_lib.is_cpu(mesh) else most
+    self.together = devices.steps_per_dispatch or by_itself
     resident, first = feed.resident, feed.batch(0)
     x, carries = first.x, first.reset is not None
     if carries and (devices.parts > 1 or devices.pmap):
