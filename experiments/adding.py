@@ -22,7 +22,7 @@ class Config(memory.Config):
   """What it can be told; see --help."""
 
   layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
-  num_epochs: int = field(24, 'Validations.', at_least=1)
+  num_epochs: int = field(16, 'Validations.', at_least=1)
 
 
 make_model = memory.make_adder

@@ -25,8 +25,7 @@ class Config(memory.Config):
   length: int = 1_000
   layer: Literal['lstm', 'gru', 'simple_rnn'] = 'gru'
   embed_size: int = field(8, 'Width of the embedding, E.', at_least=1)
-  batch_size: int = 32
-  num_epochs: int = field(8, 'Validations.', at_least=1)
+  num_epochs: int = field(6, 'Validations.', at_least=1)
 
 
 def make_model(config: Config) -> sj.SequenceTagger:

@@ -39,7 +39,7 @@ class Config(seq2seq.Config):
   label_smoothing: float = 0.1
   learning_rate: float = 2e-3
   warmup_steps: int = 200
-  num_epochs: int = 10
+  num_epochs: int = 8
 
 
 def load_texts(config: Config) -> Mapping[str, Parallel]:

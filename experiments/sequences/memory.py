@@ -43,7 +43,7 @@ class Config(layer_flags.Recurrent):
   length: int = field(600, 'Steps to remember over.', at_least=2)
   steps_per_epoch: int = field(500, 'Steps between two validations.', at_least=1)
   clip_global_norm: float | None = 1.0
-  batch_size: int = 64
+  batch_size: int = 32
   longest_memory: int | None = field(
     None, 'Draw the biases of the gates so that units remember up to so many steps.',
     at_least=2,

@@ -193,7 +193,10 @@ def test_flagfiles_hold_the_defaults(name):
       {
         'dataset': 'nottingham',
         'frames_per_beat': 2,
-        'num_epochs': 100,
+        'batch_size': 4,
+        'learning_rate': 2e-3,
+        'clip_global_norm': 1.0,
+        'num_epochs': 40,
         'dropout': 0.1,
       },
     ),
