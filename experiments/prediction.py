@@ -97,19 +97,23 @@ class Members:
     self, batches: Iterable[Batch], num_examples: int, start: int = 0
   ) -> PyTree:
     """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`."""
-    if not self._params:
-      batch = next(iter(batches))
-      arrays, gather = resident_of(batches)
-      x = jax.eval_shape(gather, arrays, batch).x
-      self._params = [experiment.best_params(run, x) for run in self.runs]
+    batch = next(iter(batches))
+    arrays, gather = resident_of(batches)
+    every = self.params(jax.eval_shape(gather, arrays, batch).x)
     of_runs = []
-    for i, (run, params) in enumerate(zip(self.runs, self._params, strict=True)):
+    for i, (run, params) in enumerate(zip(self.runs, every, strict=True)):
       program = self._program(run.model, run.config.compute_dtype)
       seed = self.request.seed + i
       of_runs.append(program(params, batches, num_examples, start, seed))
     if self.request.samples is None:
       of_runs = jax.tree.map(lambda a: a[None], of_runs)
     return jax.tree.map(lambda *a: np.concatenate(a), *of_runs)
+
+  def params(self, x: Any) -> list[PyTree]:
+    """The best ones of each run, of inputs like x."""
+    if not self._params:
+      self._params = [experiment.best_params(run, x) for run in self.runs]
+    return self._params
 
   def load(self) -> Any:
     """The data of the first run, as its task reads them.

@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
 
 
 def decode(
-  model: EncoderDecoder,
+  model: EncoderDecoder | Sequence[EncoderDecoder],
   params: PyTree,
   source: Any,
   *,
@@ -60,8 +60,9 @@ def decode(
   """Reads sequences and writes what the model makes of them, in one compiled program.
 
   Args:
-    model: The encoder-decoder. Dropout is off.
-    params: Its parameters.
+    model: The encoder-decoder. Dropout is off. Several, of the same ids, write
+      together: a token is as likely as the mean of what they say.
+    params: Its parameters; those of each, if they are several.
     source: int [B, S], 0 where there is padding.
     first: Id that the decoder reads first.
     end: Id that ends a sequence.
@@ -71,20 +72,31 @@ def decode(
     never: Likewise; 0, padding, never is.
 
   Raises:
-    ValueError: A number is out of range, or the ids are no such ids.
+    ValueError: A number is out of range, the ids are no such ids, or several models
+      differ in their ids or are not as many as their parameters.
   """
+  models = (model,) if isinstance(model, EncoderDecoder) else tuple(model)
+  params = (params,) if isinstance(model, EncoderDecoder) else tuple(params)
+  sizes = {(one.source_vocab_size, one.vocab_size) for one in models}
+  if len(sizes) != 1 or len(models) != len(params):
+    raise ValueError(
+      'model must be one, or several with the same ids and params of each, got '
+      f'{len(models)} of (source_vocab_size, vocab_size) {sorted(sizes)} and '
+      f'{len(params)} params'
+    )
+  ((source_size, size),) = sizes
   ids = np.asarray(source)
   if ids.ndim != 2 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
     raise ValueError(f'source must be int [B, S], got {ids.dtype} {ids.shape}')
-  if not 0 <= ids.min() <= ids.max() < model.source_vocab_size:
-    raise ValueError(f'source has ids outside [0, {model.source_vocab_size})')
+  if not 0 <= ids.min() <= ids.max() < source_size:
+    raise ValueError(f'source has ids outside [0, {source_size})')
   for name, value in (('first', first), ('end', end)):
-    if not 0 < value < model.vocab_size:
-      raise ValueError(f'{name} must be an id in (0, {model.vocab_size}), got {value}')
-  if not all(0 <= value < model.vocab_size for value in never):
-    raise ValueError(f'never must be ids in [0, {model.vocab_size}), got {list(never)}')
+    if not 0 < value < size:
+      raise ValueError(f'{name} must be an id in (0, {size}), got {value}')
+  if not all(0 <= value < size for value in never):
+    raise ValueError(f'never must be ids in [0, {size}), got {list(never)}')
   numbers = _Numbers(end, num_steps, length_penalty, (0, *never))
-  return _decode(model, first, beam_size, numbers, params, jnp.asarray(ids))
+  return _decode(models, first, beam_size, numbers, params, jnp.asarray(ids))
 
 
 class _Numbers(NamedTuple):
@@ -96,25 +108,34 @@ class _Numbers(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _decode(
-  model: EncoderDecoder,
+  models: tuple[EncoderDecoder, ...],
   first: int,
   beam_size: int | None,
   numbers: _Numbers,
-  params: PyTree,
+  params: tuple[PyTree, ...],
   source: Array,
 ) -> Decoded:
-  variables = {'params': params}
-  state, memory = model.apply(variables, source, method='encode')
-  firsts = jnp.full(len(source), first, jnp.int32)
-  memory = _repeated(memory, beam_size or 1)
+  states, several = [], []
+  for model, its in zip(models, params, strict=True):
+    state, memory = model.apply({'params': its}, source, method='encode')
+    states.append(state)
+    several.append((model, {'params': its}, _repeated(memory, beam_size or 1)))
 
-  def step(state: PyTree, ids: Array) -> tuple[PyTree, Array]:
-    result: Any = model.apply(variables, state, ids, memory, method='step')
-    return result[:2]
+  def step(states: PyTree, ids: Array) -> tuple[PyTree, Array]:
+    each: list[Any] = [
+      model.apply(variables, state, ids, memory, method='step')
+      for (model, variables, memory), state in zip(several, states, strict=True)
+    ]
+    states, logits, _ = zip(*each, strict=True)
+    if len(logits) == 1:
+      return states, logits[0]
+    log_p = [_log_p(one, ()) for one in logits]
+    return states, jax.nn.logsumexp(jnp.stack(log_p), 0)
 
+  firsts, carry = jnp.full(len(source), first, jnp.int32), tuple(states)
   if beam_size is None:
-    return greedy(step, state, firsts, **numbers._asdict())
-  return beam_search(step, state, firsts, beam_size=beam_size, **numbers._asdict())
+    return greedy(step, carry, firsts, **numbers._asdict())
+  return beam_search(step, carry, firsts, beam_size=beam_size, **numbers._asdict())
 
 
 def greedy(
@@ -164,7 +185,7 @@ def greedy(
   start = (0, carry, first.astype(jnp.int32), ids, jnp.zeros(B), ids[:, 0])
   *_, ids, log_p, lengths = jax.lax.while_loop(is_open, body, start)
   lengths = jnp.where(lengths > 0, lengths, num_steps)
-  return Decoded(ids, log_p / _norm(lengths, length_penalty), lengths)
+  return Decoded(ids, log_p / length_norm(lengths, length_penalty), lengths)
 
 
 def beam_search(
@@ -223,7 +244,8 @@ def beam_search(
     ends = tokens == end
     ended = Decoded(
       ids[:, :K],
-      jnp.where(ends[:, :K], log_p[:, :K], -jnp.inf) / _norm(n + 1, length_penalty),
+      jnp.where(ends[:, :K], log_p[:, :K], -jnp.inf)
+      / length_norm(n + 1, length_penalty),
       jnp.full((B, K), n + 1),
     )
     better = _best(done, ended)
@@ -245,7 +267,7 @@ def beam_search(
   done = Decoded(ids, none, jnp.zeros((B, K), jnp.int32))
   start = (0, _repeated(carry, K), (ids, none.at[:, 0].set(0)), done)
   n, _, (ids, log_p), done = jax.lax.while_loop(is_open, body, start)
-  scores = log_p / _norm(n, length_penalty)
+  scores = log_p / length_norm(n, length_penalty)
   scores = jnp.where(_rows(_open_rows(done), scores), scores, -jnp.inf)
   return _best(done, Decoded(ids, scores, jnp.full((B, K), n)))
 
@@ -302,7 +324,8 @@ def _log_p(logits: Array, never: Sequence[int]) -> Array:
   return log_p.at[:, jnp.array(never)].set(-jnp.inf) if never else log_p
 
 
-def _norm(lengths: Any, length_penalty: float) -> Any:
+def length_norm(lengths: Any, length_penalty: float) -> Any:
+  """What log p is divided by: see `greedy`."""
   return ((5.0 + lengths) / 6.0) ** length_penalty
 
 

@@ -234,7 +234,9 @@ class EncoderDecoder(TrainedLayer):
     x = self.embedding(ids)
     given = jnp.ones(mask.shape, bool)
     if own:
-      given = jax.random.bernoulli(dropout_key(self), self.teacher_forcing, mask.shape)
+      # [T, B]: padding at the end changes no draw.
+      shape = mask.shape[::-1]
+      given = jax.random.bernoulli(dropout_key(self), self.teacher_forcing, shape).T
       # The first real token of a row is given always.
       given |= jnp.cumsum(mask, 1) <= 1
 

@@ -193,6 +193,42 @@ def test_a_model_writes_what_whole_forward_passes_tell(options):
   assert not np.array_equal(other.ids[0], several.ids[0])
 
 
+def test_several_models_write_by_the_mean_of_their_probabilities():
+  models, params, (*_, source) = [], [], _model()
+  for seed, cell in enumerate((sj.GRU, sj.LSTM)):
+    encoder, decoder = cell(5 + seed, **_OPTIONS), cell(4, **_OPTIONS)
+    models.append(sj.EncoderDecoder(9, 8, 5, encoder, decoder))
+    ids = np.stack([source] * 2, 1)
+    drawn = models[-1].init(jax.random.key(seed), ids, train=False)
+    params.append(jax.tree.map(lambda a: 3 * a, drawn['params']))
+  options = {'first': 6, 'end': 7, 'num_steps': 5}
+  found = decoding.decode(models, params, source, **options)
+  target = np.zeros((4, 6), int)
+  target[:, 0] = 6
+  log_p = np.zeros(4)
+  for n in range(5):
+    ids = np.stack([source, target], 1)
+    each = [
+      jax.nn.softmax(model.apply({'params': p}, ids, train=False)[:, n])
+      for model, p in zip(models, params, strict=True)
+    ]
+    mean = np.mean(each, 0)
+    target[:, n + 1] = mean[:, 1:].argmax(-1) + 1
+    is_open = ~(target[:, 1 : n + 1] == 7).any(-1)
+    log_p += is_open * np.log(mean[np.arange(4), target[:, n + 1]])
+  for b in range(4):
+    length = found.lengths[b]
+    assert found.ids[b, :length].tolist() == target[b, 1 : length + 1].tolist()
+  np.testing.assert_allclose(found.scores, log_p, rtol=1e-4)
+  alone = decoding.decode(models[0], params[0], source, **options, beam_size=3)
+  pair = decoding.decode(models[:1] * 2, params[:1] * 2, source, **options, beam_size=3)
+  np.testing.assert_array_equal(pair.ids, alone.ids)
+  np.testing.assert_allclose(pair.scores, alone.scores, rtol=1e-4)
+  for wrong in (models[:1], [models[0], models[1].clone(vocab_size=9)], []):
+    with pytest.raises(ValueError, match='model must be one, or several with the same'):
+      decoding.decode(wrong, params, source, **options)
+
+
 def test_what_cannot_be_is_refused_by_name():
   model, params, source = _model()
   decode = functools.partial(decoding.decode, model, params)

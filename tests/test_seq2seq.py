@@ -198,6 +198,10 @@ def test_teacher_forcing_has_its_rate():
   assert given.mean() == pytest.approx(0.3, abs=0.036)
   both = given & np.isclose(logits[:, 2], forced[None, 2], atol=1e-5).all(-1)
   assert both.mean() == pytest.approx(0.09, abs=0.025)
+  # What lies behind the end of all changes no draw.
+  ids = np.pad(ids, ((0, 0), (0, 0), (0, 2)))
+  padded = np.asarray(_jitted(model, train=True)(params, ids, rngs=key))
+  np.testing.assert_allclose(padded[:, :3], logits, atol=1e-5)
 
 
 @pytest.mark.parametrize('options', [{}, {'input_feeding': True}])

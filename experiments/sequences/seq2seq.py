@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from experiments import experiment, layer_flags
-from experiments.prediction import TEXTS, Members, Request
+from experiments import layer_flags
+from experiments.prediction import TEXTS, Members, Request, spread, spread_line
 from experiments.texts import running, vocabulary
 from seqjax import decoding
 from seqjax.config import field
+from seqjax.data.batches import InOrder
 from seqjax.data.sources import Arrays, Rows
 from seqjax.data.texts.known import Parallel
 from seqjax.files import whole
@@ -66,22 +67,24 @@ class Config(layer_flags.BothWays):
   batch_size: int = 64
   steps_per_dispatch: int | None = field(
     1,
-    'Steps that a device is sent at once: 1, as batches differ in length.',
+    'Steps that a device is sent at once. If they are more, or with --num_seeds or '
+    '--resident, all texts are padded to the longest, not to that of their batch.',
     at_least=1,
   )
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if self.steps_per_dispatch != 1:
-      raise InputError('`steps_per_dispatch` must be 1: batches differ in length')
-    if self.num_seeds > 1:
-      raise InputError('`num_seeds` must be 1: batches of two seeds differ in length')
     if self.teacher_forcing > 1:
       raise InputError(
         f'`teacher_forcing` must be at most 1, got {self.teacher_forcing}'
       )
     if self.input_feeding and self.attention == 'none':
       raise InputError('`input_feeding` needs `attention`: additive or dot')
+
+  @property
+  def pads_to_longest(self) -> bool:
+    """Whether all batches are to have one shape."""
+    return self.num_seeds > 1 or self.steps_per_dispatch != 1 or bool(self.resident)
 
 
 class Vocabularies(NamedTuple):
@@ -126,9 +129,14 @@ class Pairs:
 
   @property
   def fingerprint(self) -> str:
-    every = np.arange(len(self))
-    x, y, _, _ = self.take(every)
-    return Arrays(x, y).fingerprint
+    return self.padded().fingerprint
+
+  def padded(self) -> Arrays:
+    """The same, all as long as the longest, so that batches are of one shape."""
+    x, y, weight, _ = self.take(np.arange(len(self)))
+    examples = Arrays(x, y, weight)
+    examples.lengths = self.lengths  # batches are of the same examples
+    return examples
 
   def take(self, rows: np.ndarray) -> Rows:
     T = _rounded(self.lengths[rows].max())
@@ -249,6 +257,7 @@ class Of(running.Of):
   """
 
   encode = staticmethod(encode)
+  INPUTS = (*running.Of.INPUTS, TARGET_FILE, 'reverse')
   ASKED = TEXTS
   sizes = staticmethod(sizes)
 
@@ -277,12 +286,15 @@ class Of(running.Of):
     def finish(
       params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
     ) -> dict[str, Any]:
-      return _test(config, data, model, params, folder, title)
+      return _test(config, data, Writers([model], [params]), folder, title)
 
+    parts: Sequence[Any] = data.parts
+    if config.pads_to_longest:
+      parts = [part.padded() for part in parts]
     return running.train(
       config,
       plan.Task(model, losses.softmax_xent, measures, monitor),
-      running.feeds(config, *data.parts),
+      running.feeds(config, *parts),
       name=name,
       title=title,
       tokenizer=data.vocabularies.source,
@@ -293,29 +305,36 @@ class Of(running.Of):
     )
 
   def predict(self, members: Members, request: Request) -> None:
-    """Prints what each text becomes."""
-    trained = members.first
-    if members.size > 1:
-      raise InputError('--samples and several runs: a text is written by one run alone')
-    both = _vocabularies(trained.folder)
-    config: Any = trained.config
-    model: Any = trained.model
-    params = experiment.best_params(trained, np.ones((1, 2, 1), np.int32))
+    """Prints what each text becomes; runs write together, samples say how sure."""
+    first = members.first
+    both = _vocabularies(first.folder)
+    config: Any = first.config
+    params = members.params(np.ones((1, 2, 1), np.int32))
+    writers = Writers([run.model for run in members.runs], params)
+    known = vocabulary.known_words(both.source)
     texts = running.read_texts(request)
-    while chunk := list(itertools.islice(texts, _BATCH)):
-      outputs = write(config, model, params, both, chunk, config.beam_size)
-      for given, (written, score) in zip(chunk, outputs, strict=True):
+    for start in itertools.count(step=_BATCH):
+      if not (chunk := list(itertools.islice(texts, _BATCH))):
+        return
+      written = list(write(config, writers, both, chunk, config.beam_size))
+      scores = [np.empty(1)] * len(chunk)
+      if members.size > 1:
+        scores = _scores(config, members, both, chunk, written, start)
+      for given, one, of_members in zip(chunk, written, scores, strict=True):
         tokens = tokens_of(config, given)
-        known = vocabulary.known_words(both.source)
+        apart = spread(of_members)
         answer = {
-          'text': written,
-          'score': score,
+          'text': one.text,
+          'score': one.score,
+          **apart,
           'unknown': [t.strip() or t for t in tokens if t not in known],
           'unread': max(len(tokens) - config.length, 0),
         }
-        suffix = f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
+        suffix = spread_line(apart)
+        suffix += f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
         suffix += f', last {answer["unread"]} not read' if answer['unread'] else ''
-        running.say(answer, f'{written}  ({score:.2f}{suffix})', request.json)
+        line = f'{one.text}  ({one.score:.2f}{suffix})'
+        running.say(answer, line, request.json)
 
 
 _EXACT = metrics.Compound(
@@ -327,15 +346,29 @@ _EXACT = metrics.Compound(
 )
 
 
+class Writers(NamedTuple):
+  """Models that write together, each with its parameters."""
+
+  models: Sequence[Any]  # sj.EncoderDecoder
+  params: Sequence[PyTree]
+
+
+class Written(NamedTuple):
+  """What a text becomes."""
+
+  text: str
+  score: float  # see `decoding.beam_search`
+  ids: np.ndarray  # int [n], with the end where there is one
+
+
 def write(
   config: Config,
-  model: sj.EncoderDecoder,
-  params: PyTree,
+  writers: Writers,
   both: Vocabularies,
   texts: Sequence[str],
   beam_size: int,
-) -> Iterator[tuple[str, float]]:
-  """Yields what each text becomes, and its score; see `decoding.beam_search`."""
+) -> Iterator[Written]:
+  """Yields what each text becomes."""
   rows = _ids(config, both.source, texts, config.reverse)
   for start in range(0, len(rows), _BATCH):
     batch = rows[start : start + _BATCH]
@@ -345,8 +378,7 @@ def write(
     source = np.pad(source, ((0, _BATCH - len(batch)), (0, 0)), mode='edge')
     decoded = jax.device_get(
       decoding.decode(
-        model,
-        params,
+        *writers,
         source,
         first=both.first,
         end=both.first + 1,
@@ -358,25 +390,44 @@ def write(
     )
     if beam_size > 1:
       decoded = jax.tree.map(lambda a: a[:, 0], decoded)
-    for i in range(len(batch)):
-      ids = [t for t in decoded.ids[i].tolist() if 0 < t < both.first]
-      yield text_of(config, both.target, ids), float(decoded.scores[i])
+    for row, score in zip(decoded.ids[: len(batch)], decoded.scores, strict=False):
+      ids = row[row > 0]
+      text = text_of(config, both.target, ids[ids < both.first].tolist())
+      yield Written(text, float(score), ids)
+
+
+def _scores(
+  config: Config,
+  members: Members,
+  both: Vocabularies,
+  texts: Sequence[str],
+  written: Sequence[Written],
+  start: int,
+) -> list[np.ndarray]:
+  """By each of the members, what was written has the scores [S]."""
+  sources = _ids(config, both.source, texts, config.reverse)
+  few = max(1, _BATCH // members.size)  # logits are S T V numbers of each text
+  scores = []
+  for begin in range(0, len(texts), few):
+    some = slice(begin, begin + few)
+    ids = [one.ids for one in written[some]]
+    pairs: Any = Pairs(sources[some], [row[:-1] for row in ids], both.first)
+    batches = InOrder(pairs, few)
+    logits = members.outputs(batches, len(ids), start + begin)
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    for i, row in enumerate(ids):
+      each = log_p[:, i, np.arange(len(row)), row].sum(-1)
+      scores.append(each / decoding.length_norm(len(row), config.length_penalty))
+  return scores
 
 
 def _test(
-  config: Config,
-  data: Data,
-  model: sj.EncoderDecoder,
-  params: PyTree,
-  folder: pathlib.Path,
-  title: str,
+  config: Config, data: Data, writers: Writers, folder: pathlib.Path, title: str
 ) -> dict[str, Any]:
   """What the test's texts become: a table, a picture, and more of the result."""
   sources, targets = data.test
   by_beam = {
-    size: [
-      text for text, _ in write(config, model, params, data.vocabularies, sources, size)
-    ]
+    size: [one.text for one in write(config, writers, data.vocabularies, sources, size)]
     for size in sorted({1, config.beam_size})
   }
   best = by_beam[config.beam_size]
@@ -386,7 +437,7 @@ def _test(
   ]
   whole.write(folder / WRITTEN, '\n'.join([*rows, '']).encode())
   if config.attention != 'none':
-    _draw(config, data, model, params, best, folder / PICTURE, title)
+    _draw(config, data, writers, best, folder / PICTURE, title)
   if config.tokens == 'words':
     bleu = {
       size: corpus_bleu(texts, targets, lower=True) for size, texts in by_beam.items()
@@ -399,8 +450,7 @@ def _test(
 def _draw(
   config: Config,
   data: Data,
-  model: sj.EncoderDecoder,
-  params: PyTree,
+  writers: Writers,
   written: Sequence[str],
   path: pathlib.Path,
   title: str,
@@ -411,6 +461,7 @@ def _draw(
   # An empty text is not an unknown token here.
   ids = [row[row > 1] for row in _ids(config, both.target, written[:_SHOWN])]
   x = Pairs(read, ids, both.first).take(np.arange(len(read))).x
+  (model,), (params,) = writers
   looks = model.clone(return_attention=True)
   _, weights = looks.apply({'params': params}, x, train=False)
   several = []

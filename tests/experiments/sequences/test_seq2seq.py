@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,37 @@ def test_an_experiment_learns_writes_and_predicts(name, tmp_path, capsys):
   assert alone['unknown']
 
 
+@pytest.mark.slow
+def test_runs_write_together_and_samples_say_how_sure(tmp_path, capsys):
+  flags = ('--features=8', '--dropout=0.3', '--num_epochs=2', '--batch_size=16')
+  flags += ('--num_pairs=200', '--learning_rate=0.01', '--beam_size=3')
+  module, config = _config('dates', tmp_path / 'runs', *flags, '--num_seeds=2')
+  module.run(config)
+  first = tmp_path / 'runs' / 'seeds' / '0'
+  shutil.copytree(first, tmp_path / 'again')
+  (tmp_path / 'texts').write_text('May 3, 2021\n\n1 6 98\n')
+
+  def answers(*workdirs, **settings):
+    capsys.readouterr()
+    workdir = ','.join(map(str, workdirs))
+    settings |= {'workdir': workdir, 'file': str(tmp_path / 'texts'), 'json': True}
+    predict.run(predict.Config(**settings))
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+  alone = answers(first)
+  assert not any('spread' in one for one in alone)
+  for one, twice in zip(alone, answers(first, tmp_path / 'again'), strict=True):
+    assert twice['text'] == one['text']
+    # Each of the two gives what was written the score that the search gave it.
+    numbers = [twice[name] for name in ('score', 'low', 'high')]
+    np.testing.assert_allclose(numbers, one['score'], rtol=1e-4)
+    assert twice['spread'] < 1e-5
+  assert all(one['spread'] > 0.01 for one in answers(tmp_path / 'runs'))
+  samples = answers(first, samples=5)
+  assert [one['text'] for one in samples] == [one['text'] for one in alone]
+  assert all(one['low'] < one['high'] for one in samples)
+
+
 def test_pairs_are_padded_together_and_weigh_their_tokens():
   pairs = seq2seq.Pairs(
     [np.array([3, 4, 5]), np.arange(2, 12)], [np.array([6]), np.array([7, 8])], 9
@@ -94,6 +126,10 @@ def test_pairs_are_padded_together_and_weigh_their_tokens():
   assert y[0].tolist() == [7, 8, 10, *[NO_LABEL] * 13]
   np.testing.assert_allclose(weight, [1.2, 0.8], rtol=1e-6)
   assert pairs.lengths.tolist() == [3, 10]
+  every = pairs.padded()
+  assert every.take(np.array([0])).x.shape == (1, 2, 16)
+  assert every.lengths.tolist() == pairs.lengths.tolist()
+  assert every.fingerprint == pairs.fingerprint
 
 
 def test_words_put_together_are_the_text_again(tmp_path):
@@ -125,7 +161,6 @@ def test_flags_that_do_not_fit_are_refused(tmp_path):
     ('addition', '--length=6', '`length` must be at least 7 for `digits=3`'),
     ('addition', '--input_feeding', '`input_feeding` needs `attention`'),
     ('dates', '--teacher_forcing=1.5', '`teacher_forcing` must be at most 1'),
-    ('dates', '--steps_per_dispatch=2', '`steps_per_dispatch` must be 1'),
   ):
     with pytest.raises(InputError, match=match):
       _config(name, tmp_path, flag)
