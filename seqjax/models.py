@@ -18,6 +18,7 @@ from seqjax.layers.base import (
 )
 from seqjax.layers.checks import check_layer, check_sizes, mask_of
 from seqjax.layers.initializers import Initializer, keras_uniform
+from seqjax.layers.wrappers import by_rows
 from seqjax.types import Array
 
 
@@ -171,7 +172,7 @@ class SequenceTagger(_OfIds):
     train = self.is_training(train, unknown)
     x, mask = self._embedded(ids, mask, lengths)
     h = _encode(self.encoder, x, train, mask)  # [B, T, H]
-    tags = _dense(self.num_tags)(h)
+    tags = by_rows(_dense(self.num_tags), h)
     if self.num_classes is None:
       return tags
     top = GlobalMaxPooling1D()(h, mask=mask)  # [B, H]
@@ -302,7 +303,7 @@ class LanguageModel(_OfIds):
   def _logits(self, h: Array) -> Array:
     """h [..., H] -> logits [..., V]."""
     if not self.tied:
-      return _dense(self.vocab_size)(h)
+      return by_rows(_dense(self.vocab_size), h)
     matrix = self.variables['params']['embedding']['embedding']  # [V, E]
     if h.shape[-1] != self.embed_size:
       raise ValueError(
@@ -310,7 +311,7 @@ class LanguageModel(_OfIds):
         f'got {h.shape[-1]}'
       )
     bias = self.param('bias', nn.initializers.zeros, (self.vocab_size,))
-    logits = h @ matrix.T
+    logits = by_rows(lambda h: h @ matrix.T, h)
     return logits + jnp.broadcast_to(bias, logits.shape)
 
   def zero_carry(self, B: int) -> Any:

@@ -12,6 +12,7 @@ from seqjax.layers import Embedding
 from seqjax.layers.base import TrainedLayer, call_options, declared, dropout_key
 from seqjax.layers.checks import check_layer, check_sizes, mask_of
 from seqjax.layers.stack import from_the_end
+from seqjax.layers.wrappers import by_rows
 from seqjax.types import Array, PyTree
 
 Attention = Literal['additive', 'dot'] | None
@@ -281,7 +282,7 @@ class EncoderDecoder(TrainedLayer):
 
   def _logits(self, vectors: Array, drop: Array | None) -> Array:
     """vectors [B, T, H], dropped by a mask [B, H] -> [B, T, V]."""
-    return self.head(vectors if drop is None else vectors * drop[:, None])
+    return by_rows(self.head, vectors if drop is None else vectors * drop[:, None])
 
 
 class _Projection(nn.Module):
@@ -292,7 +293,8 @@ class _Projection(nn.Module):
   @nn.compact
   def __call__(self, x: Array, features: int) -> Array:
     glorot = nn.initializers.glorot_uniform()
-    y = x @ self.param('kernel', glorot, (x.shape[-1], features))
+    kernel = self.param('kernel', glorot, (x.shape[-1], features))
+    y = by_rows(lambda x: x @ kernel, x)
     if not self.use_bias:
       return y
     bias = self.param('bias', nn.initializers.zeros, (features,))
