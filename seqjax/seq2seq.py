@@ -327,14 +327,46 @@ class _Attend(nn.Module):
     assert keys is not None  # for mypy
     if self.kind == 'additive':
       query = _Projection(use_bias=True, name='query')(h, H)
-      met = jnp.tanh(query[:, :, None] + keys[:, None])  # [B, T, S, H]
-      scores = _Projection(use_bias=False, name='score')(met, 1)[..., 0]
+      scores = _Score(name='score')(query, keys)
     else:
       scores = jnp.einsum('bth,bsh->bts', h, keys)
     weights = masked_softmax(scores, memory.mask[:, None])
     context = jnp.einsum('bts,bsh->bth', weights, memory.h)
     both = jnp.concatenate([h, context], -1)
     return _Projection(use_bias=True, name='vector')(both, H), weights
+
+
+class _Score(nn.Module):
+  """query [B, T, H] and keys [B, S, H] -> v tanh(query + key), [B, T, S]."""
+
+  @nn.compact
+  def __call__(self, query: Array, keys: Array) -> Array:
+    glorot = nn.initializers.glorot_uniform()
+    kernel = self.param('kernel', glorot, (keys.shape[-1], 1))
+    scores: Array = jax.lax.platform_dependent(
+      query, keys, kernel, cpu=_additive_by_step, default=_additive
+    )
+    return scores
+
+
+def _additive(query: Array, keys: Array, kernel: Array) -> Array:
+  """Scores [B, T, S] by v [H, 1]."""
+  met = jnp.tanh(query[:, :, None] + keys[:, None])  # [B, T, S, H]
+  return by_rows(lambda x: x @ kernel, met)[..., 0]
+
+
+def _additive_by_step(query: Array, keys: Array, kernel: Array) -> Array:
+  """The same, with [B, S, H] of one step of the decoder at a time, kept for none.
+
+  That much stays in a CPU's cache: a gradient takes a quarter of the time.
+  """
+
+  def step(_: None, query: Array) -> tuple[None, Array]:
+    return None, _additive(query[:, None], keys, kernel)[:, 0]
+
+  step = jax.checkpoint(step, prevent_cse=False)
+  _, scores = jax.lax.scan(step, None, jnp.swapaxes(query, 0, 1))
+  return jnp.swapaxes(scores, 0, 1)
 
 
 def masked_softmax(scores: Array, mask: Array) -> Array:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import seqjax as sj
-from seqjax import models
+from seqjax import models, seq2seq
 from seqjax.cluster import mesh as mesh_lib
 from seqjax.seq2seq import masked_softmax
 from seqjax.training import losses, steps
@@ -87,6 +87,25 @@ def test_steps_one_by_one_are_the_whole(kind):
     real = ids[:, 1, t] > 0
     got = np.asarray(logits)[real]
     np.testing.assert_allclose(got, whole[real, t], rtol=1e-5, atol=1e-5)
+
+
+def test_scores_step_by_step_are_the_whole():
+  """A CPU computes the one, other devices the other."""
+  rng = np.random.default_rng(2)
+  shapes = ((3, 4, 6), (3, 5, 6), (6, 1), (3, 4, 5))
+  *given, factors = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+  def loss(function, *given):
+    scores = function(*given)
+    return jnp.sum(factors * scores), scores
+
+  both = [
+    jax.jit(jax.value_and_grad(functools.partial(loss, f), (0, 1, 2), has_aux=True))
+    for f in (seq2seq._additive, seq2seq._additive_by_step)
+  ]
+  whole, steps = (jax.tree.leaves(f(*given)) for f in both)
+  for a, b in zip(whole, steps, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['additive', 'dot'])
