@@ -32,7 +32,7 @@ WORKLOADS: list[tuple[Workload, float | None]] = [
   (Workload('gru', T=120, D=14), 0.8),
   (Workload('lstm', B=64, T=100, D=256, H=256), 1.0),
   (Workload('simple_rnn', B=32, T=80, D=128), 1.0),
-  # Adding over 600 steps, as the experiment has it.
+  # Adding over 600 steps.
   (Workload('gru', B=64, T=600, D=2, H=64), None),
   (Workload('lstm', B=64, T=600, D=2, H=64), None),
 ]

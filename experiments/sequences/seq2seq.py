@@ -1,6 +1,7 @@
 """The task of the experiments that make one text into another."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import pathlib
@@ -127,16 +128,9 @@ class Pairs:
   def __len__(self) -> int:
     return len(self._sources)
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
-    return self.padded().fingerprint
-
-  def padded(self) -> Arrays:
-    """The same, all as long as the longest, so that batches are of one shape."""
-    x, y, weight, _ = self.take(np.arange(len(self)))
-    examples = Arrays(x, y, weight)
-    examples.lengths = self.lengths  # batches are of the same examples
-    return examples
+    return Arrays(*self.seen()).fingerprint
 
   def take(self, rows: np.ndarray) -> Rows:
     T = _rounded(self.lengths[rows].max())
@@ -157,6 +151,20 @@ class Pairs:
   def seen(self) -> tuple[Any, Any]:
     x, y, _, _ = self.take(np.arange(len(self)))
     return x, y
+
+
+class Padded(Arrays):
+  """Pairs that are all as long as the longest, so that batches are of one shape."""
+
+  def __init__(self, pairs: Pairs):
+    x, y, weight, _ = pairs.take(np.arange(len(pairs)))
+    super().__init__(x, y, weight)
+    self.lengths = pairs.lengths  # by which `Bucketed` draws the same batches
+    self._pairs = pairs
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    return self._pairs.fingerprint
 
 
 class Data(NamedTuple):
@@ -286,11 +294,11 @@ class Of(running.Of):
     def finish(
       params: PyTree, result: Mapping[str, Any], folder: pathlib.Path
     ) -> dict[str, Any]:
-      return _test(config, data, Writers([model], [params]), folder, title)
+      return _test(config, data, model, params, folder, title)
 
     parts: Sequence[Any] = data.parts
     if config.pads_to_longest:
-      parts = [part.padded() for part in parts]
+      parts = [Padded(part) for part in parts]
     return running.train(
       config,
       plan.Task(model, losses.softmax_xent, measures, monitor),
@@ -317,15 +325,15 @@ class Of(running.Of):
       if not (chunk := list(itertools.islice(texts, _BATCH))):
         return
       written = list(write(config, writers, both, chunk, config.beam_size))
-      scores = [np.empty(1)] * len(chunk)
+      scores = [np.array([one.score]) for one in written]
       if members.size > 1:
         scores = _scores(config, members, both, chunk, written, start)
       for given, one, of_members in zip(chunk, written, scores, strict=True):
         tokens = tokens_of(config, given)
-        apart = spread(of_members)
+        score, apart = float(of_members.mean()), spread(of_members)
         answer = {
           'text': one.text,
-          'score': one.score,
+          'score': score,
           **apart,
           'unknown': [t.strip() or t for t in tokens if t not in known],
           'unread': max(len(tokens) - config.length, 0),
@@ -333,7 +341,7 @@ class Of(running.Of):
         suffix = spread_line(apart)
         suffix += f', {len(answer["unknown"])} unknown' if answer['unknown'] else ''
         suffix += f', last {answer["unread"]} not read' if answer['unread'] else ''
-        line = f'{one.text}  ({one.score:.2f}{suffix})'
+        line = f'{one.text}  ({score:.2f}{suffix})'
         running.say(answer, line, request.json)
 
 
@@ -413,7 +421,9 @@ def _scores(
     ids = [one.ids for one in written[some]]
     pairs: Any = Pairs(sources[some], [row[:-1] for row in ids], both.first)
     batches = InOrder(pairs, few)
-    logits = members.outputs(batches, len(ids), start + begin)
+    number = start + begin
+    # Without `teacher_forcing` samples would read what they would have written.
+    logits = members.outputs(batches, len(ids), number, teacher_forcing=1.0)
     log_p = np.asarray(jax.nn.log_softmax(logits))
     for i, row in enumerate(ids):
       each = log_p[:, i, np.arange(len(row)), row].sum(-1)
@@ -422,10 +432,16 @@ def _scores(
 
 
 def _test(
-  config: Config, data: Data, writers: Writers, folder: pathlib.Path, title: str
+  config: Config,
+  data: Data,
+  model: sj.EncoderDecoder,
+  params: PyTree,
+  folder: pathlib.Path,
+  title: str,
 ) -> dict[str, Any]:
   """What the test's texts become: a table, a picture, and more of the result."""
   sources, targets = data.test
+  writers = Writers([model], [params])
   by_beam = {
     size: [one.text for one in write(config, writers, data.vocabularies, sources, size)]
     for size in sorted({1, config.beam_size})
@@ -437,7 +453,7 @@ def _test(
   ]
   whole.write(folder / WRITTEN, '\n'.join([*rows, '']).encode())
   if config.attention != 'none':
-    _draw(config, data, writers, best, folder / PICTURE, title)
+    _draw(config, data, model, params, best, folder / PICTURE, title)
   if config.tokens == 'words':
     bleu = {
       size: corpus_bleu(texts, targets, lower=True) for size, texts in by_beam.items()
@@ -450,7 +466,8 @@ def _test(
 def _draw(
   config: Config,
   data: Data,
-  writers: Writers,
+  model: sj.EncoderDecoder,
+  params: PyTree,
   written: Sequence[str],
   path: pathlib.Path,
   title: str,
@@ -461,7 +478,6 @@ def _draw(
   # An empty text is not an unknown token here.
   ids = [row[row > 1] for row in _ids(config, both.target, written[:_SHOWN])]
   x = Pairs(read, ids, both.first).take(np.arange(len(read))).x
-  (model,), (params,) = writers
   looks = model.clone(return_attention=True)
   _, weights = looks.apply({'params': params}, x, train=False)
   several = []

@@ -170,12 +170,12 @@ def _check_same_run(ours, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'name', ['imdb_lstm', 'topics', 'forecast', 'pixels', 'addition']
-)
+@pytest.mark.parametrize('name', ['imdb_lstm', 'topics', 'forecast', 'pixels', 'dates'])
 def test_seeds_share_the_examples_that_lie_on_the_device(name, tmp_path):
   more = ('--resident', '--steps_per_dispatch=2')
-  _run(name, tmp_path, tmp_path / 'alone', f'--seed={_SEED}', *more)
+  # Dates are padded to the longest of all then, and alone to that of their batch.
+  alone = () if name == 'dates' else more
+  _run(name, tmp_path, tmp_path / 'alone', f'--seed={_SEED}', *alone)
   _run(name, tmp_path, tmp_path / 'many', '--num_seeds=2', *more)
   _check_same_run(tmp_path / 'many' / 'seeds' / str(_SEED), tmp_path / 'alone')
 

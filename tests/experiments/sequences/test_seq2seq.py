@@ -12,6 +12,7 @@ from experiments import predict
 from experiments.sequences import seq2seq
 from experiments.suites import rows as suites
 from seqjax import config as config_lib
+from seqjax.data.sources import Arrays
 from seqjax.data.texts.known import Parallel
 from seqjax.text import corpus_bleu
 from seqjax.types import NO_LABEL, InputError
@@ -84,10 +85,15 @@ def test_an_experiment_learns_writes_and_predicts(name, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_runs_write_together_and_samples_say_how_sure(tmp_path, capsys):
-  flags = ('--features=8', '--dropout=0.3', '--num_epochs=2', '--batch_size=16')
-  flags += ('--num_pairs=200', '--learning_rate=0.01', '--beam_size=3')
-  module, config = _config('dates', tmp_path / 'runs', *flags, '--num_seeds=2')
-  module.run(config)
+  flags = ('--features=8', '--num_steps=4', '--warmup_steps=1', '--batch_size=16')
+  flags += ('--num_pairs=200', '--beam_size=3', '--length=12', '--learning_rate=0.1')
+  for name, more in {
+    'runs': ('--num_seeds=2', '--teacher_forcing=0.5'),
+    'dropped': ('--dropout=0.3',),
+    'turned': ('--reverse', '--num_steps=2'),
+  }.items():
+    module, config = _config('dates', tmp_path / name, *flags, *more)
+    module.run(config)
   first = tmp_path / 'runs' / 'seeds' / '0'
   shutil.copytree(first, tmp_path / 'again')
   (tmp_path / 'texts').write_text('May 3, 2021\n\n1 6 98\n')
@@ -101,16 +107,25 @@ def test_runs_write_together_and_samples_say_how_sure(tmp_path, capsys):
 
   alone = answers(first)
   assert not any('spread' in one for one in alone)
+  assert any(len(one['text']) == config.length + 1 for one in alone)  # has not ended
   for one, twice in zip(alone, answers(first, tmp_path / 'again'), strict=True):
     assert twice['text'] == one['text']
     # Each of the two gives what was written the score that the search gave it.
     numbers = [twice[name] for name in ('score', 'low', 'high')]
     np.testing.assert_allclose(numbers, one['score'], rtol=1e-4)
     assert twice['spread'] < 1e-5
-  assert all(one['spread'] > 0.01 for one in answers(tmp_path / 'runs'))
-  samples = answers(first, samples=5)
-  assert [one['text'] for one in samples] == [one['text'] for one in alone]
-  assert all(one['low'] < one['high'] for one in samples)
+  for one in answers(tmp_path / 'runs'):
+    assert one['low'] <= one['score'] <= one['high']
+    assert one['spread'] > 1e-4
+  samples = answers(tmp_path / 'dropped', samples=5)
+  texts = [one['text'] for one in answers(tmp_path / 'dropped')]
+  assert [one['text'] for one in samples] == texts
+  assert all(one['low'] < one['score'] < one['high'] for one in samples)
+  # That tokens of their own are read in training is no dropout.
+  with pytest.raises(InputError, match='has no dropout'):
+    answers(first, samples=5)
+  with pytest.raises(InputError, match='reverse differs'):
+    answers(first, tmp_path / 'turned')
 
 
 def test_pairs_are_padded_together_and_weigh_their_tokens():
@@ -126,10 +141,11 @@ def test_pairs_are_padded_together_and_weigh_their_tokens():
   assert y[0].tolist() == [7, 8, 10, *[NO_LABEL] * 13]
   np.testing.assert_allclose(weight, [1.2, 0.8], rtol=1e-6)
   assert pairs.lengths.tolist() == [3, 10]
-  every = pairs.padded()
+  every = seq2seq.Padded(pairs)
   assert every.take(np.array([0])).x.shape == (1, 2, 16)
   assert every.lengths.tolist() == pairs.lengths.tolist()
-  assert every.fingerprint == pairs.fingerprint
+  # A run goes on with them, whichever they were.
+  assert every.fingerprint == pairs.fingerprint == Arrays(*pairs.seen()).fingerprint
 
 
 def test_words_put_together_are_the_text_again(tmp_path):
