@@ -90,12 +90,14 @@ def test_runs_write_together_and_samples_say_how_sure(tmp_path, capsys):
   for name, more in {
     'runs': ('--num_seeds=2', '--teacher_forcing=0.5'),
     'dropped': ('--dropout=0.3',),
-    'turned': ('--reverse', '--num_steps=2'),
   }.items():
     module, config = _config('dates', tmp_path / name, *flags, *more)
     module.run(config)
   first = tmp_path / 'runs' / 'seeds' / '0'
-  shutil.copytree(first, tmp_path / 'again')
+  for name in ('again', 'turned'):
+    shutil.copytree(first, tmp_path / name)
+  file = tmp_path / 'turned' / 'config.json'
+  file.write_text(file.read_text().replace('"reverse": false', '"reverse": true'))
   (tmp_path / 'texts').write_text('May 3, 2021\n\n1 6 98\n')
 
   def answers(*workdirs, **settings):
