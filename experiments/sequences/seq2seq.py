@@ -160,11 +160,11 @@ class Padded(Arrays):
     x, y, weight, _ = pairs.take(np.arange(len(pairs)))
     super().__init__(x, y, weight)
     self.lengths = pairs.lengths  # by which `Bucketed` draws the same batches
-    self._pairs = pairs
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    return self._pairs.fingerprint
+    """That of the pairs."""
+    return Arrays(self._x, self._y).fingerprint
 
 
 class Data(NamedTuple):
