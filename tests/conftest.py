@@ -16,28 +16,54 @@ os.environ['XLA_FLAGS'] = (
 
 # Tests compile the same small programs again and again, in commands they start too:
 # each is compiled once. 16 s of CPU for a small training run become 1.5. JAX writes a
-# program in place, and who reads it at that moment finds half of it: a folder for each
-# worker, and `own_programs` for tests that kill what they start.
+# program in place, and who reads it at that moment finds half of it: processes have a
+# folder for each worker, and `own_programs` where a test kills what it starts. What
+# tests compile themselves is written by `_keep`, and stays for the next run.
 _RUN = os.environ.get('PYTEST_XDIST_TESTRUNUID', str(os.getpid()))
 _PROGRAMS = pathlib.Path(tempfile.gettempdir(), f'seqjax-tests-{_RUN}')
 _WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'alone')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_PROGRAMS / _WORKER)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'  # their folder is a key
+_MOST_BYTES = 1 << 30
 
 import jax  # noqa: E402  the variables above come first
+import parity  # noqa: E402
 import pytest  # noqa: E402
 
+from seqjax.cluster import compilation_cache  # noqa: E402
+
 try:  # private, and only for speed: without it tests take longer
+  from jax._src import compiler, lru_cache
   from jax._src.interpreters import mlir
 except ImportError:
-  mlir = None
+  compiler = lru_cache = mlir = None
+
+_QUICK_FLAGS = ''.join(
+  f' --{name}={str(value).lower()}' for name, value in parity.QUICK.items()
+)
 
 # Labels [B] against logits [B, 1] would otherwise become [B, B] in silence.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # On a GPU products are right to 1e-3 by default.
 if os.environ['JAX_PLATFORMS'] != 'cpu':
   jax.config.update('jax_default_matmul_precision', 'highest')
+
+
+def _keep(self, key, value):
+  """`LRUCache.put` for several workers: a program is there whole, or not at all."""
+  path = pathlib.Path(self.path, f'{key}-cache')
+  mine = path.with_suffix(f'.{_WORKER}')
+  mine.write_bytes(value)
+  mine.replace(path)
+
+
+def _kept(config):
+  """The folder of programs that stay; None where pytest keeps nothing."""
+  if lru_cache is None or not hasattr(config, 'cache'):
+    return None
+  return config.cache.mkdir('programs') / compilation_cache.kind()
 
 
 def pytest_configure(config):
@@ -51,10 +77,10 @@ def pytest_configure(config):
   turns no user's tests red.
   """
   if config.getoption('markexpr').startswith('not slow'):
-    os.environ['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
-    os.environ['XLA_FLAGS'] += ' --xla_cpu_parallel_codegen_split_count=1'
-    if jax.__version_info__ < (0, 11):  # later ones refuse the flag and end
-      os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
+    os.environ['XLA_FLAGS'] += _QUICK_FLAGS
+  if folder := _kept(config):
+    lru_cache.LRUCache.put = _keep
+    jax.config.update('jax_compilation_cache_dir', str(folder))
   if os.environ.get('CI'):
     modules = ['seqjax', 'experiments', 'benchmarks', 'tests', 'faults']
     # What tests share is imported by its own name: `toy`, `parity`.
@@ -144,11 +170,20 @@ def unrendered(monkeypatch):
 def quick_programs():
   """Slow tests whose time is the compiler's have their programs not optimised either.
 
-  A GRU's gradient compiles in 0.07 s, not in 0.36.
+  Nor have the processes that they start.
   """
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
+
+  def quick(*args, **kwargs):
+    options = make(*args, **kwargs)
+    given = dict(options.env_option_overrides)
+    options.env_option_overrides = list({**parity.QUICK, **given}.items())
+    return options
+
+  with pytest.MonkeyPatch.context() as patch:
+    if make := getattr(compiler, 'get_compile_options', None):
+      patch.setattr(compiler, 'get_compile_options', quick)
+    patch.setenv('XLA_FLAGS', os.environ['XLA_FLAGS'] + _QUICK_FLAGS)
+    yield
 
 
 @pytest.fixture
@@ -159,6 +194,10 @@ def own_programs(tmp_path_factory, monkeypatch) -> None:
 
 
 def pytest_sessionfinish(session):
-  """Removes the compiled programs, once all workers are done."""
-  if not hasattr(session.config, 'workerinput'):
-    shutil.rmtree(_PROGRAMS, ignore_errors=True)
+  """Once all workers are done, removes what processes have compiled, and old programs."""
+  if hasattr(session.config, 'workerinput'):
+    return
+  shutil.rmtree(_PROGRAMS, ignore_errors=True)
+  folder = _kept(session.config)
+  if folder and sum(path.stat().st_size for path in folder.glob('*')) > _MOST_BYTES:
+    shutil.rmtree(folder.parent)

@@ -11,6 +11,8 @@ import pytest
 import seqjax as sj
 from seqjax import decoding
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _END = 2
 _OPTIONS = {'return_sequences': True, 'return_carry': True}
 
@@ -193,6 +195,7 @@ def test_a_model_writes_what_whole_forward_passes_tell(options):
   assert not np.array_equal(other.ids[0], several.ids[0])
 
 
+@pytest.mark.slow
 def test_several_models_write_by_the_mean_of_their_probabilities():
   models, params, (*_, source) = [], [], _model()
   for seed, cell in enumerate((sj.GRU, sj.LSTM)):

@@ -20,6 +20,8 @@ import seqjax as sj
 import seqjax.layers
 from seqjax.layers.names import ELSEWHERE
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 
 def arguments(function):
   return set(inspect.signature(function).parameters)

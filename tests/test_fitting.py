@@ -22,7 +22,7 @@ import seqjax as sj
 from seqjax.cluster import signals
 from seqjax.types import InputError
 
-pytestmark = pytest.mark.usefixtures('no_pictures')
+pytestmark = pytest.mark.usefixtures('no_pictures', 'quick_programs')
 
 TOY = {
   'loss': 'binary_crossentropy',
@@ -412,6 +412,7 @@ def test_a_call_that_was_refused_leaves_its_folder_to_the_one_that_is_right(tmp_
   assert sj.fit(model, (x, y), **options).result['epochs'] == 1
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_optax_is_named_so_and_its_run_goes_on(tmp_path):
   options = {'optimizer': optax.adam(0.01), 'workdir': tmp_path, 'num_epochs': 1}
   settings = {k: v for k, v in TOY.items() if k != 'learning_rate'}
@@ -534,6 +535,7 @@ def test_a_model_that_takes_other_inputs_is_said_with_its_reason():
     sj.fit(toy.model(), (x[..., None].astype(np.float32), y), **TOY)
 
 
+@pytest.mark.slow
 def test_a_workdir_is_of_one_model_loss_and_metrics(tmp_path):
   fit(workdir=tmp_path, num_epochs=1)
   for change, match in (
@@ -647,6 +649,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings', SETTINGS.values(), ids=SETTINGS.keys())
 def test_whatever_is_set_is_resumed_to_the_bit(tmp_path, settings):
   def interrupt(values, params):
@@ -665,6 +668,7 @@ def test_whatever_is_set_is_resumed_to_the_bit(tmp_path, settings):
     np.testing.assert_array_equal(sj.load(tmp_path).predict(x), whole.predict(x))
 
 
+@pytest.mark.slow
 def test_a_mean_of_parameters_is_what_is_evaluated_tested_and_loaded(tmp_path):
   train, held_out = data()
   # An epoch is a step.

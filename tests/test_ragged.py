@@ -8,6 +8,8 @@ import pytest
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 D, H = 3, 4
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from seqjax import cells, scan
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 KINDS = ('simple_rnn', 'lstm', 'gru', 'gru_reset_before')
 B, T, D, H = 2, 5, 3, 4
 CASES = {

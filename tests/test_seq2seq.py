@@ -22,6 +22,10 @@ _OPTIONS = {'return_sequences': True, 'return_carry': True}
 _B, _T, _V = 3, 5, 11
 
 
+def _slow(kind):
+  return pytest.param(kind, marks=pytest.mark.slow)
+
+
 def _both(H=4, layer=sj.LSTM, **options):
   return sj.Bidirectional(layer(H, **_OPTIONS, **options))
 
@@ -76,7 +80,7 @@ _MODELS = {
 }
 
 
-@pytest.mark.parametrize('kind', ['fed', 'stacks', 'none'])
+@pytest.mark.parametrize('kind', [_slow('fed'), _slow('stacks'), 'none'])
 def test_steps_one_by_one_are_the_whole(kind):
   model, (ids, _) = _MODELS[kind], _ids()
   params = {'params': _params(model)}
@@ -147,7 +151,9 @@ def test_attention_is_the_loop(kind):
   assert np.ptp(weights[1]) > 0.02
 
 
-@pytest.mark.parametrize('kind', ['additive', 'dot', 'none', 'stacks', 'free'])
+@pytest.mark.parametrize(
+  'kind', ['additive', 'none', *map(_slow, ('dot', 'stacks', 'free'))]
+)
 def test_padding_on_either_side_changes_no_output_loss_or_gradient(kind):
   model, (ids, labels) = _MODELS[kind], _ids()
   params = _params(model)
@@ -205,6 +211,7 @@ def test_without_teacher_forcing_a_model_reads_its_own_tokens(options):
   assert np.abs(given[0] - free[0]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_teacher_forcing_has_its_rate():
   N, model = 4_000, _model(teacher_forcing=0.3)
   params = {'params': _params(model)}
@@ -242,6 +249,7 @@ def test_dropout_has_one_mask_a_sequence(options):
   assert len(np.unique(share[:, 0], axis=0)) == _B
 
 
+@pytest.mark.slow
 def test_dropout_of_a_layer_in_the_loop_has_one_mask_too():
   """A decoder that hands its input on, and a head that shows it."""
   layer = sj.SimpleRNN(3, **_OPTIONS, activation='linear', dropout=0.5)

@@ -29,7 +29,7 @@ from seqjax.workdir.checkpoint import Checkpoints
 from seqjax.workdir.log import read_metrics
 from seqjax.workdir.progress import Pending
 
-pytestmark = pytest.mark.usefixtures('unrendered')
+pytestmark = pytest.mark.usefixtures('unrendered', 'quick_programs')
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,7 @@ def together(tmp_path_factory):
   return result, (folder / 'metrics.jsonl').read_bytes(), folder
 
 
+@pytest.mark.slow
 def test_steps_sent_together_are_the_same_run(uninterrupted, together):
   lines = [read_metrics(run[2]) for run in (uninterrupted, together)]
   for a, b in zip(*lines, strict=True):
@@ -126,6 +127,7 @@ def test_steps_sent_together_are_the_same_run(uninterrupted, together):
   assert together[0]['best'] == pytest.approx(uninterrupted[0]['best'], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('step', [7, 13])
 def test_killed_among_steps_sent_together_it_ends_with_the_same_bits(
   tmp_path, together, step
@@ -138,6 +140,7 @@ def test_killed_among_steps_sent_together_it_ends_with_the_same_bits(
   assert (tmp_path / 'metrics.jsonl').read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_a_signal_among_steps_sent_together_waits_for_the_last(
   tmp_path, together, capfd
 ):
@@ -171,6 +174,7 @@ def test_what_epochs_decide_does_not_mind_how_many_steps_are_sent(tmp_path, sett
   assert results[0]['final'] != plain['final']  # or nothing is tested
 
 
+@pytest.mark.slow
 def test_the_watchdog_gives_each_step_that_was_sent_its_time(tmp_path, monkeypatch):
   beats = []
   monkeypatch.setattr(
@@ -202,6 +206,7 @@ def test_the_next_batch_is_made_while_the_devices_compute(tmp_path, monkeypatch)
   assert found == [5, 10, 15, 19]  # not 4 and 9: before the sums of these are there
 
 
+@pytest.mark.slow
 def test_on_an_accelerator_as_many_steps_are_sent_as_are_logged(
   tmp_path, together, monkeypatch
 ):
@@ -264,6 +269,7 @@ def test_a_second_start_of_a_finished_run_trains_no_step(tmp_path, uninterrupted
   assert (folder / 'metrics.jsonl').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_refused_and_the_bits_stay(
   tmp_path, uninterrupted, capfd
 ):
@@ -303,6 +309,7 @@ def test_two_runs_on_one_workdir_are_refused(tmp_path):
   assert half.is_dir()  # what the other one is writing
 
 
+@pytest.mark.slow
 def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
   tmp_path, uninterrupted, capfd
 ):
@@ -337,6 +344,7 @@ def test_a_run_on_resident_arrays_is_the_run_on_batches_of_them(
   assert isinstance(jax.tree.leaves(params)[0], np.ndarray)
 
 
+@pytest.mark.slow
 def test_with_examples_on_the_device_a_killed_run_ends_with_the_bits_of_a_fed_one(
   tmp_path, together
 ):
@@ -381,6 +389,7 @@ def test_parts_and_pmap_do_not_mind_what_is_sent_together(tmp_path, how):
   assert found['params_sha256'] == whole['params_sha256']
 
 
+@pytest.mark.slow
 def test_examples_lie_where_the_first_start_had_them(tmp_path, monkeypatch, capfd):
   size = 150 * (9 + 1) * 4
   monkeypatch.setattr(mesh_lib, 'is_cpu', lambda mesh: False)
@@ -581,6 +590,7 @@ def test_adam_trains_and_frozen_parameters_stay(tmp_path):
   assert trained['params_sha256'] != frozen['params_sha256']
 
 
+@pytest.mark.slow
 def test_a_frozen_embedding_stays_by_itself(tmp_path, monkeypatch):
   def decaying(name, learning_rate, **clips):
     return optax.adamw(learning_rate, weight_decay=0.5)
@@ -612,6 +622,7 @@ def test_files_of_the_run_lie_in_its_workdir_and_config_names_it(tmp_path):
   assert config['experiment'] == 'toy'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('num_devices', 'most'), [(1, 5), (2, 2)])
 def test_on_several_cores_few_steps_are_under_way(
   tmp_path, monkeypatch, num_devices, most
@@ -656,6 +667,7 @@ def _read_on(workdir, wrap=lambda feed: feed, **settings):
   )
 
 
+@pytest.mark.slow
 def test_a_state_that_goes_on_from_batch_to_batch_survives_a_kill(tmp_path):
   whole = _read_on(tmp_path / 'whole')
   best = whole['best']
@@ -677,6 +689,7 @@ def test_a_state_that_goes_on_from_batch_to_batch_survives_a_kill(tmp_path):
   assert nats.sum() / 39 == pytest.approx(best['val_loss'], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_at_once_carry_their_own_states_on(tmp_path):
   alone = _read_on(tmp_path / 'alone', seed=1)
   _read_on(tmp_path / 'many', num_seeds=2)

@@ -45,6 +45,7 @@ def test_pages_are_kept_unless_the_environment_says_what_to_do(variables, kept):
   assert (int(process.stdout) < 32) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('no_pictures')
 def test_a_command_s_run_asks_for_it(tmp_path, monkeypatch):
   asked = []

@@ -16,7 +16,7 @@ from seqjax.data.texts import synthetic
 from seqjax.training.confusion import class_scores, confusion_matrix
 from seqjax.types import InputError
 
-pytestmark = pytest.mark.usefixtures('no_pictures')
+pytestmark = pytest.mark.usefixtures('no_pictures', 'quick_programs')
 
 _ROOT = pathlib.Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from experiments.series import classification
 from seqjax.data.series import synthetic
 from seqjax.types import InputError
 
-pytestmark = pytest.mark.usefixtures('no_pictures')
+pytestmark = pytest.mark.usefixtures('no_pictures', 'quick_programs')
 
 _SMALL = {'features': 4, 'num_epochs': 1, 'batch_size': 8, 'length': 30}
 
@@ -101,6 +101,7 @@ def test_padding_changes_nothing(trained, layer):
 _SHORT = r'short.csv: convolutions of `kernel_size=5`, .* need 9 rows, got 2'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('layer', 'asked'),
   [

@@ -18,6 +18,8 @@ from experiments import (
 )
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _REVIEWS = {
   'dataset': 'synthetic',
   'synthetic_size': 160,

@@ -30,6 +30,8 @@ from seqjax import models
 from seqjax.data.series import windows
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _SMALL = {
   'lookback': 6,
   'horizon': '1,3',
@@ -180,6 +182,7 @@ def test_a_run_reports_what_its_best_parameters_forecast(trained, capsys):
   assert answers[-1]['measured'] is None
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_in_what_it_computes_in(trained, tmp_path):
   settings = {'compute_dtype': 'bfloat16', 'workdir': str(tmp_path)}
   result = forecast.run(dataclasses.replace(trained[0], **settings))
@@ -221,6 +224,7 @@ def test_the_data_of_a_run_may_lie_elsewhere_by_now(trained, tmp_path):
   np.testing.assert_array_equal(members.load().test.rows, data.test.rows)
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_is_measured_at_each_horizon(tmp_path, capsys):
   folder, picture = tmp_path / 'run', tmp_path / 'band.png'
   path = _csv(tmp_path / 'long.csv', rows=3000)
@@ -521,8 +525,11 @@ def test_layers_of_the_weather_are_the_same_here(of_weather, flags):
 @pytest.mark.parametrize(
   'flags',
   [
-    {'layer': 'min_gru'},
-    {'layer': 'conv1d', 'num_layers': 2, 'pooling': 'max', 'kernel_size': 3},
+    pytest.param({'layer': 'min_gru'}, marks=pytest.mark.slow),
+    pytest.param(
+      {'layer': 'conv1d', 'num_layers': 2, 'pooling': 'max', 'kernel_size': 3},
+      marks=pytest.mark.slow,
+    ),
     {'layer': 'dense'},
   ],
 )

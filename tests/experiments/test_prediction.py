@@ -21,7 +21,7 @@ from seqjax.data.series import synthetic as synthetic_weather
 from seqjax.data.series.series import write_csv
 from seqjax.types import InputError
 
-pytestmark = pytest.mark.usefixtures('no_pictures')
+pytestmark = pytest.mark.usefixtures('no_pictures', 'quick_programs')
 
 _REVIEWS = {
   'dataset': 'synthetic',
@@ -155,6 +155,7 @@ def test_a_run_answers_in_what_it_computes_in(tmp_path, capsys):
   assert again[0]['probability'] != pytest.approx(p[0], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_cannot_answer_together_is_refused_by_name(reviews, weather, tmp_path):
   first = str(reviews / 'both' / 'seeds' / '0')
 
@@ -173,6 +174,7 @@ def test_what_cannot_answer_together_is_refused_by_name(reviews, weather, tmp_pa
   refused(r'length differs \(12 and 9\)', workdir=f'{first},{shorter}')
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_forecast_holds_what_is_measured(weather, tmp_path, capsys):
   folder, path = weather
   picture = tmp_path / 'band.png'

@@ -18,6 +18,8 @@ from experiments.suites import runs, tables
 from seqjax.types import CommandError, InputError
 from seqjax.view import comparisons
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROOT = pathlib.Path(__file__).parents[2]
 _ROWS = (
   suites.Row(

@@ -114,6 +114,7 @@ def test_words_put_together_are_the_text_again():
   assert ''.join(writing.tokens_of(config, text)) == text
 
 
+@pytest.mark.slow
 def test_what_is_written_follows_from_prompt_and_seed(writer, capsys):
   def written(**settings):
     capsys.readouterr()
@@ -141,6 +142,7 @@ def test_what_is_written_follows_from_prompt_and_seed(writer, capsys):
   assert written(**safest) == ''.join(words[i - 1] for i in ids) + '\n'
 
 
+@pytest.mark.slow
 def test_a_prompt_is_needed_and_a_text_has_a_likelihood(writer, capsys):
   with pytest.raises(InputError, match='--prompt is empty'):
     generate.run(generate.Config(workdir=str(writer), prompt=''))

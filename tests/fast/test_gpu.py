@@ -80,7 +80,8 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize('cell', ['simple_rnn', 'lstm', 'gru', 'gru_reset_before'])
-@pytest.mark.parametrize('H', [pytest.param(5, marks=pytest.mark.slow), 32])
+@pytest.mark.slow
+@pytest.mark.parametrize('H', [5, 32])
 def test_values_and_gradients_are_the_reference_s(cell, H):
   for case in (
     Case(cell, H=H, T=6, remat_chunk=None),
@@ -93,6 +94,7 @@ def test_values_and_gradients_are_the_reference_s(cell, H):
     assert_close(got, want)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_goes_by_chunks(monkeypatch):
   """Three steps of seven are run again at a time, where a quarter is too little."""
   case = Case('lstm', **{**EVERYTHING, 'T': 7})
@@ -207,6 +209,7 @@ def test_models_are_one_launch(over, monkeypatch):
   assert launches == [('forward', (3, 3)), ('backward', (3, 3))]
 
 
+@pytest.mark.slow
 def test_second_derivatives_and_inference():
   cell, params, sequence, options = make(Case('lstm', T=3, H=5, batch=(2,)))
   options = options._replace(remat_chunk=None)

@@ -59,6 +59,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_without_kernels_it_says_so_once_and_works():
   reason = 'the CPU kernels are not built: run'
   done = subprocess.run(
@@ -164,6 +165,7 @@ def test_vmap_over_no_models_gives_none(shared):
   assert jax.tree.map(jnp.shape, found) == shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cell', ['lstm', 'gru'])
 def test_forward_over_reverse_of_a_vector(cell):
   """And that a program with many cotangents at once is exported."""

@@ -110,6 +110,7 @@ except CommandError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_system_without_unix_trains_and_says_what_it_lacks(tmp_path):
   command = [sys.executable, '-c', _ELSEWHERE, str(tmp_path / 'w')]
   done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=_ROOT)

@@ -105,6 +105,7 @@ def test_supervise_gives_up_after_too_many_failures_in_too_short_a_time(tmp_path
   assert '4 failures within 3600 s, giving up' in err
 
 
+@pytest.mark.slow
 def test_supervise_forgets_failures_that_are_long_ago(tmp_path):
   count = f'echo x >> {tmp_path}/starts; (($(wc -l < {tmp_path}/starts) > 3)) && exit 0'
   command = _program(tmp_path, 'job', f'{count}; exit 1')

@@ -8,6 +8,8 @@ import pytest
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 MASK = np.array([[1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1]], bool)
 
 

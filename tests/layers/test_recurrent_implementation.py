@@ -9,6 +9,8 @@ from masked_loop import drawn
 
 from seqjax import cells, fast, layers, models
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 IDS = np.array([[0, 0, 3, 1, 2], [4, 1, 1, 6, 5], [0, 2, 2, 2, 6]])
 
 

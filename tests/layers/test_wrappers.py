@@ -15,6 +15,8 @@ import pytest
 import seqjax as sj
 from seqjax.layers.wrappers import MERGES
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 B, T, D, H = 2, 5, 3, 4
 MASK = np.array([[0, 1, 0, 1, 0], [1, 1, 0, 0, 0]], bool)
 

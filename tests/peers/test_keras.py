@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 SEEDS, EACH = range(6), 55  # more than 300 configurations, in parts side by side
 MASKS = ('none', 'pre', 'post', 'scattered', 'all_false_row')
 DIRECTIONS = ('forward', 'backward', 'concat', 'sum', 'mul', 'ave', 'none')

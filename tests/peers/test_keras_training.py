@@ -12,6 +12,8 @@ from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import Examples
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _V, _E, _H, _T, _B = 40, 6, 5, 11, 16
 _LAYERS = {
   'simple_rnn': (sj.SimpleRNN, keras.layers.SimpleRNN),

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 torch = pytest.importorskip('torch')
 
 # Where torch has our gates: LSTM i, f, g, o is ours i, f, c, o; GRU r, z, n is z, r, h.

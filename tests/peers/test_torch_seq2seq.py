@@ -11,6 +11,8 @@ from seqjax.training import losses, steps
 from seqjax.training.state import TrainState, init_state
 from seqjax.types import NO_LABEL, Batch
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 torch = pytest.importorskip('torch')
 F = torch.nn.functional
 
@@ -89,9 +91,9 @@ def _theirs(p, states, kind, fed, smoothing, ids, labels, weight):
 @pytest.mark.parametrize(
   ('layer', 'kind', 'fed', 'smoothing'),
   [
-    (sj.LSTM, 'additive', False, 0.0),
-    (sj.LSTM, 'dot', True, 0.1),
-    (sj.GRU, 'additive', False, 0.1),  # translate's
+    pytest.param(sj.LSTM, 'additive', False, 0.0, marks=pytest.mark.slow),
+    pytest.param(sj.LSTM, 'dot', True, 0.1, marks=pytest.mark.slow),
+    pytest.param(sj.GRU, 'additive', False, 0.1, marks=pytest.mark.slow),  # translate's
     (sj.GRU, 'dot', True, 0.0),
   ],
 )

@@ -23,7 +23,7 @@ from seqjax.types import InputError
 from seqjax.workdir import progress
 from seqjax.workdir.log import read_metrics
 
-pytestmark = pytest.mark.usefixtures('unrendered')
+pytestmark = pytest.mark.usefixtures('unrendered', 'quick_programs')
 
 SEEDS = (4, 5, 6)
 _MANY = {'seed': SEEDS[0], 'num_seeds': len(SEEDS)}
@@ -139,6 +139,7 @@ def test_the_result_is_means_and_spreads_of_the_seeds(together):
   assert (folder / 'curves.png').stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_killed_between_the_saves_of_two_seeds_they_end_with_the_same_bits(
   tmp_path, together, capfd
 ):
@@ -154,6 +155,7 @@ def test_killed_between_the_saves_of_two_seeds_they_end_with_the_same_bits(
   _same(tmp_path, together[0])
 
 
+@pytest.mark.slow
 def test_a_signal_saves_each_seed_where_it_is_and_they_go_on(tmp_path, together, capfd):
   def ask(batch):
     signal.raise_signal(signal.SIGTERM)
@@ -170,6 +172,7 @@ def test_a_signal_saves_each_seed_where_it_is_and_they_go_on(tmp_path, together,
   _same(tmp_path, together[0])
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_ends_alone_and_is_named(tmp_path, together):
   def spoil(batch):
     return batch._replace(y=batch.y * np.nan)
@@ -192,6 +195,7 @@ def test_a_seed_that_diverges_ends_alone_and_is_named(tmp_path, together):
   assert not mended['diverged']
 
 
+@pytest.mark.slow
 def test_each_seed_stops_early_by_itself_and_tests_its_best_epoch(tmp_path, dispatches):
   settings = {'early_stopping': 1, 'num_epochs': 5, 'learning_rate': 0.05}
   many = toy.train(tmp_path / 'many', **settings, **_MANY, log_every=1)
@@ -237,6 +241,7 @@ def test_seeds_go_with_what_a_run_alone_does(tmp_path, settings):
     assert result[name] == pytest.approx(alone[name], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_each_program_has_its_time_to_compile_and_devices_are_counted(
   tmp_path, monkeypatch, capfd, dispatches
 ):
@@ -311,6 +316,7 @@ def test_all_runs_are_ended_whatever_one_of_them_raises():
   assert sorted(ended) == ['a', 'b', 'c', 'd']
 
 
+@pytest.mark.slow
 def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
   with pytest.raises(_KilledError):
     toy.train(tmp_path, **_MANY, wrap_feed=_at(5, 13, _die))
@@ -319,6 +325,7 @@ def test_a_seed_that_goes_on_among_other_seeds_is_told(tmp_path, capfd):
   assert 'seed 4: seeds_at_once [4, 5, 6] -> [4, 5]: expect the same values' in shown
 
 
+@pytest.mark.slow
 def test_seeds_may_be_added_and_a_run_of_one_seed_is_no_place_for_them(tmp_path):
   short = {'num_epochs': 1, 'num_seeds': 2}
   toy.train(tmp_path / 'a', **short)

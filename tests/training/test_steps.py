@@ -15,6 +15,8 @@ from seqjax.training import losses, optim, steps
 from seqjax.training.state import init_state
 from seqjax.types import Batch, InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 METRICS = {'accuracy': losses.binary_accuracy}
 
 

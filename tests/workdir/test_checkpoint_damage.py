@@ -25,6 +25,8 @@ from seqjax.files import sealed
 from seqjax.workdir import integrity, storage
 from seqjax.workdir.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_any_damage_to_any_file_is_found(tmp_path, damage):

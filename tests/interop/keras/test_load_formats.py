@@ -430,6 +430,7 @@ def test_a_layer_that_two_models_share_is_stored_once(tmp_path):
   assert list(weights) == ['a/lstm']
 
 
+@pytest.mark.slow
 def test_the_command_knows_home_and_a_reader_that_goes(tmp_path, monkeypatch, capsys):
   h5(tmp_path / 'a.keras', GROUPS)
   h5(tmp_path / 'b.keras', GROUPS | {f'layers/{i}': values([(1,)]) for i in range(999)})

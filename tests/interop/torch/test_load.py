@@ -14,6 +14,8 @@ import seqjax as sj
 from seqjax.interop import torch as interop
 from seqjax.types import InputError
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 B, T, D, H = 5, 7, 3, 4
 
 
