@@ -1,4 +1,4 @@
-"""Claims: jena_gru is outside of the device 3 % of its time; 0.1 ms a step become 0.15.
+"""Claims: jena_gru is outside of the device 3 % of its time, a tiny step 0.05 ms.
 
 python -m benchmarks.host_share [--repeats=30] [--only=jena_gru]
 

@@ -194,7 +194,7 @@ def own_programs(tmp_path_factory, monkeypatch) -> None:
 
 
 def pytest_sessionfinish(session):
-  """Once all workers are done, removes what processes have compiled, and old programs."""
+  """Once all workers are done, removes what processes compiled, and many programs."""
   if hasattr(session.config, 'workerinput'):
     return
   shutil.rmtree(_PROGRAMS, ignore_errors=True)

@@ -108,7 +108,11 @@ def _has_accelerator() -> bool:
   """Asked of another process: this one must leave a device's memory to the runs."""
   code = 'import jax; print(jax.default_backend())'
   command = [sys.executable, '-c', code]
-  process = subprocess.run(command, capture_output=True, text=True, check=True)
+  process = subprocess.run(command, capture_output=True, text=True)
+  if process.returncode:
+    raise InputError(
+      f'JAX cannot start here: {process.stderr.strip().splitlines()[-1]}'
+    )
   return process.stdout.split()[-1] != 'cpu'
 
 

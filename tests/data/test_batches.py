@@ -4,10 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from seqjax.cluster import mesh as mesh_lib
 from seqjax.data import sources
 from seqjax.data.batches import Bucketed, Drawn, InOrder, Shuffled, Streams
 from seqjax.data.sources import Arrays, Indexed, Sequences
-from seqjax.types import Examples
+from seqjax.training import programs
+from seqjax.types import Examples, InputError
 
 
 def _examples(N):
@@ -209,3 +211,12 @@ def test_sequences_lie_there_without_padding_and_what_is_read_one_by_one_does_no
   assert sum(a.nbytes for a in arrays) == 4 * sum(map(len, x)) + 3 * 4 * 11
   source = Indexed(list(zip(x, y, strict=True)), None, 3, 'train')
   assert Shuffled(source, 4, 0).on_devices() is None
+
+
+def test_more_than_int32_counts_is_fed_unless_it_shall_lie_there(monkeypatch):
+  feed, mesh = Streams(np.arange(50), 2, 3), mesh_lib.make_mesh(1, 2)
+  feed._tokens = np.broadcast_to(np.int32(0), (2**31,))
+  monkeypatch.setattr(mesh_lib, 'is_cpu', lambda mesh: False)
+  assert programs.resident_feed(feed, None, mesh) is feed
+  with pytest.raises(InputError, match='2,147,483,648 tokens'):
+    programs.resident_feed(feed, True, mesh)

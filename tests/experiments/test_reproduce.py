@@ -196,8 +196,11 @@ def test_seeds_are_trained_at_once_on_accelerators_and_where_a_row_says_so(
   }
 
 
-def test_cpus_are_no_accelerator():
+def test_cpus_are_no_accelerator_and_where_jax_cannot_start_that_is_said(monkeypatch):
   assert not runs._has_accelerator()
+  monkeypatch.setenv('JAX_PLATFORMS', 'nowhere')
+  with pytest.raises(InputError, match=r"JAX cannot start here: .*'nowhere'"):
+    runs._has_accelerator()
 
 
 @pytest.mark.parametrize(
