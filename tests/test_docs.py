@@ -23,6 +23,8 @@ from seqjax.data.texts import synthetic as synthetic_texts
 from seqjax.interop import torch as torch_interop
 from seqjax.interop.keras.load import main as show
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROOT = pathlib.Path(__file__).parent.parent
 _DOCS = _ROOT / 'docs'
 _TEST = re.compile(r'`((?:\w+/)*test_\w+)::(test_\w+)`')

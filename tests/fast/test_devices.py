@@ -11,6 +11,8 @@ from fast_cases import Case, make
 from seqjax import fast
 from seqjax.cluster import mesh as mesh_lib
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _CASES = [
   (Case('lstm', (4, 3), T=9, padding='pre', recurrent_dropout=0.4), 'fast'),
   (Case('gru', (8,), T=9, padding='scattered', dropout=0.3), 'fast'),

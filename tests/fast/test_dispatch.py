@@ -21,6 +21,8 @@ from fast_cases import (
 
 from seqjax import fast, scan
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 SEEDS, EACH = range(4), 105  # 400 cases and some that come twice, in parts side by side
 
 

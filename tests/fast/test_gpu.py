@@ -28,7 +28,10 @@ from seqjax.fast.gpu import launch as gpu_launch
 from seqjax.fast.gpu import recur as gpu
 from seqjax.types import BATCH_AXIS
 
-pytestmark = pytest.mark.skipif(not shutil.which('g++'), reason='needs g++')
+pytestmark = [
+  pytest.mark.skipif(not shutil.which('g++'), reason='needs g++'),
+  pytest.mark.usefixtures('quick_programs'),
+]
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -18,6 +18,8 @@ from fast_cases import Case, assert_close, make
 from seqjax import fast, layers, scan
 from seqjax.fast.cpu import build, library
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 _ROOT = pathlib.Path(__file__).parents[2]
 _ALL = {'padding': 'pre', 'resets': True, 'dropout': 0.3, 'recurrent_dropout': 0.3}
 

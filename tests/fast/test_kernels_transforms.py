@@ -14,6 +14,8 @@ from seqjax import cells, fast, scan
 from seqjax.fast import kernels
 from seqjax.fast.problem import Static
 
+pytestmark = pytest.mark.usefixtures('quick_programs')
+
 BY_KERNELS = functools.partial(fast.recur, implementation='fast')
 
 
