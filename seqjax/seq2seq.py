@@ -235,11 +235,11 @@ class EncoderDecoder(TrainedLayer):
     x = self.embedding(ids)
     given = jnp.ones(mask.shape, bool)
     if own:
-      # [T, B]: padding at the end changes no draw.
-      shape = mask.shape[::-1]
+      # A draw is of a real step, and [T, B]: padding on either side changes none.
+      shape, place = mask.shape[::-1], jnp.cumsum(mask, 1)
       given = jax.random.bernoulli(dropout_key(self), self.teacher_forcing, shape).T
-      # The first real token of a row is given always.
-      given |= jnp.cumsum(mask, 1) <= 1
+      given = jnp.take_along_axis(given, jnp.maximum(place - 1, 0), 1)
+      given |= place <= 1  # the first real token of a row is given always
 
     def body(model: EncoderDecoder, so_far: Any, xs: Any) -> tuple[Any, Any]:
       (state, chosen), (x, given, real) = so_far, xs

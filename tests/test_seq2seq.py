@@ -71,6 +71,7 @@ _MODELS = {
   'none': _model(attention=None),
   'fed': _model(input_feeding=True),
   'free': _model(teacher_forcing=0.0),
+  'half': _model(teacher_forcing=0.5),
   'same carry': _model(sj.GRU(6, **_OPTIONS), sj.GRU(6, **_OPTIONS), attention='dot'),
   'stacks': _model(
     sj.Stack([_both(), _both(3, sj.GRU)]),
@@ -152,14 +153,14 @@ def test_attention_is_the_loop(kind):
 
 
 @pytest.mark.parametrize(
-  'kind', ['additive', 'none', *map(_slow, ('dot', 'stacks', 'free'))]
+  'kind', ['additive', 'half', 'none', *map(_slow, ('dot', 'stacks', 'free'))]
 )
 def test_padding_on_either_side_changes_no_output_loss_or_gradient(kind):
   model, (ids, labels) = _MODELS[kind], _ids()
   params = _params(model)
 
   def run(params, ids, labels):
-    how = {'train': kind == 'free', 'rngs': {'dropout': jax.random.key(0)}}
+    how = {'train': kind in ('free', 'half'), 'rngs': {'dropout': jax.random.key(0)}}
     logits = model.apply({'params': params}, ids, **how)
     loss = losses.softmax_xent(logits, labels)
     logits = jnp.where(jnp.expand_dims(labels >= 0, -1), logits, 0)

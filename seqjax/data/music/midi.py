@@ -16,6 +16,7 @@ from seqjax.types import InputError
 
 TICKS = 480  # of a beat, a quarter note
 _VELOCITY = 80
+_MOST_FRAMES = 1 << 20  # of a piece: a damaged file may name any time
 _DRUMS = 9  # the channel whose notes are no keys
 _SIZES = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}  # bytes of an event
 
@@ -84,7 +85,10 @@ def read(path: pathlib.Path, *, frames_per_beat: int) -> Roll:
       spans.append((key - LOWEST_NOTE, first, max(round(end / frame), first + 1)))
   if not spans:
     raise InputError(f'{path}: holds no note of the {NUM_KEYS} keys')
-  roll = np.zeros((max(end for _, _, end in spans), NUM_KEYS), bool)
+  length = max(end for _, _, end in spans)
+  if length > _MOST_FRAMES:
+    raise InputError(f'{path}: {length:,} frames are more than {_MOST_FRAMES:,}')
+  roll = np.zeros((length, NUM_KEYS), bool)
   for key, first, end in spans:
     roll[first:end, key] = True
   return roll
@@ -99,13 +103,17 @@ def _number(value: int) -> bytes:
 
 
 def _take_number(data: bytes, at: int) -> tuple[int, int]:
-  """The number at a place, and the place behind it."""
+  """The number at a place, and the place behind it.
+
+  Raises:
+    KeyError: It has more than the four bytes that the format allows.
+  """
   value = 0
-  while True:
-    value = value << 7 | data[at] & 0x7F
-    at += 1
-    if data[at - 1] < 0x80:
-      return value, at
+  for place in range(at, at + 4):
+    value = value << 7 | data[place] & 0x7F
+    if data[place] < 0x80:
+      return value, place + 1
+  raise KeyError
 
 
 def _chunks(content: bytes) -> tuple[int, list[bytes]]:

@@ -310,9 +310,9 @@ def _by_line(
   words: dict[int, list[str]] = {i: [] for i in kept if i not in numbers}
   times: list[datetime.datetime] = []
   read_time = date_times.reader(layout.date_format)
-  N = 0
+  lines = array.array('q')
   for number, fields in _fields(text, source, layout.sign):
-    N += 1
+    lines.append(number)
     where = f'{source}: line {number}'
     if len(fields) != len(names):
       raise InputError(f'{where}: expected {len(names)} fields, found {len(fields)}')
@@ -358,9 +358,9 @@ def _by_line(
   if len(set(columns)) < len(columns):
     raise InputError(f'{source}: `categories` would make two columns of one name')
   # Rows that have no time are counted, from 1.
-  stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, N + 1)
+  stamps = np.array(times, 'datetime64[s]') if times else np.arange(1, len(lines) + 1)
   utc = isinstance(read_time, date_times.Iso) and bool(read_time.aware)
-  return Series(stamps, np.concatenate(parts, 1), tuple(columns), utc)
+  return Series(stamps, np.concatenate(parts, 1), tuple(columns), utc, np.array(lines))
 
 
 def _fields(text: str, source: str, sign: str) -> Iterator[tuple[int, list[str]]]:

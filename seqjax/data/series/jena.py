@@ -31,7 +31,7 @@ URL = (
 _SIZE = 13_568_290  # bytes of the published zip, as Keras's download shows
 _ROWS = 420_551  # of the published file
 # To be raised when the same file would be read otherwise.
-_VERSION = 3
+_VERSION = 4
 _PUBLISHED_VERSION = 2  # of the published file, as records
 _MAX_BYTES = 2**31  # of an unpacked CSV
 
@@ -106,11 +106,13 @@ def load(
 
   def build() -> dict[str, np.ndarray]:
     read = _read(path, file_layout)._asdict()
-    return {name: np.asarray(value) for name, value in read.items()}
+    return {k: np.asarray(value) for k, value in read.items() if value is not None}
 
   arrays = cache.arrays(root, 'series', fields, build)
   columns, utc = arrays['columns'].tolist(), bool(arrays['utc'])
-  return Series(arrays['times'], arrays['values'], tuple(columns), utc)
+  return Series(
+    arrays['times'], arrays['values'], tuple(columns), utc, arrays.get('lines')
+  )
 
 
 def find(data_dir: str, csv: str = '') -> Source:

@@ -129,7 +129,7 @@ def clean(
   values = series.values[rows]
   absent = _absent(values, sentinel, series.columns, held)
   if missing == 'refuse':
-    _refuse(absent, rows, series.columns, source)
+    _refuse(absent, rows, series, source)
   values, fixable = _fill(times, values, absent, missing, series.columns, held)
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
@@ -154,7 +154,7 @@ def clean(
     gaps=int(breaks.sum()),
     missing=int(np.sum(np.maximum(apart[breaks] // step - 1, 0))),
   )
-  kept = series._replace(times=times, values=values)
+  kept = series._replace(times=times, values=values, lines=None)
   return Clean(kept, segments, rows, report, fixable[keep])
 
 
@@ -178,12 +178,12 @@ def complete(
   times, values = series.times[rows], series.values[rows]
   absent = _absent(values, sentinel, series.columns, held)
   if missing == 'refuse':
-    _refuse(absent, rows, series.columns, source)
+    _refuse(absent, rows, series, source)
   values, fixable = _fill(times, values, absent, missing, series.columns, held)
   keep = ~(absent & ~fixable).any(axis=1)
   if not keep.any():
     raise InputError(f'{source}: no row without a missing value is left')
-  return series._replace(times=times[keep], values=values[keep])
+  return series._replace(times=times[keep], values=values[keep], lines=None)
 
 
 def _absent(
@@ -200,14 +200,13 @@ def _absent(
   return absent | ((values == values.dtype.type(sentinel)) & numbers)
 
 
-def _refuse(
-  absent: np.ndarray, rows: np.ndarray, columns: Sequence[str], source: str
-) -> None:
+def _refuse(absent: np.ndarray, rows: np.ndarray, series: Series, source: str) -> None:
   """Raises InputError for the first missing value in the file, if there is any."""
   if absent.any():
     row, column = min((rows[i], int(d)) for i, d in np.argwhere(absent))
+    line = row + 2 if series.lines is None else series.lines[row]
     raise InputError(
-      f'{source}: line {row + 2}, column {columns[column]!r}: a value is missing'
+      f'{source}: line {line}, column {series.columns[column]!r}: a value is missing'
       '; `missing` says what becomes of it'
     )
 

@@ -37,6 +37,7 @@ class Series(NamedTuple):
   values: np.ndarray  # [N, D] float32 or float64, in the units that the columns name
   columns: tuple[str, ...]  # D names
   utc: bool = False  # whether the file told offsets, so that times are of UTC
+  lines: np.ndarray | None = None  # [N] rows begin in; None: row i in line i + 2
 
 
 def write_csv(
@@ -57,7 +58,7 @@ def write_csv(
   Raises:
     ValueError: Times, values and columns do not fit each other.
   """
-  times, values, columns, _ = series
+  times, values, columns = series[:3]
   if values.shape != (len(times), len(columns)):
     raise ValueError(
       f'write_csv needs values [N, D] = [{len(times)}, {len(columns)}] for the times '

@@ -49,6 +49,8 @@ def pieces(date_format: str) -> Pieces | None:
     raise InputError(f'`date_format={date_format}`: %I, of 12 hours, goes with %p')
   if not set(directives) <= set(_WIDTHS) or '%d' not in directives:
     return None
+  if not date_format.isascii():  # a character may be several bytes
+    return None
   return [(_WIDTHS.get(piece), piece) for piece in parts]
 
 

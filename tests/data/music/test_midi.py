@@ -78,6 +78,11 @@ def test_tracks_running_status_and_what_is_no_note(tmp_path):
     (_file(b'\x00\x90\x3c'), 'a damaged one'),
     (_file(b'\x00\x90\x3c\x40')[:-2], 'a damaged one'),
     (_file(b'\x00\x3c\x40'), 'a damaged one'),
+    (_file(b'\xff\xff\xff\xff\x7f\x90\x3c\x40'), 'a damaged one'),
+    (
+      _file(b'\x00\x90\x3c\x40' + 4 * (b'\xff\xff\xff\x7f\x80\x3c\x40') + _END),
+      'frames are more than 1,048,576',
+    ),
   ],
 )
 def test_what_is_no_file_of_notes_is_refused_by_name(tmp_path, content, message):

@@ -29,8 +29,9 @@ def test_what_was_written_is_read(tmp_path, quoted, line_end):
 
 
 def test_names_times_and_numbers():
-  times, values, columns, utc = read_csv(_FILE, 'f')
+  times, values, columns, utc, lines = read_csv(_FILE, 'f')
   assert not utc
+  assert lines is None
   assert columns == ('a', 'b (x, y)')
   assert [str(t) for t in times] == ['2020-02-01T00:10:00', '2020-02-29T23:59:59']
   np.testing.assert_array_equal(values, [[1, 2.5], [-300, 4]])
@@ -253,6 +254,8 @@ def test_a_date_format_that_does_not_do(date_format, message):
      ['2019-12-31T00:00:00', '2020-01-02T15:05:00']),
     ('%d-%b-%y %I%p', ['01-Feb-20 12PM', '29-Feb-20 01am'],
      ['2020-02-01T12:00:00', '2020-02-29T01:00:00']),
+    ('%Y年%m月%d日', ['2020年01月31日', '2020年02月01日'],
+     ['2020-01-31T00:00:00', '2020-02-01T00:00:00']),
     ('%Y-%m', ['1949-01', '1949-12'], ['1949-01-01T00:00:00', '1949-12-01T00:00:00']),
     ('%Y-%m-%d %H:%M', ['2020-1-2 3:04', '2020-11-12 13:14'],
      ['2020-01-02T03:04:00', '2020-11-12T13:14:00']),
@@ -470,7 +473,7 @@ def test_damage_is_read_or_named_in_words_of_our_own(delimiter, decimal, at, new
   at %= len(content)
   content = content[:at] + new + content[at + 1 :]
   try:
-    times, values, columns, _ = read_csv(
+    times, values, columns, *_ = read_csv(
       content, 'f', delimiter=delimiter, decimal=decimal
     )
   except InputError as error:

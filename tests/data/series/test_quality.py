@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqjax.data.series import quality
+from seqjax.data.series import csv_files, quality
 from seqjax.data.series.series import Series
 from seqjax.types import InputError
 
@@ -189,6 +189,10 @@ def test_a_missing_value_is_refused_by_its_line():
   late = series._replace(times=series.times[::-1])  # the line of the file, not of time
   with pytest.raises(InputError, match=r"^f: line 6, column 'b': a value is missing"):
     quality.clean(late, 'f', missing='refuse')
+  broken = b't,a,note\n2020-01-01,1,"x\ny"\n2020-01-02,-9999,z\n2020-01-03,2,z\n'
+  how = {'time_column': 't', 'date_format': 'iso', 'columns': '-note'}
+  with pytest.raises(InputError, match=r"^f: line 4, column 'a': a value is missing"):
+    quality.clean(csv_files.read_csv(broken, 'f', **how), 'f', missing='refuse')
   assert quality.clean(series, 'f', missing='refuse', sentinel=None).report.kept == 6
 
 
