@@ -72,10 +72,11 @@ def due(
     step: From a row to the next, in the unit of `times`.
     across_gaps: If windows cross gaps.
   """
-  if not across_gaps:
-    return times[rows] + ahead * step
-  there = np.minimum(rows + ahead, len(times) - 1)
-  return times[there] + (rows + ahead - there) * step
+  there = np.minimum(rows + ahead, len(times) - 1) if across_gaps else rows
+  beyond = np.asarray((rows + ahead - there) * step)
+  if times.dtype.kind == 'M':  # NumPy deprecates numbers without a unit
+    beyond = beyond.astype(times.dtype.str.replace('M', 'm'))
+  return times[there] + beyond
 
 
 def measured(times: np.ndarray, values: np.ndarray, due: np.ndarray) -> np.ndarray:

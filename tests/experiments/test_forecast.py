@@ -430,7 +430,7 @@ def test_a_forecast_across_gaps_is_for_the_row_it_was_trained_for(tmp_path, caps
       assert answer['for'][:10] == days[row + h]
       assert answer['measured'] == (row + h) % 5 + 10_234_567.3
     else:  # steps on from the last row there is
-      beyond = np.datetime64(days[-1]) + row + h - 119
+      beyond = np.datetime64(days[-1]) + np.timedelta64(row + h - 119, 'D')
       assert (answer['for'][:10], answer['measured']) == (str(beyond), None)
 
 
