@@ -109,7 +109,7 @@ _LOCAL = [str(_ROOT / 'launch' / 'local.sh'), '2', 'toy']
 @pytest.mark.usefixtures('own_programs')
 def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-  sizes = ['num_epochs=8', 'log_every=4', 'save_every=20']
+  sizes = ['num_epochs=20', 'log_every=4', 'save_every=20']
   sizes += ['steps_per_dispatch=2', 'resident=true']
   settings = ['distributed=true', *sizes, 'heartbeat_timeout=20']
   ((code, output),) = _both([([*_LOCAL, str(whole), *settings], _environment())])
@@ -129,7 +129,7 @@ def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   output = job.communicate(timeout=60)[0]
   assert job.returncode == 75, output
   saved = sorted((cut / 'checkpoints').iterdir())[-1].name.partition('-step')[2]
-  assert f'SIGTERM: step {saved} of 40 is saved' in output
+  assert f'SIGTERM: step {saved} of 100 is saved' in output
   ((code, output),) = _both([([*_LOCAL, str(cut), *settings], _environment())])
   assert code == 0, output
   assert f'resumed from step {saved}' in output
@@ -140,7 +140,7 @@ def test_sigterm_to_one_saves_one_step_and_any_number_goes_on(tmp_path):
   alone = [sys.executable, '-m', 'toy', str(cut), *sizes, 'num_devices=1']
   ((code, output),) = _both([(alone, _environment())])
   assert code == 0, output
-  assert 'resumed from step 40' in output
+  assert 'resumed from step 100' in output
   assert 'devices_used 2 -> 1' in output
   assert _digest(cut) == _digest(whole)
 
