@@ -14,7 +14,7 @@ test: .venv/ready  ## the fast tests
 	$(PYTEST)
 
 test-peers: peers  ## those that `make test` has skipped if the peers were not there
-	$(PYTEST) $$(grep -rlE "importorskip\('(seqjax.interop.)?(torch|seqeval|equinox|onnx|sklearn)" tests)
+	$(PYTEST) $$(grep -rlE "importorskip\((_NEEDS|'(seqjax.interop.)?(torch|seqeval|equinox|onnx|sklearn))" tests)
 
 test-slow: .venv/ready  ## the long ones
 	$(PYTEST) -m 'slow and not real_data'

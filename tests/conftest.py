@@ -70,7 +70,7 @@ def pytest_configure(config):
   """What depends on which tests are run, and where.
 
   The fast tests spend their time in the compiler: their programs are not optimised. The
-  slow ones run what users do.
+  slow ones run what users do, but for those that take `quick_programs`.
 
   Where CI is set a deprecation that our own code causes is an error. Elsewhere it is
   reported, as one of a dependency's own code is everywhere: a new release of theirs

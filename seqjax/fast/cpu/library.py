@@ -7,6 +7,7 @@ by ctypes, and XLA calls its handlers.
 import ctypes
 import functools
 import logging
+import sys
 
 import jax
 
@@ -23,20 +24,21 @@ def loaded() -> tuple[str | None, str]:
   """
   paths = {name: build.FOLDER / build.file_name(name) for name in build.builds()}
   there = {name: path for name, path in paths.items() if path.exists()}
+  build_them = f'run `{sys.executable} {build.FOLDER / "build.py"}`'
   reason = (
     'this processor is none that the CPU kernels are built for, x86-64 with AVX2 or '
     "aarch64: take another machine, or implementation='reference', which is silent"
   )
   if len(there) < len(paths):
     reason = (
-      f'the CPU kernels are not built: run `python {build.FOLDER / "build.py"}`, which '
-      'needs g++, clang or the package ziglang'
+      f'the CPU kernels are not built: {build_them}, which needs g++, clang or the '
+      'package ziglang'
     )
   for name, path in there.items():
     try:
       library = ctypes.CDLL(str(path))
     except OSError as error:
-      again = f'delete it and run `python {build.FOLDER / "build.py"}`'
+      again = f'delete it and {build_them}'
       reason = f'the CPU kernels in {path} cannot be loaded: {error}; {again}'
       break
     if library.SeqjaxRunsHere():
