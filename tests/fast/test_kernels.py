@@ -83,7 +83,7 @@ def test_every_other_reason_is_said_once_too(damaged, tmp_path, monkeypatch, cap
     for name in build.builds():
       (tmp_path / build.file_name(name)).write_bytes(b'no library')
     monkeypatch.setattr(build, 'FOLDER', tmp_path)
-    reason = r'the CPU kernels in .* cannot be loaded: .*; delete it and run `python '
+    reason = r'the CPU kernels in .* cannot be loaded: .*; delete it and run `.*build'
   else:
     monkeypatch.setattr(build, 'builds', lambda: ())
     reason = 'this processor is none that the CPU kernels are built for'
