@@ -20,7 +20,7 @@ import seqjax as sj
 
 pytestmark = pytest.mark.usefixtures('quick_programs')
 
-SEEDS, EACH = range(6), 52  # more than 300 configurations, in parts side by side
+SEEDS, EACH = range(6), 55  # more than 300 configurations, in parts side by side
 MASKS = ('none', 'pre', 'post', 'scattered', 'all_false_row')
 DIRECTIONS = ('forward', 'backward', 'concat', 'sum', 'mul', 'ave', 'none')
 LAYERS = {
