@@ -26,7 +26,6 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_PROGRAMS / _WORKER)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'  # their folder is a key
-_MOST_BYTES = 1 << 30
 
 import jax  # noqa: E402  the variables above come first
 import parity  # noqa: E402
@@ -59,13 +58,6 @@ def _keep(self, key, value):
   mine.replace(path)
 
 
-def _kept(config):
-  """The folder of programs that stay; None where pytest keeps nothing."""
-  if lru_cache is None or not hasattr(config, 'cache'):
-    return None
-  return config.cache.mkdir('programs') / compilation_cache.kind()
-
-
 def pytest_configure(config):
   """What depends on which tests are run, and where.
 
@@ -78,9 +70,11 @@ def pytest_configure(config):
   """
   if config.getoption('markexpr').startswith('not slow'):
     os.environ['XLA_FLAGS'] += _QUICK_FLAGS
-  if folder := _kept(config):
+  # Programs stay as a command's do, where pytest keeps anything and files have owners.
+  if lru_cache and hasattr(config, 'cache') and hasattr(os, 'getuid'):
     lru_cache.LRUCache.put = _keep
-    jax.config.update('jax_compilation_cache_dir', str(folder))
+    folder = config.cache.mkdir('seqjax') / 'programs'
+    compilation_cache.use_compilation_cache(str(folder))
   if os.environ.get('CI'):
     modules = ['seqjax', 'experiments', 'benchmarks', 'tests', 'faults']
     # What tests share is imported by its own name: `toy`, `parity`.
@@ -194,10 +188,6 @@ def own_programs(tmp_path_factory, monkeypatch) -> None:
 
 
 def pytest_sessionfinish(session):
-  """Once all workers are done, removes what processes compiled, and many programs."""
-  if hasattr(session.config, 'workerinput'):
-    return
-  shutil.rmtree(_PROGRAMS, ignore_errors=True)
-  folder = _kept(session.config)
-  if folder and sum(path.stat().st_size for path in folder.glob('*')) > _MOST_BYTES:
-    shutil.rmtree(folder.parent)
+  """Removes what processes have compiled, once all workers are done."""
+  if not hasattr(session.config, 'workerinput'):
+    shutil.rmtree(_PROGRAMS, ignore_errors=True)

@@ -75,7 +75,7 @@ def due(
   there = np.minimum(rows + ahead, len(times) - 1) if across_gaps else rows
   beyond = np.asarray((rows + ahead - there) * step)
   if times.dtype.kind == 'M':  # NumPy deprecates numbers without a unit
-    beyond = beyond.astype(times.dtype.str.replace('M', 'm'))
+    beyond = beyond.astype(times.dtype.str.replace('M8', 'm8'))
   return times[there] + beyond
 
 

@@ -65,7 +65,7 @@ def use_compilation_cache(folder: str | None) -> None:
   if not hasattr(os, 'getuid'):
     raise InputError('`compilation_cache` needs files that have owners: not on Windows')
   root = Path(folder).absolute()
-  path = root / kind()
+  path = root / _kind()
   for private in (root, path):
     _make_private(private)
   _remove_cut_entries(path)
@@ -91,7 +91,7 @@ def _make_private(folder: Path) -> None:
     )
 
 
-def kind() -> str:
+def _kind() -> str:
   """Names all that a compiled program depends on, beside what JAX looks at itself."""
   kernels = [build.FOLDER / build.file_name(name) for name in build.builds()]
   parts = [

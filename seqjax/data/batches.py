@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from seqjax.data.sources import Arrays, Source
-from seqjax.types import Array, Batch, Examples, InputError, PyTree
+from seqjax.data.sources import Arrays, Source, check_countable
+from seqjax.types import Array, Batch, Examples, PyTree
 
 
 class Resident(NamedTuple):
@@ -275,8 +275,7 @@ class Streams:
   def on_devices(self) -> Self:
     """The same batches as first places, and ends, in the text on the devices."""
     T, number = self._length, len(self._tokens)
-    if number > np.iinfo(np.int32).max - T:
-      raise InputError(f'`resident`: {number:,} tokens are more than int32 can count')
+    check_countable(number, T, 'tokens')
 
     def examples(tokens: Array, batch: Batch) -> Batch:
       assert batch.reset is not None

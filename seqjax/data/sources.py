@@ -163,8 +163,7 @@ class Sequences:
     """One after the other, without padding."""
     T, labels_steps = self.longest, not isinstance(self._y, np.ndarray)
     number, kept = int(self.lengths.sum()), np.minimum(self.lengths, T)
-    if number > np.iinfo(np.int32).max - T:
-      raise InputError(f'`resident`: {number:,} steps are more than int32 can count')
+    check_countable(number, T, 'steps')
     starts = (np.cumsum(self.lengths) - kept).astype(np.int32)
     y = np.concatenate(self._y) if labels_steps else self._y
     arrays = np.concatenate(self._x), y, starts, kept.astype(np.int32)
@@ -184,6 +183,12 @@ class Sequences:
 
   def seen(self) -> tuple[Values, Values]:
     return self._x, self._y
+
+
+def check_countable(number: int, length: int, what: str) -> None:
+  """Raises InputError where int32 does not reach `length` beyond so many places."""
+  if number > np.iinfo(np.int32).max - length:
+    raise InputError(f'`resident`: {number:,} {what} are more than int32 can count')
 
 
 class Indexed:

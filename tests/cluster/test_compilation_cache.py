@@ -128,17 +128,17 @@ def test_another_processor_jax_or_kernel_has_programs_of_its_own(tmp_path, monke
   lines = 'processor: 0\nmodel name: A\ncpu MHz: {}\nflags: {}\n\nprocessor: 1\n'
   cpuinfo.write_text(lines.format(2000, 'avx2'))
   monkeypatch.setattr(compilation_cache, '_CPUINFO', cpuinfo)
-  kinds = [compilation_cache.kind()]
+  kinds = [compilation_cache._kind()]
   cpuinfo.write_text(lines.format(3000, 'avx2'))  # the clock is no other processor
-  assert compilation_cache.kind() == kinds[0]
+  assert compilation_cache._kind() == kinds[0]
   cpuinfo.write_text(lines.format(3000, 'avx2 avx512f'))
-  kinds.append(compilation_cache.kind())
+  kinds.append(compilation_cache._kind())
   library.write_bytes(b'another build')
-  kinds.append(compilation_cache.kind())
+  kinds.append(compilation_cache._kind())
   monkeypatch.setattr(jax, '__version__', '0.0.1')
-  kinds.append(compilation_cache.kind())
+  kinds.append(compilation_cache._kind())
   cpuinfo.unlink()
-  kinds.append(compilation_cache.kind())
+  kinds.append(compilation_cache._kind())
   assert len(set(kinds)) == 5
 
 
